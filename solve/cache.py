@@ -1,0 +1,152 @@
+"""Generated source on disk: one readable, self-contained file per content, compiled once per machine.
+
+Numba caches what it compiles only for functions that live in a file, and does not notice when another file that they
+call changes. So a generated kernel is written whole into one file named by a hash of everything that decides its
+machine code, and Numba's own on-disk cache does the rest. Two processes may ask for the same file at once: each writes
+a temporary name and renames it, and both have written the same bytes with the same modification time.
+
+This file knows nothing about kernels: it takes text and returns a module.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import types
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+_MTIME = 946_684_800  # 2000-01-01: Numba and Python's bytecode cache compare it, so every writer sets the same
+_loading = threading.RLock()  # re-entrant: a generated module may load another one
+
+
+def cache_directory() -> Path:
+    """The folder of generated files and of their compiled form, created for this user alone if it is missing.
+
+    In order of precedence: ``$EFFDYN_CACHE_DIR``; ``$XDG_CACHE_HOME/effdyn``; the platform's own place for caches.
+    Where that cannot be written, a temporary folder of this process, with a warning.
+    """
+    return _usable(_preferred_directory())
+
+
+def load_generated(name: str, source: str) -> types.ModuleType:
+    """Import `source` as a module from its file in the cache, writing the file first if it is not there.
+
+    The same `name` and `source` give the same module object, and the same file in every process. Functions in `source`
+    may use ``cache=True``; they must not call compiled functions of other files, whose changes would go unnoticed.
+    """
+    if not name.isidentifier():
+        raise ValueError(f"{name!r} cannot name a generated module, whose file it names: use letters, digits and _")
+    stem = f"{name}_{_content_hash(source)}"
+    module_name = f"effdyn_generated_{stem}"
+    with _loading:
+        if module_name in sys.modules:
+            return sys.modules[module_name]
+        path = cache_directory() / f"{stem}.py"
+        _ensure_file(path, source.encode())
+        return _import_file(module_name, path)
+
+
+def _content_hash(source: str) -> str:
+    """Sixteen hexadecimal digits of all that decides the machine code (but the CPU, which Numba's own key holds)."""
+    digest = hashlib.sha256()
+    for part in (*_toolchain(), source):
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _toolchain() -> tuple[str, ...]:
+    packages = ("effdyn", "numba", "llvmlite", "numpy")
+    return (*(f"{package} {version(package)}" for package in packages), str(sys.implementation.cache_tag))
+
+
+def _ensure_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, atomically; a file that is already right is never rewritten.
+
+    One that is wrong (emptied by a crash, edited by hand) is replaced: it would be executed under the hash of what it
+    should hold.
+    """
+    if _holds(path, content):
+        return
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.utime(temporary, (_MTIME, _MTIME))
+        os.replace(temporary, path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        if not _holds(path, content):  # on Windows a rename fails while another process reads what it has put there
+            raise
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
+
+
+def _import_file(module_name: str, path: Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # before it runs, as `import` does: pickle and Numba look modules up by name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def _preferred_directory() -> Path:
+    if chosen := os.environ.get("EFFDYN_CACHE_DIR"):
+        return Path(os.path.abspath(os.path.expanduser(chosen)))
+    return _platform_caches() / "effdyn"
+
+
+def _platform_caches() -> Path:
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(xdg):  # the specification: a relative path is invalid and must be ignored
+        return Path(xdg)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local"))
+    return Path(os.path.expanduser("~/Library/Caches" if sys.platform == "darwin" else "~/.cache"))
+
+
+def _usable(directory: Path) -> Path:
+    try:
+        if not directory.is_absolute():
+            raise OSError("the home directory is unknown")
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):  # by trial: permission bits do not tell of a read-only disk
+            return directory
+    except OSError as error:
+        return _temporary_instead_of(directory, error.strerror or str(error))
+
+
+_temporary: dict[Path, Path] = {}  # one folder and one warning per process
+
+
+def _temporary_instead_of(directory: Path, reason: str) -> Path:
+    with _loading:
+        if directory not in _temporary:
+            _temporary[directory] = Path(tempfile.mkdtemp(prefix="effdyn-"))
+            atexit.register(shutil.rmtree, _temporary[directory], ignore_errors=True)
+            warnings.warn(
+                f"the cache of generated kernels, {directory}, cannot be written ({reason}): kernels go to a temporary "
+                "folder and every process compiles them again. Set EFFDYN_CACHE_DIR to a writable folder to keep them.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return _temporary[directory]
