@@ -1,0 +1,31 @@
+"""Symbolic room: models, Gaussian expectations, limits, and the equations of motion that follow from them."""
+
+if __name__ != "effdyn.derive":
+    raise ImportError("this folder is the package effdyn.derive: pip install -e . and import that")
+
+from .activation import Activation, activation
+from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step
+from .errors import ModelError, NoClosedForm, NotYet
+from .expectation import closed_form
+from .limits import LIMITS, Limit
+from .moments import Moment, Univariate
+from .teacher_student import TeacherStudent
+
+__all__ = [
+    "LIMITS",
+    "Activation",
+    "Dynamics",
+    "Equation",
+    "FieldFamily",
+    "Limit",
+    "ModelError",
+    "Moment",
+    "NoClosedForm",
+    "NotYet",
+    "Quantity",
+    "Step",
+    "TeacherStudent",
+    "Univariate",
+    "activation",
+    "closed_form",
+]

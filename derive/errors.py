@@ -1,0 +1,71 @@
+"""What can go wrong between a stated model and its equations, each with its facts as attributes."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ModelError(ValueError):
+    """An argument that does not state a model: names the argument, what was given and what is accepted.
+
+    Attributes
+    ----------
+    argument : str
+        Name of the argument at fault.
+    given : object
+        What was passed.
+    accepted : str
+        What would be accepted.
+    """
+
+    def __init__(self, argument: str, given: object, accepted: str) -> None:
+        self.argument, self.given, self.accepted = argument, given, accepted
+        super().__init__(f"{argument}={given!r} is not accepted: {accepted}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.argument, self.given, self.accepted)
+
+
+class NotYet(NotImplementedError):
+    """An option that effdyn is designed for but does not have yet, by its name.
+
+    Attributes
+    ----------
+    option : str
+        Name of the option.
+    instead : str
+        What works today.
+    """
+
+    def __init__(self, option: str, instead: str) -> None:
+        self.option, self.instead = option, instead
+        super().__init__(f"{option} is not available yet: {instead}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.option, self.instead)
+
+
+class NoClosedForm(ValueError):
+    """A Gaussian expectation that the rules cannot reduce.
+
+    Attributes
+    ----------
+    moment : str
+        The expectation, as it prints.
+    reason : str
+        What stood in the way.
+    instead : str
+        What would work.
+    """
+
+    def __init__(self, moment: str, reason: str, instead: str) -> None:
+        self.moment, self.reason, self.instead = moment, reason, instead
+        super().__init__(f"{moment} has no closed form: {reason}.\n  {instead}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.moment, self.reason, self.instead)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``", did you mean 'x'?"`` for the known name closest to ``name``, or the empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,108 @@
+"""Limits: how parameters scale, which time is counted, and what therefore survives of an increment.
+
+A limit is a value; :data:`LIMITS` is the table of those that a model's ``dynamics(limit=…)`` knows. A new one is an entry.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import sympy
+
+from .increments import D
+from .terms import Term
+
+ETA = sympy.Symbol("eta", nonnegative=True)
+ETA_A = sympy.Symbol("eta_a", nonnegative=True)
+KAPPA = sympy.Symbol("kappa", nonnegative=True)
+ETA_A_RATIO = sympy.Symbol("eta_a_over_eta", nonnegative=True)
+KAPPA_RATIO = sympy.Symbol("kappa_over_eta", nonnegative=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A scaling regime.
+
+    Attributes
+    ----------
+    name : str
+        What ``limit=`` is called with.
+    clock : str
+        What t is, in steps.
+    scaling : tuple of (Symbol, Expr)
+        Parameters that scale with a small one, and how.
+    rate : Expr
+        d·ΔΩ times this is the time derivative.
+    vanishing : tuple of (Expr, str)
+        The quantities that go to zero, in this order, and how they print.
+    assumption : str
+        What is taken, for the reader.
+    """
+
+    name: str
+    clock: str
+    scaling: tuple[tuple[sympy.Symbol, sympy.Expr], ...]
+    rate: sympy.Expr
+    vanishing: tuple[tuple[sympy.Expr, str], ...]
+    assumption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A term that vanishes in the limit: what it is, in whose equation, and at what rate it vanishes."""
+
+    quantity: str
+    term: Term
+    order: str
+
+
+LIMITS: dict[str, Limit] = {
+    limit.name: limit
+    for limit in (
+        Limit(
+            name="high-dimensional",
+            clock="steps/d",
+            scaling=(),
+            rate=sympy.S.One,
+            vanishing=((1 / D, "1/d"),),
+            assumption="d → ∞ at fixed numbers of units, learning rate and time t = steps/d",
+        ),
+        Limit(
+            name="gradient-flow",
+            clock="eta*steps/d",
+            scaling=((ETA_A, ETA * ETA_A_RATIO), (KAPPA, ETA * KAPPA_RATIO)),
+            rate=1 / ETA,
+            vanishing=((1 / D, "1/d"), (ETA, "eta")),
+            assumption="d → ∞, then η → 0 at fixed time t = η·steps/d and fixed ratios η_a/η, κ/η",
+        ),
+    )
+}
+
+
+def keep_leading_order(terms: Iterable[Term], limit: Limit, quantity: str) -> tuple[list[Term], list[Dropped]]:
+    """Return the terms that survive the limit, and those that do not with the order at which they vanish.
+
+    Raises
+    ------
+    ValueError
+        If a term diverges: the scaling is wrong for this model.
+    """
+    kept, dropped = [], []
+    for term in terms:
+        coefficient = sympy.powsimp(sympy.expand_mul(term.coefficient.subs(dict(limit.scaling)) * limit.rate))
+        term = replace(term, coefficient=coefficient)
+        orders = [(name, _order(coefficient, small)) for small, name in limit.vanishing]
+        if any(order < 0 for _, order in orders):
+            raise ValueError(f"{term} diverges in the limit {limit.name!r}")
+        vanishing = [f"({name})^{order}" if order != 1 else name for name, order in orders if order > 0]
+        if vanishing:
+            dropped.append(Dropped(quantity, term, " · ".join(vanishing)))
+        else:
+            kept.append(term)
+    return kept, dropped
+
+
+def _order(coefficient: sympy.Expr, small: sympy.Expr) -> sympy.Expr:
+    """Return the power of ``small`` in a monomial coefficient."""
+    symbol = next(iter(small.free_symbols))
+    _, exponent = coefficient.as_coeff_exponent(symbol)
+    return -exponent if small == 1 / symbol else exponent
