@@ -1,0 +1,789 @@
+"""DOP853: Dormand & Prince's explicit Runge–Kutta pair 8(5,3), with its whole step loop compiled.
+
+For smooth, non-stiff systems at moderate to high accuracy. The right-hand side is known only by its address, so that
+one binary, compiled once per machine, integrates every model; nothing here knows what the equations mean.
+
+``dop853`` is the entrance. It checks its arguments, then calls ``_advance`` for a slice of steps at a time: that leaves
+room between slices for Ctrl-C, a progress bar and the wall clock. All state lives in arrays, so that a slice resumes
+exactly where the last one stopped.
+
+Source: Hairer, Nørsett & Wanner, *Solving Ordinary Differential Equations I* (1993), II.4 (step size), II.5, II.6 and
+II.10 (the method), and the code ``dop853.f`` that goes with the book. Departures are marked where they occur.
+"""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+# (compiled functions: their types are one signature, in compiled_advance)
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import ArrayLike, NDArray
+
+from . import dop853_tableau as c
+
+RTOL_MIN = 1e-13
+"""Smallest ``rtol``: there rounding, summed over the steps, is as large as the tolerance. Measured on an oscillator, a
+nonlinear ring and a stiff pair: from 1e-13 to 1e-15 the steps double and the error stays about where it is; in the
+stiff pair rejections also multiply, since the error estimate is rounding too."""
+
+SLICE_SECONDS = 0.1  # between two looks at the keyboard; the next slice's length is foreseen from the last one's
+
+# Step-size control (Hairer & Wanner, *Solving ODEs II*, IV.2). BETA > 0 is its memory of the error before; it is 0 in
+# dop853.f and 0.04 in dopri5.f. Measured: 0.04 costs the same as 0 at equal error, with fewer rejections (by up to a
+# half on van der Pol's equation); 0.08 is dearer.
+SAFETY = 0.9
+SHRINK_MOST = 3.0  # h / h_new is kept within [1 / GROW_MOST, SHRINK_MOST]
+GROW_MOST = 6.0
+BETA = 0.04
+EXPONENT = 1 / 8 - 0.2 * BETA
+
+EPSILON = float(np.finfo(float).eps)
+HUGE = 1e300  # ``not (x < HUGE)`` holds for NaN too: whatever a trial step meets outside the domain rejects it
+
+
+class Status(IntEnum):
+    """Why the integration stopped."""
+
+    RUNNING = 0  # it did not: the slice is used up, or it was interrupted
+    SUCCESS = 1  # the end of t_span is reached
+    EVENT = 2  # a terminal event
+    STEP_LIMIT = 3  # max_steps attempts, accepted or rejected
+    STEP_TOO_SMALL = 4  # the step fell to the spacing of floats around t: at a singularity or discontinuity
+    NOT_FINITE = 5  # the same, because longer steps met NaN or infinity; or the right-hand side did at t0
+    WALL_LIMIT = 6
+    BUFFER_FULL = 7  # between ``_advance`` and its caller only: make room, and go on
+
+
+# Plain integers, since Numba compiles them as constants.
+RUNNING, SUCCESS, EVENT, STEP_LIMIT, STEP_TOO_SMALL, NOT_FINITE, _, BUFFER_FULL = (int(status) for status in Status)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectory:
+    """What an integration produced, complete or not.
+
+    Attributes:
+        t: (T,) output times; shorter than the ``t_eval`` asked for if the integration stopped early.
+        y: (T, n) states there.
+        status: why it stopped.
+        t_event, y_event, i_event: (E,), (E, n), (E,) time, state and index of each event, in the order they were met.
+        n_steps, n_rejected, n_rhs: accepted steps, rejected steps, evaluations of the right-hand side.
+        interrupted: Ctrl-C ended it.
+    """
+
+    t: NDArray[np.float64]
+    y: NDArray[np.float64]
+    status: Status
+    t_event: NDArray[np.float64]
+    y_event: NDArray[np.float64]
+    i_event: NDArray[np.int64]
+    n_steps: int
+    n_rejected: int
+    n_rhs: int
+    interrupted: bool
+
+
+def dop853(
+    rhs_address: int,
+    y0: ArrayLike,
+    t_span: tuple[float, float],
+    par: ArrayLike,
+    n_work: int,
+    *,
+    rtol: float,
+    atol: ArrayLike,
+    t_eval: ArrayLike | None = None,
+    events_address: int = 0,
+    event_directions: Sequence[int] = (),
+    event_terminal: Sequence[bool] = (),
+    max_steps: int = 1_000_000,
+    max_step: float = math.inf,
+    first_step: float | None = None,
+    wall_limit: float | None = None,
+    on_progress: Callable[[float], object] | None = None,
+) -> Trajectory:
+    """Integrate ``y' = f(t, y; par)`` over ``t_span``, forwards or backwards.
+
+    Args:
+        rhs_address: of a C function ``void f(double t, double *y, double *dy, double *par, double *work)``.
+        y0: (n,) state at ``t_span[0]``.
+        t_span: from, to.
+        par: parameters, handed through to ``f``.
+        n_work: length of the workspace that ``f`` scribbles on.
+        rtol, atol: a step is accepted when its estimated error in component i is up to ``atol[i] + rtol |y_i|``
+            (root mean square over i). ``atol`` is a number or (n,), positive.
+        t_eval: (T,) output times, in the order of integration; states there by the method's interpolant of order 7.
+            None: the solver's own steps, with both ends.
+        events_address: of a function like ``f``, that writes the values of the event functions into ``dy``; 0 for none.
+        event_directions: (n_events,) +1 to see a function only where it rises through zero as the integration proceeds
+            (backwards if ``t_span`` is), -1 only where it falls, 0 both. Signs are compared at the ends of each step:
+            two zeros of one function within a step go unseen, as do values that are NaN. A function that is zero at
+            ``t_span[0]`` has no sign there, hence no event.
+        event_terminal: (n_events,) whether the integration ends with the event; its state is then the last output.
+        max_steps: limit on attempts, accepted or rejected.
+        max_step: longest step (the last one may exceed it by 1 %, so as not to leave a crumb).
+        first_step: its length, if not to be estimated.
+        wall_limit: seconds; looked at about ten times a second.
+        on_progress: called with the time reached, about ten times a second.
+
+    Returns:
+        The trajectory, whatever the ``status``: what was computed before a failure or Ctrl-C is kept.
+    """
+    if not rhs_address:
+        raise ValueError(
+            f"rhs_address={rhs_address!r}; accepted is the address of a compiled function (a cfunc's .address)"
+        )
+    y = np.array(y0, dtype=float)
+    if y.ndim != 1 or y.size == 0 or not np.isfinite(y).all():
+        raise ValueError(f"y0 has shape {y.shape} and reads {y}; it must be a non-empty vector of finite numbers")
+    n = y.size
+    parameters = np.array(par, dtype=float)
+    if parameters.ndim != 1:
+        raise ValueError(f"par has shape {parameters.shape}; the right-hand side reads a vector, (n_par,)")
+    t0, t1 = _checked_span(t_span)
+    if not RTOL_MIN <= rtol < math.inf:
+        raise ValueError(
+            f"rtol={rtol!r}; accepted is {RTOL_MIN} or more: below, rounding hides the error to be controlled"
+        )
+    absolute = _checked_atol(atol, n)
+    if not max_step > 0:
+        raise ValueError(f"max_step={max_step!r}; accepted is a positive length, whatever the direction of t_span")
+    if first_step is not None and not 0 < first_step < math.inf:
+        raise ValueError(f"first_step={first_step!r}; accepted is a positive length, or None to have it estimated")
+
+    on_grid = t_eval is not None
+    times = _checked_times(t_eval, t0, t1)
+    directions, terminal = _checked_events(events_address, event_directions, event_terminal)
+    n_events = directions.size
+
+    rows = times.size + 1 if on_grid else 64  # one more for the state at a terminal event
+    t_out, y_out = np.empty(rows), np.empty((rows, n))
+    room = 4 * n_events  # to begin with
+    t_event, y_event, i_event = np.empty(room), np.empty((room, n)), np.empty(room, dtype=np.int64)
+    work, stages, values = np.zeros(n_work), np.empty((N_STAGE_ROWS, n)), np.empty((4, n_events))
+    state = np.zeros(1, dtype=STATE)
+    state["t"] = t0
+    now = state[0]  # a view: it always shows the present values
+
+    advance = compiled_advance()
+    limit = math.inf if wall_limit is None else wall_limit
+    started = before = time.perf_counter()
+    budget, done, status, interrupted = 1, 0, Status.RUNNING, False
+    try:
+        while True:
+            code = advance(
+                rhs_address, events_address, y, parameters, work, stages, values, state,
+                t1, rtol, absolute, first_step or 0.0, max_step, max_steps, budget,
+                times, on_grid, t_out, y_out, directions, terminal, t_event, y_event, i_event,
+            )  # fmt: skip
+            if code == BUFFER_FULL:
+                if not on_grid and now["n_out"] == t_out.size:
+                    t_out, y_out = _doubled(t_out), _doubled(y_out)
+                if now["n_event"] + n_events > t_event.size:
+                    t_event, y_event, i_event = _doubled(t_event), _doubled(y_event), _doubled(i_event)
+            elif code != RUNNING:
+                break
+            after = time.perf_counter()
+            if after - started > limit:
+                status = Status.WALL_LIMIT
+                break
+            if code == RUNNING:
+                if on_progress is not None:
+                    on_progress(float(now["t"]))
+                attempts = int(now["n_steps"] + now["n_rejected"])
+                seconds = min(SLICE_SECONDS, limit - (after - started))
+                # At most 100 times longer than the last slice: the first step alone is a poor measurement.
+                budget = max(1, min(int(seconds * (attempts - done) / max(after - before, 1e-9)), 100 * budget))
+                done, before = attempts, after
+    except KeyboardInterrupt:
+        interrupted = True
+
+    # The status is read from the state, not from ``code``: Ctrl-C may strike between the return and the assignment.
+    reached = Status(int(now["status"]))
+    n_out, n_event = int(now["n_out"]), int(now["n_event"])
+    return Trajectory(
+        t=t_out[:n_out],
+        y=y_out[:n_out],
+        status=status if reached in (Status.RUNNING, Status.BUFFER_FULL) else reached,
+        t_event=t_event[:n_event],
+        y_event=y_event[:n_event],
+        i_event=i_event[:n_event],
+        n_steps=int(now["n_steps"]),
+        n_rejected=int(now["n_rejected"]),
+        n_rhs=int(now["n_rhs"]),
+        interrupted=interrupted,
+    )
+
+
+# ------------------------------------------------------------------------------------------ arguments
+
+
+def _checked_span(t_span: tuple[float, float]) -> tuple[float, float]:
+    t0, t1 = map(float, t_span)
+    if not (math.isfinite(t0) and math.isfinite(t1) and t0 != t1):
+        raise ValueError(f"t_span={t_span!r}; accepted are two different, finite times (from, to), in either order")
+    return t0, t1
+
+
+def _checked_atol(atol: ArrayLike, n: int) -> NDArray[np.float64]:
+    given = np.asarray(atol, dtype=float)
+    if given.shape not in ((), (n,)):
+        raise ValueError(f"atol has shape {given.shape}; accepted is one number, or {n}, one for each component of y0")
+    if not ((given > 0) & (given < math.inf)).all():
+        raise ValueError(
+            f"atol={atol!r}; accepted are positive numbers: with zero, a component that crosses zero would have to be "
+            "exact. For purely relative control take a value far below the smallest state of interest"
+        )
+    absolute = np.empty(n)
+    absolute[:] = given
+    return absolute
+
+
+def _checked_times(t_eval: ArrayLike | None, t0: float, t1: float) -> NDArray[np.float64]:
+    if t_eval is None:
+        return np.empty(0)
+    times = np.array(t_eval, dtype=float)
+    if times.ndim != 1 or times.size == 0:
+        raise ValueError(
+            f"t_eval has shape {times.shape}; accepted is a non-empty vector, or None for the solver's own steps"
+        )
+    sign = 1.0 if t1 > t0 else -1.0
+    first, last = sign * times[0], sign * times[-1]
+    ordered = bool((times[1:] >= times[:-1]).all() if sign > 0 else (times[1:] <= times[:-1]).all())  # False for NaN
+    if not (ordered and sign * t0 <= first and last <= sign * t1):
+        wrong = "has entries that are not finite" if not np.isfinite(times).all() else f"reads {times}"
+        raise ValueError(
+            f"t_eval {wrong}; accepted are times in the order of integration within t_span, from {t0!r} to {t1!r}"
+        )
+    return times
+
+
+def _checked_events(
+    address: int, directions: Sequence[int], terminal: Sequence[bool]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if len(directions) != len(terminal):
+        raise ValueError(
+            f"event_directions has {len(directions)} entries and event_terminal {len(terminal)}; "
+            "both need one for each event function"
+        )
+    if (address != 0) != (len(directions) > 0):
+        raise ValueError(
+            f"events_address={address!r} with {len(directions)} event_directions; "
+            "accepted is an address with at least one, or 0 with none"
+        )
+    if any(direction not in (-1, 0, 1) for direction in directions):
+        raise ValueError(f"event_directions={directions!r}; accepted are +1 (rising), -1 (falling) and 0 (both)")
+    return np.array(directions, dtype=np.int64), np.array(terminal, dtype=np.int64)
+
+
+def _doubled(buffer: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([buffer, np.empty_like(buffer)])
+
+
+# ------------------------------------------------------------------------------------------ the compiled part
+# All of it stands in this file, since Numba's cache does not notice a change in another one. (The coefficients do come
+# from another file; they do not change.)
+
+STATE = np.dtype(
+    [
+        ("t", np.float64),
+        ("h", np.float64),  # next step, with the sign of the direction
+        ("err_old", np.float64),  # of the last accepted step, for the controller
+        ("status", np.int64),
+        ("n_out", np.int64),
+        ("n_event", np.int64),
+        ("n_steps", np.int64),
+        ("n_rejected", np.int64),
+        ("n_rhs", np.int64),
+        ("begun", np.int64),
+        ("retrying", np.int64),  # the last attempt was rejected
+        ("met_nan", np.int64),  # so was one since the last accepted step, for a value that is not finite
+    ]
+)
+
+# Rows of ``stages``: 0 to 15 the stages k1 to k16 (k13 is the derivative at the new point), then
+Y_NEW = 16  # the new state
+Y_TRIAL = 17  # the argument of a stage; the interpolated state
+DENSE = 18  # 7 coefficients of the interpolant
+N_STAGE_ROWS = 25
+
+# Rows of ``values``, event functions:
+G_OLD, G_NEW, G_TRIAL, ROOT = 0, 1, 2, 3  # at both ends of the step, at a trial point; roots in units of the step
+
+
+@functools.cache
+def compiled_advance() -> Callable[..., int]:
+    """``_advance``, compiled by the first call on a machine, loaded from Numba's cache by the first in a process.
+
+    With its signature given at module level, import would wait for that; without one, any other type of argument, by
+    mistake, would compile it once more.
+    """
+    f8, i8, vector, matrix = types.float64, types.int64, types.float64[::1], types.float64[:, ::1]
+    state = numba.from_dtype(STATE)[::1]
+    signature = types.int64(
+        i8, i8, vector, vector, vector, matrix, matrix, state,
+        f8, f8, vector, f8, f8, i8, i8,
+        vector, types.boolean, vector, matrix, i8[::1], i8[::1], vector, matrix, i8[::1],
+    )  # fmt: skip
+    compiled: Callable[..., int] = njit(signature, cache=True, **OPTIONS)(_advance)
+    return compiled
+
+
+# ``fastmath=True`` would let LLVM assume that there is no NaN, and remove the tests for it. error_model: a division by
+# zero gives infinity as in C; Numba's default, an exception, also forbids vectorisation.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
+# For what is called from here only: compiles faster, and cannot be called from Python.
+HELPER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+@intrinsic
+def _call(typing_context, address, t, y, dy, par, work):
+    """Call the C function at ``address``; arrays are passed as pointers to their data."""
+
+    def generate(context, builder, signature, arguments):
+        double, pointer = ir.DoubleType(), ir.DoubleType().as_pointer()
+        function = ir.FunctionType(ir.VoidType(), [double, pointer, pointer, pointer, pointer])
+        data = [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in range(2, 6)]
+        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), [arguments[1], *data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float64, y, dy, par, work), generate
+
+
+def _advance(
+    rhs, events, y, par, work, stages, values, state,
+    t1, rtol, atol, first_step, max_step, max_steps, budget,
+    t_eval, on_grid, t_out, y_out, directions, terminal, t_event, y_event, i_event,
+):  # fmt: skip
+    """Take up to ``budget`` steps, and return (and leave in the state) the status.
+
+    Args:
+        rhs, events: addresses.
+        y: (n,) state at ``state.t``; updated.
+        par, work: handed through to both functions.
+        stages: (N_STAGE_ROWS, n) see there. Row 0 holds y' at ``state.t``; updated.
+        values: (4, n_events) see there. Row 0 holds the event functions at ``state.t``; updated.
+        state: (1,) of STATE; all zero but for t on the first call.
+        t1: end.
+        atol: (n,).
+        first_step, max_step: lengths; 0 to have the first one estimated.
+        t_eval, on_grid: output times, if ``on_grid``.
+        t_out, y_out: (T,), (T, n) outputs, filled from ``state.n_out`` on.
+        directions, terminal: (n_events,).
+        t_event, y_event, i_event: (E,), (E, n), (E,) filled from ``state.n_event`` on.
+    """
+    s = state[0]
+    n, n_events = y.size, directions.size
+    sign = 1.0 if t1 > s.t else -1.0
+    y_new, f_new = stages[Y_NEW], stages[12]
+
+    if s.begun == 0:
+        s.begun = 1
+        _call(rhs, s.t, y, stages[0], par, work)
+        s.n_rhs += 1
+        if not _is_finite(stages[0], n):
+            s.status = NOT_FINITE
+            return NOT_FINITE
+        longest = min(max_step, abs(t1 - s.t))
+        if first_step > 0.0:
+            s.h = sign * min(first_step, longest)
+        else:
+            s.h = sign * _starting_step(rhs, s.t, y, par, work, stages, sign, longest, rtol, atol)
+            s.n_rhs += 1
+        s.err_old = 1e-4
+        if n_events > 0:
+            _call(events, s.t, y, values[G_OLD], par, work)
+        if on_grid:
+            while s.n_out < t_eval.size and t_eval[s.n_out] == s.t:
+                _put(t_out, y_out, s.n_out, s.t, y)
+                s.n_out += 1
+        else:
+            _put(t_out, y_out, 0, s.t, y)
+            s.n_out = 1
+
+    for _ in range(budget):
+        if s.n_steps + s.n_rejected >= max_steps:
+            s.status = STEP_LIMIT
+            return STEP_LIMIT
+        if (not on_grid and s.n_out == t_out.size) or s.n_event + n_events > t_event.size:
+            s.status = BUFFER_FULL
+            return BUFFER_FULL
+        t, h = s.t, s.h
+        if abs(h) <= 10.0 * EPSILON * abs(t) or abs(h) < 1.0 / HUGE:
+            s.status = NOT_FINITE if s.met_nan else STEP_TOO_SMALL
+            return s.status
+        last = (t + 1.01 * h - t1) * sign >= 0.0
+        if last:
+            h = t1 - t
+        t_new = t1 if last else t + h
+
+        _take_step(rhs, t, h, y, par, work, stages)
+        s.n_rhs += 11
+        err = _error(h, y, stages, rtol, atol)
+
+        # An accepted state must have a finite derivative, and an interpolant where one is needed: else the step is too
+        # long. (Departure from dop853.f, which does not look.)
+        dense = False
+        if err <= 1.0:
+            _call(rhs, t_new, y_new, f_new, par, work)
+            s.n_rhs += 1
+            if not _is_finite(f_new, n):
+                err = np.inf
+        if err <= 1.0:
+            dense = on_grid and s.n_out < t_eval.size and (t_new - t_eval[s.n_out]) * sign > 0.0
+            if n_events > 0:
+                _call(events, t_new, y_new, values[G_NEW], par, work)
+                dense = _mark_events(values, directions) or dense
+            if dense:
+                _prepare_interpolant(rhs, t, h, y, par, work, stages)
+                s.n_rhs += 3
+                for i in range(7):
+                    if not _is_finite(stages[DENSE + i], n):
+                        err = np.inf
+
+        if not err < HUGE:
+            s.h = h / SHRINK_MOST
+            s.n_rejected += 1
+            s.retrying = s.met_nan = 1
+            continue
+        shrink = err**EXPONENT / SAFETY
+        if err > 1.0:
+            s.h = h / min(SHRINK_MOST, shrink)
+            s.n_rejected += 1
+            s.retrying = 1
+            continue
+
+        # Accepted.
+        s.n_steps += 1
+        stop = 2.0  # in units of the step: not within it
+        if n_events > 0:
+            stop = _find_events(
+                events, t, h, y, par, work, stages, values, directions, terminal, s, t_event, y_event, i_event
+            )
+        t_stop = t + stop * h if stop < 1.0 else t_new
+        if on_grid:
+            while s.n_out < t_eval.size and (t_stop - t_eval[s.n_out]) * sign >= 0.0:
+                t_asked = t_eval[s.n_out]
+                if t_asked == t_new:
+                    _put(t_out, y_out, s.n_out, t_asked, y_new)
+                else:
+                    _interpolate((t_asked - t) / h, y, stages)
+                    _put(t_out, y_out, s.n_out, t_asked, stages[Y_TRIAL])
+                s.n_out += 1
+        elif stop > 1.0:
+            _put(t_out, y_out, s.n_out, t_new, y_new)
+            s.n_out += 1
+        if stop <= 1.0:
+            _interpolate(stop, y, stages)
+            if s.n_out == 0 or t_out[s.n_out - 1] != t_stop:
+                _put(t_out, y_out, s.n_out, t_stop, stages[Y_TRIAL])
+                s.n_out += 1
+            s.t = t_stop
+            s.status = EVENT
+            return EVENT
+
+        s.t = t_new
+        for i in range(n):
+            y[i] = y_new[i]
+            stages[0, i] = f_new[i]
+        for i in range(n_events):
+            values[G_OLD, i] = values[G_NEW, i]
+        if last:
+            s.status = SUCCESS
+            return SUCCESS
+        shrink = max(1.0 / GROW_MOST, min(SHRINK_MOST, shrink / s.err_old**BETA))
+        if s.retrying:
+            shrink = max(1.0, shrink)  # what was just too long is not tried again
+        s.h = sign * min(abs(h) / shrink, max_step)
+        s.err_old = max(err, 1e-4)
+        s.retrying = s.met_nan = 0
+
+    s.status = RUNNING
+    return RUNNING
+
+
+@njit(**HELPER)
+def _put(t_out, y_out, row, t, y):
+    t_out[row] = t
+    for i in range(y.size):
+        y_out[row, i] = y[i]
+
+
+@njit(**HELPER)
+def _is_finite(x, n):
+    for i in range(n):  # noqa: SIM110  (a generator would not compile)
+        if not abs(x[i]) < HUGE:
+            return False
+    return True
+
+
+@njit(**HELPER)
+def _starting_step(rhs, t, y, par, work, stages, sign, longest, rtol, atol):
+    """Length of the first step, from y, y' and an estimate of y'' by an Euler step.
+
+    Source: II.4, and ``hinit`` in dop853.f.
+    """
+    n = y.size
+    f, y_euler, f_euler = stages[0], stages[Y_TRIAL], stages[1]
+    d0 = d1 = 0.0
+    for i in range(n):
+        scale = atol[i] + rtol * abs(y[i])
+        d0 += (y[i] / scale) ** 2
+        d1 += (f[i] / scale) ** 2
+    h0 = 1e-6 if d0 <= 1e-10 or d1 <= 1e-10 else 0.01 * math.sqrt(d0 / d1)
+    h0 = min(h0, longest)
+    for i in range(n):
+        y_euler[i] = y[i] + sign * h0 * f[i]
+    _call(rhs, t + sign * h0, y_euler, f_euler, par, work)
+    d2 = 0.0
+    for i in range(n):
+        d2 += ((f_euler[i] - f[i]) / (atol[i] + rtol * abs(y[i]))) ** 2
+    curvature = math.sqrt(max(d2 / h0**2, d1)) if d2 < HUGE else np.inf
+    if not curvature < HUGE:  # the Euler step left the domain
+        return 0.01 * h0
+    h1 = max(1e-6, 1e-3 * h0) if curvature <= 1e-15 else (0.01 / curvature) ** (1 / 8)
+    return min(100.0 * h0, h1, longest)
+
+
+@njit(**HELPER)
+def _take_step(rhs, t, h, y, par, work, stages):
+    """Stages 2 to 12 and the new state. Unrolled: a loop over a table took 1.5 times as long."""
+    n = y.size
+    k1, k2, k3, k4, k5, k6 = stages[0], stages[1], stages[2], stages[3], stages[4], stages[5]
+    k7, k8, k9, k10, k11, k12 = stages[6], stages[7], stages[8], stages[9], stages[10], stages[11]
+    z, y_new = stages[Y_TRIAL], stages[Y_NEW]
+
+    for i in range(n):
+        z[i] = y[i] + h * c.A2_1 * k1[i]
+    _call(rhs, t + c.C2 * h, z, k2, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (c.A3_1 * k1[i] + c.A3_2 * k2[i])
+    _call(rhs, t + c.C3 * h, z, k3, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (c.A4_1 * k1[i] + c.A4_3 * k3[i])
+    _call(rhs, t + c.C4 * h, z, k4, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (c.A5_1 * k1[i] + c.A5_3 * k3[i] + c.A5_4 * k4[i])
+    _call(rhs, t + c.C5 * h, z, k5, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (c.A6_1 * k1[i] + c.A6_4 * k4[i] + c.A6_5 * k5[i])
+    _call(rhs, t + c.C6 * h, z, k6, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (c.A7_1 * k1[i] + c.A7_4 * k4[i] + c.A7_5 * k5[i] + c.A7_6 * k6[i])
+    _call(rhs, t + c.C7 * h, z, k7, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (c.A8_1 * k1[i] + c.A8_4 * k4[i] + c.A8_5 * k5[i] + c.A8_6 * k6[i] + c.A8_7 * k7[i])
+    _call(rhs, t + c.C8 * h, z, k8, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (
+            c.A9_1 * k1[i] + c.A9_4 * k4[i] + c.A9_5 * k5[i] + c.A9_6 * k6[i] + c.A9_7 * k7[i] + c.A9_8 * k8[i]
+        )
+    _call(rhs, t + c.C9 * h, z, k9, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (
+            c.A10_1 * k1[i] + c.A10_4 * k4[i] + c.A10_5 * k5[i] + c.A10_6 * k6[i] + c.A10_7 * k7[i] + c.A10_8 * k8[i]
+            + c.A10_9 * k9[i]
+        )  # fmt: skip
+    _call(rhs, t + c.C10 * h, z, k10, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (
+            c.A11_1 * k1[i] + c.A11_4 * k4[i] + c.A11_5 * k5[i] + c.A11_6 * k6[i] + c.A11_7 * k7[i] + c.A11_8 * k8[i]
+            + c.A11_9 * k9[i] + c.A11_10 * k10[i]
+        )  # fmt: skip
+    _call(rhs, t + c.C11 * h, z, k11, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (
+            c.A12_1 * k1[i] + c.A12_4 * k4[i] + c.A12_5 * k5[i] + c.A12_6 * k6[i] + c.A12_7 * k7[i] + c.A12_8 * k8[i]
+            + c.A12_9 * k9[i] + c.A12_10 * k10[i] + c.A12_11 * k11[i]
+        )  # fmt: skip
+    _call(rhs, t + h, z, k12, par, work)
+    for i in range(n):
+        y_new[i] = y[i] + h * (
+            c.B1 * k1[i] + c.B6 * k6[i] + c.B7 * k7[i] + c.B8 * k8[i] + c.B9 * k9[i] + c.B10 * k10[i]
+            + c.B11 * k11[i] + c.B12 * k12[i]
+        )  # fmt: skip
+
+
+@njit(**HELPER)
+def _error(h, y, stages, rtol, atol):
+    """Estimated error of the step in units of the tolerance, ``|h| e5² / sqrt(e5² + 0.01 e3²)`` with root mean squares.
+
+    Source: II.10, and ``dp86co`` in dop853.f.
+    """
+    n = y.size
+    k1, k6, k7, k8, k9 = stages[0], stages[5], stages[6], stages[7], stages[8]
+    k10, k11, k12, y_new = stages[9], stages[10], stages[11], stages[Y_NEW]
+    sum5 = sum3 = 0.0
+    for i in range(n):
+        scale = atol[i] + rtol * max(abs(y[i]), abs(y_new[i]))
+        e5 = (
+            c.E5_1 * k1[i] + c.E5_6 * k6[i] + c.E5_7 * k7[i] + c.E5_8 * k8[i] + c.E5_9 * k9[i] + c.E5_10 * k10[i]
+            + c.E5_11 * k11[i] + c.E5_12 * k12[i]
+        )  # fmt: skip
+        e3 = (
+            c.E3_1 * k1[i] + c.E3_6 * k6[i] + c.E3_7 * k7[i] + c.E3_8 * k8[i] + c.E3_9 * k9[i] + c.E3_10 * k10[i]
+            + c.E3_11 * k11[i] + c.E3_12 * k12[i]
+        )  # fmt: skip
+        sum5 += (e5 / scale) ** 2
+        sum3 += (e3 / scale) ** 2
+    weight = sum5 + 0.01 * sum3
+    if weight <= 0.0:
+        return 0.0
+    return abs(h) * sum5 / math.sqrt(n * weight)
+
+
+@njit(**HELPER)
+def _prepare_interpolant(rhs, t, h, y, par, work, stages):
+    """Stages 14 to 16 and the coefficients of the interpolant of order 7. Source: II.6, and ``contd8`` in dop853.f."""
+    n = y.size
+    k1, k6, k7, k8, k9, k10 = stages[0], stages[5], stages[6], stages[7], stages[8], stages[9]
+    k11, k12, k13, k14, k15, k16 = stages[10], stages[11], stages[12], stages[13], stages[14], stages[15]
+    z, y_new = stages[Y_TRIAL], stages[Y_NEW]
+    f0, f1, f2, f3 = stages[DENSE], stages[DENSE + 1], stages[DENSE + 2], stages[DENSE + 3]
+    f4, f5, f6 = stages[DENSE + 4], stages[DENSE + 5], stages[DENSE + 6]
+
+    for i in range(n):
+        z[i] = y[i] + h * (
+            c.A14_1 * k1[i] + c.A14_7 * k7[i] + c.A14_8 * k8[i] + c.A14_9 * k9[i] + c.A14_10 * k10[i]
+            + c.A14_11 * k11[i] + c.A14_12 * k12[i] + c.A14_13 * k13[i]
+        )  # fmt: skip
+    _call(rhs, t + c.C14 * h, z, k14, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (
+            c.A15_1 * k1[i] + c.A15_6 * k6[i] + c.A15_7 * k7[i] + c.A15_8 * k8[i] + c.A15_11 * k11[i]
+            + c.A15_12 * k12[i] + c.A15_13 * k13[i] + c.A15_14 * k14[i]
+        )  # fmt: skip
+    _call(rhs, t + c.C15 * h, z, k15, par, work)
+    for i in range(n):
+        z[i] = y[i] + h * (
+            c.A16_1 * k1[i] + c.A16_6 * k6[i] + c.A16_7 * k7[i] + c.A16_8 * k8[i] + c.A16_9 * k9[i] + c.A16_13 * k13[i]
+            + c.A16_14 * k14[i] + c.A16_15 * k15[i]
+        )  # fmt: skip
+    _call(rhs, t + c.C16 * h, z, k16, par, work)
+    for i in range(n):
+        f0[i] = y_new[i] - y[i]
+        f1[i] = h * k1[i] - f0[i]
+        f2[i] = 2.0 * f0[i] - h * (k1[i] + k13[i])
+        f3[i] = h * (
+            c.D4_1 * k1[i] + c.D4_6 * k6[i] + c.D4_7 * k7[i] + c.D4_8 * k8[i] + c.D4_9 * k9[i] + c.D4_10 * k10[i]
+            + c.D4_11 * k11[i] + c.D4_12 * k12[i] + c.D4_13 * k13[i] + c.D4_14 * k14[i]
+            + c.D4_15 * k15[i] + c.D4_16 * k16[i]
+        )  # fmt: skip
+        f4[i] = h * (
+            c.D5_1 * k1[i] + c.D5_6 * k6[i] + c.D5_7 * k7[i] + c.D5_8 * k8[i] + c.D5_9 * k9[i] + c.D5_10 * k10[i]
+            + c.D5_11 * k11[i] + c.D5_12 * k12[i] + c.D5_13 * k13[i] + c.D5_14 * k14[i]
+            + c.D5_15 * k15[i] + c.D5_16 * k16[i]
+        )  # fmt: skip
+        f5[i] = h * (
+            c.D6_1 * k1[i] + c.D6_6 * k6[i] + c.D6_7 * k7[i] + c.D6_8 * k8[i] + c.D6_9 * k9[i] + c.D6_10 * k10[i]
+            + c.D6_11 * k11[i] + c.D6_12 * k12[i] + c.D6_13 * k13[i] + c.D6_14 * k14[i]
+            + c.D6_15 * k15[i] + c.D6_16 * k16[i]
+        )  # fmt: skip
+        f6[i] = h * (
+            c.D7_1 * k1[i] + c.D7_6 * k6[i] + c.D7_7 * k7[i] + c.D7_8 * k8[i] + c.D7_9 * k9[i] + c.D7_10 * k10[i]
+            + c.D7_11 * k11[i] + c.D7_12 * k12[i] + c.D7_13 * k13[i] + c.D7_14 * k14[i]
+            + c.D7_15 * k15[i] + c.D7_16 * k16[i]
+        )  # fmt: skip
+
+
+@njit(**HELPER)
+def _interpolate(x, y, stages):
+    """Leave in ``stages[Y_TRIAL]`` the state at ``t + x h``, 0 ≤ x ≤ 1, in a step from ``y``."""
+    f0, f1, f2, f3 = stages[DENSE], stages[DENSE + 1], stages[DENSE + 2], stages[DENSE + 3]
+    f4, f5, f6, z = stages[DENSE + 4], stages[DENSE + 5], stages[DENSE + 6], stages[Y_TRIAL]
+    u = 1.0 - x
+    for i in range(y.size):
+        z[i] = y[i] + x * (f0[i] + u * (f1[i] + x * (f2[i] + u * (f3[i] + x * (f4[i] + u * (f5[i] + x * f6[i]))))))
+
+
+@njit(**HELPER)
+def _mark_events(values, directions):
+    """Whether some event function changes sign over the step; which ones do is marked in row ROOT.
+
+    A zero at the end counts as a change, hence not again at the start of the next step.
+    """
+    found = False
+    for e in range(directions.size):
+        old, new = values[G_OLD, e], values[G_NEW, e]
+        rising, falling = old < 0.0 <= new, old > 0.0 >= new
+        marked = (rising and directions[e] >= 0) or (falling and directions[e] <= 0)
+        values[ROOT, e] = 0.0 if marked else np.inf
+        found = found or marked
+    return found
+
+
+@njit(**HELPER)
+def _find_events(events, t, h, y, par, work, stages, values, directions, terminal, s, t_event, y_event, i_event):
+    """Record the marked events in order, up to the first terminal one; return where in the step that is, or 2."""
+    n_events = directions.size
+    stop = 2.0
+    for e in range(n_events):
+        if values[ROOT, e] < np.inf:
+            values[ROOT, e] = _find_root(events, e, t, h, y, par, work, stages, values)
+            if terminal[e]:
+                stop = min(stop, values[ROOT, e])
+    while True:
+        first = 0
+        for e in range(1, n_events):
+            if values[ROOT, e] < values[ROOT, first]:
+                first = e
+        x = values[ROOT, first]
+        if x > min(stop, 1.0):
+            return stop
+        values[ROOT, first] = np.inf
+        _interpolate(x, y, stages)
+        _put(t_event, y_event, s.n_event, t + x * h, stages[Y_TRIAL])
+        i_event[s.n_event] = first
+        s.n_event += 1
+
+
+@njit(**HELPER)
+def _find_root(events, e, t, h, y, par, work, stages, values):
+    """Where in the step, in units of h, event function ``e`` crosses zero, to 4 ulp of t.
+
+    The ITP method: about as fast as the secant on smooth functions, and never slower than bisection by more than one
+    evaluation. Source: Oliveira & Takahashi, ACM Trans. Math. Softw. 47 (2021) 5, with κ₁ = 0.2, κ₂ = 2, n₀ = 1.
+    """
+    a, b, g_a, g_b = 0.0, 1.0, values[G_OLD, e], values[G_NEW, e]
+    if g_b == 0.0:
+        return b
+    tolerance = 2.0 * EPSILON * max(abs(t), abs(t + h)) / abs(h)
+    radius = tolerance
+    while radius < 1.0:
+        radius *= 2.0
+    while b - a > 2.0 * tolerance:
+        middle = 0.5 * (a + b)
+        secant = (g_b * a - g_a * b) / (g_b - g_a)
+        side = 1.0 if middle > secant else -1.0
+        nudge = 0.2 * (b - a) ** 2
+        x = secant + side * nudge if nudge <= abs(middle - secant) else middle
+        reach = radius - 0.5 * (b - a)
+        if abs(x - middle) > reach:
+            x = middle - side * reach
+        if not a < x < b:  # infinite values, or rounding
+            x = middle
+        radius *= 0.5
+        if not a < x < b:
+            return x
+        _interpolate(x, y, stages)
+        _call(events, t + x * h, stages[Y_TRIAL], values[G_TRIAL], par, work)
+        g = values[G_TRIAL, e]
+        if g == 0.0:
+            return x
+        if (g > 0.0) == (g_b > 0.0):
+            b, g_b = x, g
+        else:
+            a, g_a = x, g
+    return 0.5 * (a + b)
