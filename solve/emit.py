@@ -1,0 +1,448 @@
+"""From indexed expressions to the text of loops: every subexpression goes to the outermost loop nest that binds its indices.
+
+A subexpression that depends on all open loops stays where it is. One that does not is computed further out: as a scalar where its last
+index is bound if that is cheap, else as a *row*, an array filled before the loops that read it, which every subexpression shares that
+differs from it only by the names of its indices. Rows of one or two indices belong to the whole kernel; longer ones to the loops over
+the free indices of the equation (i, k), and range over its summation indices. Rows of the same shape are filled in one loop.
+
+The arguments of special functions inside sums are gathered in a buffer and evaluated in one loop, which LLVM turns into SIMD
+instructions. Knows nothing of physics: arrays, sizes and expressions are all it is given.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import sympy
+
+from .functions import LIBRARY, SOURCES
+from .lower import SymmetricSum
+
+ROW_COST = 3
+"""From how many operations an expression is worth an array of its own rather than being computed again."""
+COSTS = {sympy.Add: 1, sympy.Mul: 1, sympy.Pow: 6, sympy.Sum: 50, SymmetricSum: 50}
+
+
+LANES = 16
+"""The number of gathered function arguments is rounded up to a multiple of this, so that no scalar remainder loop is left over."""
+
+
+@dataclass(slots=True)
+class Block:
+    """The statements inside one loop, under construction.
+
+    Attributes
+    ----------
+    index : Symbol or None
+        The loop's index; None for the body of the kernel.
+    size : Expr or None
+        The symbolic number of its values.
+    header : str
+        The ``for`` line.
+    lines : list of str
+    names : dict
+        Values already computed here, by expression.
+    rows : dict
+        The rows filled here, by their generic expression and shape.
+    pending : dict
+        The loops that fill them, by shape, outermost first; written out before the next loop that may read them.
+    """
+
+    index: sympy.Symbol | None = None
+    size: sympy.Expr | None = None
+    header: str = ""
+    lines: list[str] = field(default_factory=list)
+    names: dict[sympy.Expr, str] = field(default_factory=dict)
+    rows: dict[sympy.Expr, str] = field(default_factory=dict)
+    pending: dict[tuple[sympy.Expr, ...], "list[Block]"] = field(default_factory=dict)
+
+    def close(self, inner: "Block") -> None:
+        """Append a finished inner loop, after the rows that it may read."""
+        for shape in list(self.pending):
+            self.flush(shape)
+        self._append(inner)
+
+    def flush(self, shape: tuple[sympy.Expr, ...]) -> None:
+        """Append the loop that fills the rows of this shape."""
+        *outer, inner = self.pending.pop(shape)
+        for block in reversed(outer):
+            block.close(inner)
+            inner = block
+        self._append(inner)
+
+    def _append(self, inner: "Block") -> None:
+        self.lines += [inner.header, *(f"    {line}" for line in inner.lines)]
+
+
+class Emitter:
+    """Writes the body of one kernel.
+
+    Parameters
+    ----------
+    element : callable
+        Gives the text of an array element or scalar, from a SymPy ``Indexed`` or ``Symbol`` and the texts of its indices.
+    canonical : callable
+        Brings an expression whose indices were renamed to its canonical form (symmetric arrays' indices in order).
+    """
+
+    def __init__(self, element: Callable[[sympy.Expr, list[str]], str], canonical: Callable[[sympy.Expr], sympy.Expr]) -> None:
+        self.element, self.canonical = element, canonical
+        self.stack = [Block()]
+        self.workspace: list[tuple[str, tuple[sympy.Expr, ...]]] = []  # rows: name, and its shape
+        self.functions: set[str] = set()
+        self._counter = 0
+        self._uses: dict[sympy.Expr, int] = {}
+        self.free = 0  # number of loops over free indices of the equation under construction
+        self._starts: dict[sympy.Expr, str] = {}  # sums whose function values are gathered: where their values start
+        self._gathered: set[sympy.Expr] = set()  # the function calls themselves
+        self._gather_size: sympy.Expr = sympy.S.Zero
+
+    @property
+    def scratch(self) -> list[tuple[str, tuple[sympy.Expr, ...]]]:
+        """The arrays of the workspace: rows, and the buffer of gathered arguments."""
+        buffer = [("gather", (self._gather_size + LANES,))] if self._gather_size else []
+        return self.workspace + buffer
+
+    # -- loops ---------------------------------------------------------------------------------------------------------
+
+    def loop(self, index: sympy.Symbol, size: sympy.Expr, start: str = "", stop: str = "") -> None:
+        """Open a loop; :meth:`end` closes it."""
+        bounds = ", ".join(b for b in (start, stop or str(size)) if b)
+        self.stack.append(Block(index, size, f"for {index} in range({bounds}):"))
+
+    def end(self) -> None:
+        """Close the innermost loop."""
+        inner = self.stack.pop()
+        self.stack[-1].close(inner)
+
+    def line(self, text: str) -> None:
+        """Append a statement to the innermost loop."""
+        self.stack[-1].lines.append(text)
+
+    def value(self, expr: sympy.Expr) -> str:
+        """Return the text of the right-hand side of an equation, whose free indices' loops are open, having written all that it needs."""
+        self.free = len(self.stack) - 1
+        self._uses, self._starts, self._gathered = {}, {}, set()
+        self._count(expr)
+        here = [s for s in sorted(_outer_sums(expr), key=sympy.default_sort_key) if self._complete(s, self.free)]
+        self._gather(here)
+        self._accumulate_together(here)
+        return self._code(expr)
+
+    # -- placement -----------------------------------------------------------------------------------------------------
+
+    def _count(self, expr: sympy.Expr) -> None:
+        self._uses[expr] = self._uses.get(expr, 0) + 1
+        if self._uses[expr] == 1 and not isinstance(expr, sympy.Indexed):
+            for argument in expr.args:
+                self._count(argument)
+
+    def _depth(self, expr: sympy.Expr) -> int:
+        """Return the depth of the innermost loop on whose index the expression depends."""
+        free = expr.free_symbols
+        return max((n for n, block in enumerate(self.stack) if block.index in free), default=0)
+
+    def _code(self, expr: sympy.Expr) -> str:
+        if expr.is_number:
+            return repr(float(expr.evalf(25)))
+        if isinstance(expr, (sympy.Symbol, sympy.Indexed)):
+            return self._atom(expr)
+        for block in reversed(self.stack):
+            if expr in block.names:
+                return block.names[expr]
+        depth = self._depth(expr)
+        if self._complete(expr, len(self.stack) - 1):
+            return self._named(expr, depth) if self._uses.get(expr, 0) > 1 else self._text(expr)
+        if self._cost(expr) >= ROW_COST:
+            home = self._home(expr)
+            return self._row(expr, home, depth) if home < depth else self._named(expr, depth)
+        return self._named(expr, depth) if depth < len(self.stack) - 1 else self._text(expr)
+
+    def _complete(self, expr: sympy.Expr, depth: int) -> bool:
+        """Return whether the expression depends on every loop down to ``depth``."""
+        return {block.index for block in self.stack[1 : depth + 1]} <= expr.free_symbols
+
+    def _home(self, expr: sympy.Expr) -> int:
+        """Return the depth of the block to which the value of an expression belongs."""
+        bound = [block.index in expr.free_symbols for block in self.stack[1:]]
+        leading = next((n for n, b in enumerate(bound[: self.free]) if not b), self.free)  # leading free indices of the equation
+        if sum(bound) <= 2 and not (sum(bound) == leading == self.free):
+            return 0
+        return leading
+
+    def _cost(self, expr: sympy.Expr) -> int:
+        """Return the operations of an expression, not counting the parts that depend on fewer indices and are therefore elsewhere."""
+        bound = {block.index for block in self.stack} & expr.free_symbols
+        own = COSTS.get(expr.func, 20) * (max(len(expr.args) - 1, 1) if isinstance(expr, (sympy.Add, sympy.Mul)) else 1)
+        return own + sum(
+            self._cost(a)
+            for a in expr.args
+            if a.args and not isinstance(a, (sympy.Indexed, sympy.Tuple)) and bound <= a.free_symbols and not isinstance(expr, (sympy.Sum, SymmetricSum))
+        )
+
+    def _named(self, expr: sympy.Expr, depth: int) -> str:
+        """Compute the expression once, inside the loop at ``depth``."""
+        outer, self.stack = self.stack, self.stack[: depth + 1]
+        if expr in self.stack[-1].names:
+            text = self.stack[-1].names[expr]
+            self.stack = outer
+            return text
+        text = self._text(expr)
+        if not text.isidentifier():
+            name = self._name("t")
+            self.line(f"{name} = {text}")
+            text = name
+        self.stack[-1].names[expr] = text
+        self.stack = outer
+        return text
+
+    def _row(self, expr: sympy.Expr, home_depth: int, depth: int) -> str:
+        """Compute the expression as an array over its indices behind the home loop, filled there."""
+        dims = [block for block in self.stack[home_depth + 1 : depth + 1] if block.index in expr.free_symbols]
+        shape = tuple(block.size for block in dims)
+        generic = [sympy.Symbol(f"r{home_depth + n + 1}", integer=True, positive=True) for n in range(len(dims))]
+        template = self.canonical(expr.xreplace({block.index: g for block, g in zip(dims, generic, strict=True)}))
+        key = sympy.Tuple(template, *shape)
+        home, inside = self.stack[home_depth], self.stack[home_depth + 1]
+        if key not in home.rows:
+            self._fill_row(template, key, shape, generic, home_depth)
+        group = home.pending.get(shape)
+        if group and group[0] is not inside and any(inside is other[0] for other in home.pending.values()):
+            home.flush(shape)  # read by a row of another shape, which is filled next
+        return f"work[{home.rows[key]} + {flat_index([str(b.index) for b in dims], shape)}]"
+
+    def _fill_row(self, template: sympy.Expr, key: sympy.Expr, shape: tuple[sympy.Expr, ...], generic: list[sympy.Symbol], depth: int) -> None:
+        outer, self.stack = self.stack, self.stack[: depth + 1]
+        home = self.stack[-1]
+        for inner_sum in template.atoms(sympy.Sum, SymmetricSum):
+            if not inner_sum.free_symbols & set(generic):
+                self._code(inner_sum)  # a loop of its own, which must stand before this one
+        if shape not in home.pending:
+            home.pending[shape] = [Block(g, size, f"for {g} in range({size}):") for g, size in zip(generic, shape, strict=True)]
+        self.stack = self.stack + home.pending[shape]
+        home.rows[key] = name = self._name("row")
+        self.workspace.append((name, shape))
+        value = self._named(template, len(self.stack) - 1)
+        self.line(f"work[{name} + {flat_index([str(g) for g in generic], shape)}] = {value}")
+        self.stack = outer
+
+    def _name(self, prefix: str) -> str:
+        self._counter += 1
+        return f"{prefix}{self._counter}"
+
+    # -- text ----------------------------------------------------------------------------------------------------------
+
+    def _atom(self, expr: sympy.Expr) -> str:
+        indices = [str(int(i) - 1) if i.is_number else str(i) for i in expr.indices] if isinstance(expr, sympy.Indexed) else []
+        return self.element(expr, indices)
+
+    def _text(self, expr: sympy.Expr) -> str:
+        if isinstance(expr, sympy.Add):
+            return self._sum_text(self._grouped(expr))
+        if isinstance(expr, sympy.Mul):
+            return self._product_text(self._grouped(expr))
+        if isinstance(expr, sympy.Pow):
+            return self._power_text(expr)
+        if isinstance(expr, sympy.Sum):
+            return self._accumulate(expr)
+        if isinstance(expr, SymmetricSum):
+            return self._accumulate_half(expr)
+        return self._call_text(expr)
+
+    def _grouped(self, expr: sympy.Expr) -> list[sympy.Expr]:
+        """Return the operands of a sum or product, those that belong to the same outer place put together as one operand."""
+        indices = [block.index for block in self.stack if block.index is not None]
+        groups: dict[tuple[bool, ...], list[sympy.Expr]] = {}
+        for argument in expr.args:
+            groups.setdefault(tuple(index in argument.free_symbols for index in indices), []).append(argument)
+        full = tuple(index in expr.free_symbols for index in indices)
+        partial = sorted((g for g in groups if g != full), key=lambda g: (sum(g), g[::-1]))
+        for n, small in enumerate(partial):  # a number joins an expression in i, that one an expression in i, k: fewer operations inside
+            larger = next((g for g in partial[n + 1 :] if all(b or not a for a, b in zip(small, g, strict=True))), None)
+            if larger and (any(small) or self._cost(expr.func(*groups[larger])) < ROW_COST):  # a row is shared more often without constants
+                groups[larger] = groups.pop(small) + groups[larger]
+        operands: list[sympy.Expr] = []
+        for key, members in groups.items():
+            operands += members if key == full or len(members) == len(expr.args) else [expr.func(*members)]
+        return operands
+
+    def _sum_text(self, operands: Sequence[sympy.Expr]) -> str:
+        text = ""
+        for operand in sorted(operands, key=lambda e: e.could_extract_minus_sign()):
+            negative = bool(text) and operand.could_extract_minus_sign()
+            code = self._code(-operand if negative else operand)
+            text += f" {'-' if negative else '+'} {code}" if text else code
+        return f"({text})"
+
+    def _product_text(self, operands: Sequence[sympy.Expr]) -> str:
+        number = sympy.Mul(*(o for o in operands if o.is_number))
+        above = [] if number == 1 else [self._code(number)]
+        below = []
+        for operand in operands:
+            if operand.is_number:
+                continue
+            inside = self._complete(operand, len(self.stack) - 1) and self._uses.get(operand, 0) < 2
+            if isinstance(operand, sympy.Pow) and operand.exp.is_number and operand.exp.could_extract_minus_sign() and inside:
+                below.append(self._code(operand.base**-operand.exp))
+            else:
+                above.append(self._code(operand))
+        text = "*".join(above) or "1.0"
+        return f"({text}/({'*'.join(below)}))" if below else f"({text})"
+
+    def _power_text(self, expr: sympy.Expr) -> str:
+        base, exponent = expr.base, expr.exp
+        if exponent.could_extract_minus_sign():
+            return f"(1.0/{self._code(base**-exponent)})"
+        whole, half = divmod(exponent, 1)
+        if half not in (0, sympy.Rational(1, 2)) or not exponent.is_number or whole > 64:
+            return f"({self._code(base)}**{self._code(exponent)})"
+        code = self._code(base) if isinstance(base, (sympy.Symbol, sympy.Indexed)) else self._named(base, self._depth(base))
+        return "(" + "*".join([code] * int(whole) + ([f"math.sqrt({code})"] if half else [])) + ")"
+
+    def _call_text(self, expr: sympy.Expr) -> str:
+        name = expr.func.__name__
+        if name not in SOURCES and name not in LIBRARY:
+            raise ValueError(f"{expr} cannot be compiled: kernels know {', '.join(sorted({*SOURCES, *LIBRARY}))}, sums, products and powers")
+        if expr in self._gathered:
+            value = self._name("f")
+            self.line(f"{value} = work[gather + g]")
+            self.line("g += 1")
+            return value
+        if name in SOURCES:
+            self.functions.add(name)
+        return f"{LIBRARY.get(name, name)}({', '.join(map(self._code, expr.args))})"
+
+    def _accumulate(self, expr: sympy.Sum) -> str:
+        index, size, summand = _outermost(expr)
+        total = self._name("s")
+        self.line(f"{total} = 0.0")
+        self._rewind(expr)
+        self.loop(index, size)
+        self.line(f"{total} += {self._code(summand)}")
+        self.end()
+        return total
+
+    def _accumulate_together(self, sums: Sequence[sympy.Expr]) -> None:
+        """Compute simple sums over the same index in one loop."""
+        groups: dict[tuple[sympy.Symbol, sympy.Expr], list[sympy.Expr]] = {}
+        for s in sums:
+            if isinstance(s, sympy.Sum) and not _outer_sums(_outermost(s)[2]) and s not in self._starts:
+                groups.setdefault(_outermost(s)[:2], []).append(s)
+        for (index, size), members in groups.items():
+            totals = [self._name("s") for _ in members]
+            for total in totals:
+                self.line(f"{total} = 0.0")
+            self.loop(index, size)
+            for total, member in zip(totals, members, strict=True):
+                self.line(f"{total} += {self._code(member.function)}")
+            self.end()
+            self.stack[-1].names.update(zip(members, totals, strict=True))
+
+    def _accumulate_half(self, expr: SymmetricSum) -> str:
+        summand, first, second, size = expr.args
+        diagonal, below = self._name("s"), self._name("s")
+        self.line(f"{diagonal} = 0.0")
+        self.line(f"{below} = 0.0")
+        self._rewind(expr)
+        self.loop(first, size)
+        value = self._code(self._diagonal(expr))
+        self.line(f"{diagonal} += {value}")
+        self.loop(second, size, stop=str(first))
+        self.line(f"{below} += {self._code(summand)}")
+        self.end()
+        self.end()
+        return f"({diagonal} + 2.0*{below})"
+
+    def _diagonal(self, expr: SymmetricSum) -> sympy.Expr:
+        summand, first, second, _ = expr.args
+        return self.canonical(summand.xreplace({second: first}))
+
+    # -- gathering -----------------------------------------------------------------------------------------------------
+
+    def _gather(self, sums: Sequence[sympy.Expr]) -> None:
+        """Fill the buffer with the arguments of the special functions inside the sums, and evaluate it."""
+        for function in sorted({name for s in sums if (name := self._single_call(s))}):
+            self.functions.add(function)
+            self.line("g = 0")
+            for expr_sum in (s for s in sums if self._single_call(s) == function):
+                self._starts[expr_sum] = start = self._name("g")
+                self.line(f"{start} = g")
+                self._fill(expr_sum)
+                self._gather_size += _extent(expr_sum)
+            self.line(f"for q in range(gather, gather + (g + {LANES - 1}) // {LANES} * {LANES}):")
+            self.line(f"    work[q] = {function}(work[q])")
+
+    def _fill(self, expr: sympy.Expr) -> None:
+        if isinstance(expr, SymmetricSum):
+            summand, first, second, size = expr.args
+            self.loop(first, size)
+            self._fill(self._diagonal(expr))
+            self.loop(second, size, stop=str(first))
+            self._fill(summand)
+            self.end()
+            self.end()
+        elif isinstance(expr, sympy.Sum):
+            index, size, summand = _outermost(expr)
+            self.loop(index, size)
+            self._fill(summand)
+            self.end()
+        else:
+            nested = _outer_sums(expr)
+            if nested:
+                self._fill(nested[0])
+                return
+            (call,) = _calls(expr)
+            self._gathered.add(call)
+            self.line(f"work[gather + g] = {self._code(call.args[0])}")
+            self.line("g += 1")
+
+    def _single_call(self, expr: sympy.Expr) -> str:
+        """Return the special function of a sum, if in the end it sums just one call of one; else the empty string."""
+        if isinstance(expr, SymmetricSum):
+            summand, indices = expr.args[0], {expr.args[2]}
+        else:
+            index, _, summand = _outermost(expr)
+            indices = {index}
+        nested = _outer_sums(summand)
+        calls = _calls(summand)
+        if len(nested) == 1 and len(calls) == len(_calls(nested[0])):
+            return self._single_call(nested[0]) if isinstance(expr, sympy.Sum) else ""
+        return calls[0].func.__name__ if not nested and len(calls) == 1 and indices <= calls[0].free_symbols else ""
+
+    def _rewind(self, expr: sympy.Expr) -> None:
+        if expr in self._starts:
+            self.line(f"g = {self._starts[expr]}")
+
+
+def _outermost(expr: sympy.Sum) -> tuple[sympy.Symbol, sympy.Expr, sympy.Expr]:
+    """Return the outermost index of a sum, its upper limit, and what is summed over it."""
+    *inner, (index, _, size) = expr.limits  # innermost first
+    return index, size, sympy.Sum(expr.function, *inner) if inner else expr.function
+
+
+def _outer_sums(expr: sympy.Expr) -> list[sympy.Expr]:
+    """Return the sums in an expression that stand in no other sum."""
+    if isinstance(expr, (sympy.Sum, SymmetricSum)):
+        return [expr]
+    return [] if isinstance(expr, sympy.Indexed) else list(dict.fromkeys(s for a in expr.args for s in _outer_sums(a)))
+
+
+def _calls(expr: sympy.Expr) -> list[sympy.Expr]:
+    """Return the distinct calls of functions for which kernels bring source."""
+    return sorted((f for f in expr.atoms(sympy.Function) if f.func.__name__ in SOURCES), key=sympy.default_sort_key)
+
+
+def _extent(expr: sympy.Expr) -> sympy.Expr:
+    """Return an upper bound on the number of terms of a sum."""
+    if isinstance(expr, SymmetricSum):
+        return expr.args[3] ** 2
+    index, size, summand = _outermost(expr)
+    nested = _outer_sums(summand)
+    return size * (_extent(nested[0]) if nested else 1)
+
+
+def flat_index(indices: Sequence[str], shape: Sequence[sympy.Expr]) -> str:
+    """Return the text of the row-major position of an element."""
+    text = indices[0]
+    for index, size in zip(indices[1:], shape[1:], strict=True):
+        text = f"({text})*{size} + {index}" if "+" in text else f"{text}*{size} + {index}"
+    return text

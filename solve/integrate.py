@@ -1,0 +1,301 @@
+"""``solve.integrate``: one trajectory of a Dynamics, as a labelled dataset."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effdyn.derive import Dynamics, ModelError, NotYet
+from effdyn.derive.errors import nearest
+
+from . import dop853 as _dop853
+from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
+from .events import Event, events_kernel
+from .kernel import Kernel, kernel, observables_kernel
+from .layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
+from .results import to_dataset
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SCIPY_METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "odeint")
+METHODS = ("DOP853", *(f"scipy:{m}" for m in SCIPY_METHODS))
+HUGE = 1e100
+"""An order parameter beyond this has diverged; the equations' cubes are still finite there."""
+
+
+def integrate(
+    dynamics: Dynamics,
+    t_span: tuple[float, float],
+    y0: "Mapping[str, Any] | xr.Dataset",
+    params: Mapping[str, Any],
+    *,
+    t_eval: Any = None,
+    rtol: float = 1e-10,
+    atol: float = 1e-12,
+    method: str = "DOP853",
+    events: Sequence[Event | str] = (),
+    max_steps: int = 1_000_000,
+    max_step: float = math.inf,
+    first_step: float | None = None,
+    wall_limit: float | None = None,
+    progress: bool = False,
+) -> "xr.Dataset":
+    """Solve the equations of motion from given initial order parameters.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+        What ``model.dynamics()`` returns.
+    t_span : (float, float)
+        From and to, in the dynamics' clock (``steps/d`` in the high-dimensional limit: examples per input dimension).
+    y0 : dict or Dataset
+        Initial value of each state: ``Q`` (K, K), ``R`` (K, M), and ``a`` (K,) or scalar where it is trained. A Dataset with the
+        states at one time, such as ``solution.isel(t=-1)``, restarts from there.
+    params : dict
+        Value of each parameter: ``eta``, ``sigma``, ``T`` (M, M), ``b`` (M,) or scalar, …
+    t_eval : array_like, optional
+        Output times, (T,), from the solver's interpolant. ``None``: the solver's own steps.
+    rtol, atol : float
+        Local error per step: ``atol + rtol·|y|``. Errors grow along an escape from a plateau, by about 100; ``eg`` is not
+        resolved below about 1000·rtol.
+    method : str
+        ``"DOP853"``: compiled, adaptive, order 8. ``"scipy:DOP853"``, ``"scipy:LSODA"``, ``"scipy:odeint"``, …: SciPy's, on the same
+        compiled right-hand side, as referees.
+    events : sequence of Event or str
+        Zeros to find, such as ``Event("eg - 1e-3", terminal=True)`` or ``"eg - 1e-3"``.
+    max_steps, max_step, first_step, wall_limit :
+        Limits: attempted steps, longest step, first step, seconds.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    xarray.Dataset
+        Every state and observable with dim ``t``; with events, also ``t_event`` and ``event_name``. Interrupted with Ctrl-C, the
+        solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
+
+    Raises
+    ------
+    ModelError
+        For a bad argument, naming it.
+    Diverged, NotPositiveSemidefinite, StepLimit, WallLimit
+        When the integration cannot go on; each carries the time, the state and the partial solution.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effdyn import derive, solve
+    >>> dyn = derive.TeacherStudent(activation="erf").dynamics()
+    >>> sol = solve.integrate(dyn, (0, 20), y0=dict(Q=[[0.5]], R=[[0.1]]), params=dict(eta=0.5, sigma=0.0, T=[[1.0]], a=1.0, b=1.0))
+    >>> bool(sol.eg[-1] < 1e-3 < sol.eg[0])
+    True
+    """
+    inputs = read_inputs(dynamics, y0, params)
+    span = _checked_span(t_span)
+    times = _checked_times(t_eval, span)
+    _check_numbers(rtol=rtol, atol=atol, max_steps=max_steps)
+    found = [e if isinstance(e, Event) else Event(e) for e in ([events] if isinstance(events, (str, Event)) else events)]
+    rhs = kernel(dynamics)
+    problem = _Problem(dynamics, inputs, rhs, parameter_vector(dynamics.sizes, dynamics.parameters, inputs), pack(dynamics.states, inputs.y0))
+    options = {"rtol": rtol, "atol": atol, "max_step": max_step, "first_step": first_step}
+    if method == "DOP853":
+        run = _ours(problem, span, times, found, {**options, "max_steps": max_steps, "wall_limit": wall_limit}, progress)
+    elif method in METHODS:
+        if found:
+            raise NotYet(f"events= with method={method!r}", "events with method='DOP853'")
+        run = _scipy(problem, span, times, method.removeprefix("scipy:"), options)
+    else:
+        if str(method).startswith("cyrk:"):
+            raise NotYet(f"method={method!r}", f"one of {', '.join(METHODS)}")
+        raise ModelError("method", method, f"one of {', '.join(METHODS)}{nearest(str(method), METHODS)}")
+    return _finish(problem, run, span, {"method": method, "rtol": rtol, "atol": atol})
+
+
+class _Problem:
+    """What every method integrates: the compiled right-hand side with its parameters and initial state."""
+
+    def __init__(self, dynamics: Dynamics, inputs: Inputs, rhs: Kernel, par: np.ndarray, y0: np.ndarray) -> None:
+        self.dynamics, self.inputs, self.rhs, self.par, self.y0 = dynamics, inputs, rhs, par, y0
+        self.n_work = rhs.workspace_size(inputs.sizes)
+
+
+class _Run:
+    """What a method produced: times, packed states, why it stopped (empty: it arrived), and facts for the attributes."""
+
+    def __init__(self, t: np.ndarray, y: np.ndarray, stopped: str, facts: dict[str, Any], events: tuple[np.ndarray, list[str]] | None) -> None:
+        self.t, self.y, self.stopped, self.facts, self.events = t, y, stopped, facts, events
+
+
+def _ours(problem: _Problem, span: tuple[float, float], times: np.ndarray | None, events: list[Event], options: dict[str, Any], progress: bool) -> _Run:
+    address = 0
+    n_work = problem.n_work
+    if events:
+        compiled = events_kernel(problem.dynamics, events, problem.inputs.sizes)
+        address, n_work = compiled.address, max(n_work, compiled.workspace_size(problem.inputs.sizes))
+    with _progress_bar(span, progress) as tick:
+        r = _dop853.dop853(
+            problem.rhs.address,
+            problem.y0,
+            span,
+            problem.par,
+            n_work,
+            t_eval=times,
+            events_address=address,
+            event_directions=[e.direction for e in events],
+            event_terminal=[e.terminal for e in events],
+            on_progress=tick,
+            **options,
+        )
+    Status = _dop853.Status
+    stopped = {Status.SUCCESS: "", Status.EVENT: "event"}.get(r.status, r.status.name.lower())
+    facts = {"status": stopped or "success", "n_steps": r.n_steps, "n_rejected": r.n_rejected, "n_rhs": r.n_rhs}
+    if r.interrupted:
+        facts["status"] = stopped = "interrupted"
+    return _Run(r.t, r.y, stopped, facts, (r.t_event, [events[i].name for i in r.i_event]) if events else None)
+
+
+def _scipy(problem: _Problem, span: tuple[float, float], times: np.ndarray | None, name: str, options: dict[str, Any]) -> _Run:
+    from scipy.integrate import odeint, solve_ivp
+
+    f, work, out = problem.rhs.function, np.zeros(problem.n_work), np.empty_like(problem.y0)
+    par_at, work_at, out_at = problem.par.ctypes.data, work.ctypes.data, out.ctypes.data
+
+    def rhs(t: float, y: np.ndarray) -> np.ndarray:
+        f(t, y.ctypes.data, out_at, par_at, work_at)
+        return out.copy()
+
+    options = {k: v for k, v in options.items() if v is not None}
+    if name == "odeint":
+        grid = np.linspace(*span, 101) if times is None else times
+        start = np.concatenate([[span[0]], grid]) if grid[0] != span[0] else grid
+        y, info = odeint(rhs, problem.y0, start, tfirst=True, rtol=options["rtol"], atol=options["atol"], full_output=True, mxstep=100_000)
+        stopped = "" if info["message"] == "Integration successful." else "step_limit"
+        return _Run(grid, y[len(start) - len(grid) :], stopped, {"status": stopped or "success", "n_rhs": int(info["nfe"][-1])}, None)
+    r = solve_ivp(rhs, span, problem.y0, method=name, t_eval=times, **options)
+    stopped = "" if r.status == 0 else "step_too_small"
+    return _Run(r.t, r.y.T, stopped, {"status": stopped or "success", "n_rhs": int(r.nfev)}, None)
+
+
+def _finish(problem: _Problem, run: _Run, span: tuple[float, float], attrs: dict[str, Any]) -> "xr.Dataset":
+    """Return the dataset, or raise what stopped the run, or what is wrong with the states that it went through."""
+    valid = _valid_until(problem, run, attrs)
+    bad = len(valid)
+    solution = _dataset(problem, run, bad, attrs)
+    if bad < len(run.t) or run.stopped in ("not_finite", "step_too_small", "step_limit", "wall_limit"):
+        raise _failure(problem, run, bad, span, solution)
+    if run.stopped == "interrupted":
+        warnings.warn(f"interrupted at t = {run.t[-1] if len(run.t) else span[0]:.6g}; the solution so far is returned", RuntimeWarning, stacklevel=3)
+    return solution
+
+
+def _valid_until(problem: _Problem, run: _Run, attrs: dict[str, Any]) -> np.ndarray:
+    """Return the times up to the first state that no vectors have, by more than the integration error."""
+    finite = np.isfinite(run.y).all(axis=1) & (np.abs(run.y) < HUGE).all(axis=1)
+    n = len(run.t) if finite.all() else int(np.argmin(finite))
+    arrays = unpack(problem.dynamics.states, run.y[:n], problem.inputs.sizes)
+    gram = gram_matrix(problem.dynamics, problem.inputs.params | arrays)
+    if gram is None or not n:
+        return run.t[:n]
+    eigenvalues = np.linalg.eigvalsh(gram)
+    # Errors grow by orders of magnitude along the escape from a plateau; 1e4 local tolerances is beyond anything that a sound run showed.
+    slack = min(1e4 * attrs["rtol"], 0.05) * np.abs(eigenvalues).max(axis=1) + 1e4 * attrs["atol"]
+    sound = eigenvalues[:, 0] >= -slack
+    return run.t[: n if sound.all() else int(np.argmin(sound))]
+
+
+def _failure(problem: _Problem, run: _Run, bad: int, span: tuple[float, float], solution: "xr.Dataset") -> IntegrationError:
+    last = run.y[bad - 1] if bad else problem.y0
+    t = float(run.t[bad - 1]) if bad else span[0]
+    state = unpack(problem.dynamics.states, last, problem.inputs.sizes)
+    if bad < len(run.t) and np.isfinite(run.y[bad]).all() and (np.abs(run.y[bad]) < HUGE).all():
+        return NotPositiveSemidefinite(
+            f"the overlap matrix is no longer positive semidefinite at t = {run.t[bad]:.6g}: lower rtol, or check the equations", t, state, solution
+        )
+    if run.stopped == "step_limit":
+        return StepLimit(f"more than max_steps steps are needed to reach t = {span[1]:g}: raise max_steps, or loosen rtol", t, state, solution)
+    if run.stopped == "wall_limit":
+        return WallLimit(f"wall_limit was reached before t = {span[1]:g}", t, state, solution)
+    return Diverged("the order parameters diverge: a smaller learning rate may keep them finite", t, state, solution)
+
+
+def _dataset(problem: _Problem, run: _Run, n: int, attrs: dict[str, Any]) -> "xr.Dataset":
+    dynamics, sizes = problem.dynamics, problem.inputs.sizes
+    states = unpack(dynamics.states, run.y[:n], sizes)
+    solution = to_dataset(dynamics, run.t[:n], states, observe(dynamics, problem.inputs, run.t[:n], run.y[:n]), problem.inputs.params, attrs | run.facts)
+    if run.events is not None:
+        solution = solution.assign(t_event=("event", run.events[0]), event_name=("event", np.array(run.events[1], dtype=object)))
+    return solution
+
+
+def observe(dynamics: Dynamics, inputs: Inputs, t: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the observables, by name, at packed states ``y`` of shape (T, n)."""
+    if not dynamics.observables:
+        return {}
+    compiled = observables_kernel(dynamics)
+    par = parameter_vector(dynamics.sizes, dynamics.parameters, inputs)
+    work = np.zeros(compiled.workspace_size(inputs.sizes))
+    y = np.ascontiguousarray(y)
+    out = np.empty((len(t), sum(packed_length(q, inputs.sizes) for q in compiled.outputs)))
+    f, par_at, work_at = compiled.function, par.ctypes.data, work.ctypes.data
+    for n, time in enumerate(t):
+        f(time, y.ctypes.data + n * y.strides[0], out.ctypes.data + n * out.strides[0], par_at, work_at)
+    return unpack(compiled.outputs, out, inputs.sizes)
+
+
+# -- checks and progress -----------------------------------------------------------------------------------------------
+
+
+def _checked_span(t_span: tuple[float, float]) -> tuple[float, float]:
+    try:
+        start, stop = map(float, t_span)
+    except (TypeError, ValueError):
+        raise ModelError("t_span", t_span, "two times, (from, to)") from None
+    if not (math.isfinite(start) and math.isfinite(stop)) or start == stop:
+        raise ModelError("t_span", t_span, "two different finite times")
+    return start, stop
+
+
+def _checked_times(t_eval: Any, span: tuple[float, float]) -> np.ndarray | None:
+    if t_eval is None:
+        return None
+    times = np.atleast_1d(np.asarray(t_eval, dtype=float))
+    low, high = sorted(span)
+    order = np.diff(times) * np.sign(span[1] - span[0])
+    if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (order <= 0).any() or times.min() < low or times.max() > high:
+        raise ModelError("t_eval", t_eval, f"increasing times within t_span = {span}")
+    return times
+
+
+def _check_numbers(**limits: float) -> None:
+    for name, value in limits.items():
+        if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+            raise ModelError(name, value, "a positive number")
+    if limits["rtol"] < _dop853.RTOL_MIN:
+        raise ModelError("rtol", limits["rtol"], f"at least {_dop853.RTOL_MIN:g}: below, rounding errors exceed the tolerance")
+
+
+class _progress_bar:
+    """A bar over the time integrated, or nothing."""
+
+    def __init__(self, span: tuple[float, float], show: bool) -> None:
+        self.span, self.show = span, show
+
+    def __enter__(self) -> Callable[[float], object] | None:
+        if not self.show:
+            return None
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(total=abs(self.span[1] - self.span[0]), unit="t", bar_format="{l_bar}{bar}| t = {n:.4g}/{total:.4g} [{elapsed}<{remaining}]")
+
+        def tick(t: float) -> None:
+            self.bar.update(abs(t - self.span[0]) - self.bar.n)
+
+        return tick
+
+    def __exit__(self, *_: object) -> None:
+        if self.show:
+            self.bar.close()
+

@@ -1,0 +1,247 @@
+"""Kernels: a Dynamics as compiled code, one for all sizes, with one calling convention.
+
+Every kernel is ``void f(double t, double* y, double* out, double* par, double* work)``, a cached Numba ``@cfunc`` in a readable source
+file of its own; integrators take its address, so one integrator binary serves every model. ``par`` holds the sizes (K, M, …), then the
+parameters; ``y`` the states, symmetric ones as their upper triangle, row by row; ``work`` is the caller's scratch space.
+"""
+
+import ctypes
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import sympy
+
+from effdyn.derive import Dynamics, Quantity
+
+from .cache import load_generated
+from .emit import Emitter, flat_index
+from .functions import SOURCES
+from .lower import lower, sort_symmetric_indices
+
+SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
+OPTIONS = 'cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}'
+"""``error_model="numpy"`` because Python's checks for division by zero forbid vectorisation; never ``fastmath=True``, which removes
+the tests for NaN by which integrators reject a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Compiled equations.
+
+    Attributes
+    ----------
+    source : str
+        The generated Python source, complete.
+    address : int
+        Of the compiled function, for integrators.
+    workspace : tuple of shape
+        The scratch arrays, by symbolic shape.
+    outputs : tuple of Quantity
+        What it computes, in order; symmetric ones packed as their upper triangle.
+    """
+
+    source: str
+    address: int
+    workspace: tuple[tuple[sympy.Expr, ...], ...]
+    outputs: tuple[Quantity, ...]
+    _keep: object = field(repr=False, compare=False, default=None)
+
+    def workspace_size(self, sizes: Mapping[str, int]) -> int:
+        """Return the number of doubles of scratch space at these sizes."""
+        return 8 + sum(math.prod(_number(s, sizes) for s in shape) for shape in self.workspace)
+
+    def __call__(self, t: float, y: np.ndarray, out: np.ndarray, par: np.ndarray, work: np.ndarray) -> None:
+        """Evaluate into ``out``. All arrays are contiguous float64 of the right length: nothing is checked here."""
+        self.function(t, *(a.ctypes.data for a in (y, out, par, work)))
+
+    @property
+    def function(self) -> Callable[..., None]:
+        """The compiled function for Python callers: time, and the addresses of the four arrays."""
+        return _PROTOTYPE(self.address)
+
+
+_PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_double, *[ctypes.c_void_p] * 4)
+
+
+def kernel(dynamics: Dynamics) -> Kernel:
+    """Return the compiled right-hand side of a Dynamics: the time derivatives of its states.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+
+    Returns
+    -------
+    Kernel
+        ``.source`` is the generated source, ``.address`` what integrators take.
+
+    Examples
+    --------
+    >>> from effdyn import derive, solve
+    >>> rhs = solve.kernel(derive.TeacherStudent(activation="square").dynamics())
+    >>> "def kernel(t, y, out, par, work)" in rhs.source
+    True
+    """
+    return _load(dynamics, "drift")
+
+
+def observables_kernel(dynamics: Dynamics) -> Kernel:
+    """Return the compiled observables of a Dynamics, with the same calling convention."""
+    return _load(dynamics, "observables")
+
+
+@lru_cache(maxsize=256)
+def _load(dynamics: Dynamics, which: str) -> Kernel:
+    equations = getattr(dynamics, which)
+    outputs = [(e.quantity, e.expr) for e in equations]
+    return compile_kernel(dynamics, outputs, f"{which}_{dynamics.kind}", f"{dynamics.title}: {which}.")
+
+
+def compile_kernel(dynamics: Dynamics, outputs: Sequence[tuple[Quantity, sympy.Expr]], name: str, title: str) -> Kernel:
+    """Return the kernel that computes ``outputs`` from the states and parameters of a Dynamics."""
+    source, workspace = generate(dynamics, outputs, title)
+    module = load_generated(name, source)
+    return Kernel(source, module.kernel.address, workspace, tuple(q for q, _ in outputs), module)
+
+
+def generate(dynamics: Dynamics, outputs: Sequence[tuple[Quantity, sympy.Expr]], title: str) -> tuple[str, tuple[tuple[sympy.Expr, ...], ...]]:
+    """Return the source of a kernel, and the shapes of its scratch arrays."""
+    memory = Memory(dynamics)
+    emitter = Emitter(memory.element, lambda e: sort_symmetric_indices(e, memory.symmetric))
+    layout = []
+    offset = "0"
+    for quantity, expr in outputs:
+        layout.append((quantity, offset))
+        emitter.line("")
+        emitter.line(f"# {equation_comment(dynamics, quantity, expr)}")
+        _emit_equation(emitter, quantity, lower(dynamics, expr), offset)
+        offset = _plus(offset, packed_size(quantity))
+    body = emitter.stack[0].lines
+    names = [(name, shape) for name, shape in (*memory.unpacked, *emitter.scratch)]
+    return _SOURCE.format(
+        title=title,
+        signature=SIGNATURE,
+        options=OPTIONS,
+        functions="".join(SOURCES[f] for f in sorted(emitter.functions)),
+        body=textwrap.indent("\n".join([*memory.prologue(names), *body]), "    "),
+    ), tuple(shape for _, shape in names)
+
+
+_SOURCE = '''"""{title}
+
+Generated by effdyn; do not edit. ``par`` holds the sizes and parameters, ``y`` the states (symmetric ones as upper triangles, row by
+row), ``work`` scratch space; ``out`` is written, packed like ``y``.
+"""
+
+import math
+
+from numba import cfunc, njit
+
+{functions}
+
+@cfunc("{signature}", {options})
+def kernel(t, y, out, par, work):
+{body}
+'''
+
+
+def _emit_equation(emitter: Emitter, quantity: Quantity, expr: sympy.Expr, offset: str) -> None:
+    indices, shape = quantity.indices, quantity.shape
+    if quantity.symmetric:
+        emitter.line(f"p = {offset}")
+    for depth, (index, size) in enumerate(zip(indices, shape, strict=True)):
+        emitter.loop(index, size, start=str(indices[0]) if quantity.symmetric and depth == 1 else "")
+    value = emitter.value(expr)
+    if quantity.symmetric:
+        emitter.line(f"out[p] = {value}")
+        emitter.line("p += 1")
+    else:
+        emitter.line(f"out[{_plus(offset, flat_index([str(i) for i in indices], shape)) if indices else offset}] = {value}")
+    for _ in indices:
+        emitter.end()
+
+
+class Memory:
+    """Where each array of a Dynamics lies: sizes and parameters in ``par``, states in ``y``, symmetric states unpacked in ``work``."""
+
+    def __init__(self, dynamics: Dynamics) -> None:
+        self.dynamics = dynamics
+        self.symmetric = frozenset(q.base for q in (*dynamics.states, *dynamics.parameters) if q.symmetric)
+        self.unpacked = [(q.name, q.shape) for q in dynamics.states if q.symmetric]
+        self._quantities = {q.base: q for q in (*dynamics.states, *dynamics.parameters)}
+
+    def element(self, expr: sympy.Expr, indices: list[str]) -> str:
+        """Return the text of a scalar or an array element."""
+        base = expr.base if isinstance(expr, sympy.Indexed) else expr
+        quantity = self._quantities.get(base)
+        if quantity is None:
+            return str(expr)  # a size
+        if not indices:
+            return quantity.name
+        array = "par"
+        if quantity in self.dynamics.states:
+            array = "work" if quantity.symmetric else "y"
+        return f"{array}[{quantity.name} + {flat_index(indices, quantity.shape)}]"
+
+    def prologue(self, scratch: Sequence[tuple[str, tuple[sympy.Expr, ...]]]) -> list[str]:
+        """Return the statements that name sizes, scalars and offsets, and unpack symmetric states."""
+        lines = [f"{size} = int(par[{n}])" for n, size in enumerate(self.dynamics.sizes)]
+        offset = str(len(lines))
+        for q in self.dynamics.parameters:
+            lines.append(f"{q.name} = {offset}" if q.indices else f"{q.name} = par[{offset}]")
+            offset = _plus(offset, _product(q.shape))
+        offset = "0"
+        unpack = []
+        for q in self.dynamics.states:
+            start = offset
+            offset = _plus(offset, packed_size(q))
+            if q.symmetric:
+                size = q.shape[0]
+                unpack += [
+                    f"p = {start}",
+                    f"for i in range({size}):",
+                    f"    for k in range(i, {size}):",
+                    f"        work[{q.name} + i*{size} + k] = work[{q.name} + k*{size} + i] = y[p]",
+                    "        p += 1",
+                ]
+            elif q.indices:
+                lines.append(f"{q.name} = {start}")
+            else:
+                lines.append(f"{q.name} = y[{start}]")
+        offset = "0"
+        for name, shape in scratch:
+            lines.append(f"{name} = {offset}")
+            offset = _plus(name, _product(shape))
+        return lines + unpack
+
+
+def packed_size(quantity: Quantity) -> str:
+    """Return the text of the number of doubles that a quantity takes."""
+    if quantity.symmetric:
+        size = quantity.shape[0]
+        return f"{size}*({size} + 1)//2"
+    return _product(quantity.shape)
+
+
+def equation_comment(dynamics: Dynamics, quantity: Quantity, expr: sympy.Expr) -> str:
+    """Return the equation as one line of text, moments by name."""
+    left = f"d{quantity}/dt" if quantity in dynamics.states else str(quantity)
+    return f"{left} = {dynamics.named(expr)}"
+
+
+def _number(size: sympy.Expr, sizes: Mapping[str, int]) -> int:
+    return int(size.subs({s: sizes[str(s)] for s in size.free_symbols}))
+
+
+def _product(shape: Sequence[sympy.Expr]) -> str:
+    return "*".join(f"({s})" if isinstance(s, sympy.Add) else str(s) for s in shape) or "1"
+
+
+def _plus(left: str, right: str) -> str:
+    if left == "0":
+        return right
+    return str(int(left) + int(right)) if left.isdigit() and right.isdigit() else f"{left} + {right}"

@@ -1,0 +1,227 @@
+"""From names and arrays, as users type them, to the flat vectors of a kernel, and back.
+
+Here every initial value and parameter is checked, once. Nothing is computed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import sympy
+
+from effdyn.derive import FieldFamily, ModelError, Quantity
+from effdyn.derive.errors import nearest
+
+PSD_TOLERANCE = 1e-12
+"""How negative an eigenvalue of the initial overlaps may be, relative to the largest: what rounding does to a Gram matrix."""
+
+
+class HasQuantities(Protocol):
+    """What has states and parameters: a Dynamics, or a model's training step."""
+
+    @property
+    def states(self) -> tuple[Quantity, ...]: ...
+    @property
+    def parameters(self) -> tuple[Quantity, ...]: ...
+    @property
+    def families(self) -> tuple[FieldFamily, ...]: ...
+    @property
+    def covariance(self) -> tuple[tuple[tuple[str, str], sympy.Lambda], ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Checked initial values and parameters.
+
+    Attributes
+    ----------
+    sizes : dict
+        The number behind each symbolic size, ``{"K": 2, "M": 2}``.
+    y0, params : dict of ndarray
+        Full arrays by name; scalars are arrays of shape ().
+    """
+
+    sizes: dict[str, int]
+    y0: dict[str, np.ndarray]
+    params: dict[str, np.ndarray]
+
+
+def read_inputs(problem: HasQuantities, y0: Mapping[str, Any], params: Mapping[str, Any]) -> Inputs:
+    """Return initial values and parameters as full arrays.
+
+    One-dimensional quantities (``a``, ``b``) may be given as a scalar, for all units. ``y0`` may be a Dataset with the states at one time.
+
+    Raises
+    ------
+    ModelError
+        Naming the entry: unknown, missing, at the wrong place, of the wrong shape, not finite, out of range, not symmetric, or overlaps
+        that are not positive semidefinite.
+    """
+    states = {q.name: q for q in problem.states}
+    parameters = {q.name: q for q in problem.parameters}
+    given_y0 = _entries("y0", y0, states)
+    _check_names("y0", given_y0, states, other=("params", parameters))
+    _check_names("params", params, parameters, other=("y0", states))
+    arrays = {name: _as_array(f"y0[{name!r}]", given_y0[name], q) for name, q in states.items()}
+    arrays |= {name: _as_array(f"params[{name!r}]", params[name], q) for name, q in parameters.items()}
+    sizes = _read_sizes(problem, arrays)
+    arrays = {q.name: _broadcast(q, arrays[q.name], sizes) for q in (*problem.states, *problem.parameters)}
+    _check_gram(problem, arrays, sizes)
+    return Inputs(sizes, {name: arrays[name] for name in states}, {name: arrays[name] for name in parameters})
+
+
+def gram_matrix(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Return Ω, the covariance of all local fields, family after family; leading axes of the arrays are kept.
+
+    ``None`` if there are no fields, or their covariance is not simply made of blocks of the order parameters.
+    """
+    covariance = dict(problem.covariance)
+    rows = []
+    for f in problem.families:
+        row = []
+        for g in problem.families:
+            block = covariance.get((str(f.base), str(g.base)))
+            transposed = block is None
+            block = covariance.get((str(g.base), str(f.base))) if block is None else block
+            if block is None or not isinstance(block.expr, sympy.Indexed) or block.expr.indices != tuple(block.variables):
+                return None
+            array = arrays[str(block.expr.base)]
+            row.append(np.swapaxes(array, -1, -2) if transposed else array)
+        rows.append(row)
+    if not rows:
+        return None
+    lead = np.broadcast_shapes(*(a.shape[:-2] for row in rows for a in row))
+    return np.concatenate([np.concatenate([np.broadcast_to(a, (*lead, *a.shape[-2:])) for a in row], axis=-1) for row in rows], axis=-2)
+
+
+def pack(quantities: Sequence[Quantity], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the states as one vector: symmetric ones as their upper triangle, row by row."""
+    parts = [arrays[q.name][np.triu_indices(arrays[q.name].shape[-1])] if q.symmetric else np.ravel(arrays[q.name]) for q in quantities]
+    return np.concatenate([np.asarray(p, dtype=float) for p in parts])
+
+
+def unpack(quantities: Sequence[Quantity], packed: np.ndarray, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Return the arrays by name from vectors ``packed`` of shape (…, n); leading axes are kept."""
+    arrays, start = {}, 0
+    lead = packed.shape[:-1]
+    for q in quantities:
+        shape = tuple(sizes[str(s)] for s in q.shape)
+        stop = start + packed_length(q, sizes)
+        part = packed[..., start:stop]
+        if q.symmetric:
+            full = np.empty((*lead, *shape))
+            i, k = np.triu_indices(shape[0])
+            full[..., i, k] = part
+            full[..., k, i] = part
+            arrays[q.name] = full
+        else:
+            arrays[q.name] = part.reshape(*lead, *shape).copy()
+        start = stop
+    return arrays
+
+
+def packed_length(q: Quantity, sizes: Mapping[str, int]) -> int:
+    """Return the number of doubles that a quantity takes in a packed vector."""
+    shape = [sizes[str(s)] for s in q.shape]
+    return shape[0] * (shape[0] + 1) // 2 if q.symmetric else int(np.prod(shape, dtype=int))
+
+
+def parameter_vector(size_symbols: Sequence[sympy.Symbol], parameters: Sequence[Quantity], inputs: Inputs) -> np.ndarray:
+    """Return ``par``: the sizes, then the parameters."""
+    head = [float(inputs.sizes[str(s)]) for s in size_symbols]
+    return np.concatenate([np.asarray(head), *(np.ravel(inputs.params[q.name]) for q in parameters)])
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def _entries(argument: str, given: Any, quantities: Mapping[str, Quantity]) -> Mapping[str, Any]:
+    if hasattr(given, "data_vars"):  # a Dataset with the states at one time, such as a solution's last
+        if "t" in given.dims:
+            raise ModelError(argument, f"Dataset with {given.sizes['t']} times", "the states at one time: dataset.isel(t=-1)")
+        return {name: given[name].values for name in quantities if name in given}
+    if not isinstance(given, Mapping):
+        raise ModelError(argument, given, f"a dict with {', '.join(quantities)}")
+    return given
+
+
+def _check_names(argument: str, given: Mapping[str, Any], known: Mapping[str, Quantity], other: tuple[str, Mapping[str, Quantity]]) -> None:
+    if not isinstance(given, Mapping):
+        raise ModelError(argument, given, f"a dict with {', '.join(known)}")
+    place, elsewhere = other
+    for name in given:
+        if name in elsewhere:
+            role = "a state of this model: its initial value" if place == "y0" else "a parameter of this model: it"
+            raise ModelError(f"{argument}[{name!r}]", given[name], f"{name} is {role} goes into {place}")
+        if name not in known:
+            raise ModelError(f"{argument}[{name!r}]", given[name], f"one of {', '.join(known)}{nearest(name, [*known, *elsewhere])}")
+    missing = [name for name in known if name not in given]
+    if missing:
+        meanings = "; ".join(f"{name}: {known[name].meaning}" for name in missing)
+        raise ModelError(argument, sorted(given), f"also {', '.join(missing)} ({meanings})")
+
+
+def _as_array(argument: str, given: Any, q: Quantity) -> np.ndarray:
+    try:
+        array = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        raise ModelError(argument, given, f"numbers, {_shape_text(q)}") from None
+    if not np.isfinite(array).all():
+        raise ModelError(argument, given, "finite numbers")
+    if q.minimum is not None and (array < q.minimum).any():
+        raise ModelError(argument, given, f"at least {q.minimum:g} ({q.meaning})")
+    if array.ndim != len(q.indices) and not (array.ndim == 0 and len(q.indices) == 1):
+        raise ModelError(argument, f"array of shape {array.shape}", f"{_shape_text(q)} ({q.meaning})")
+    return array
+
+
+def _shape_text(q: Quantity) -> str:
+    if not q.shape:
+        return "a scalar"
+    return f"shape ({', '.join(map(str, q.shape))}{',' if len(q.shape) == 1 else ''})" + (" or a scalar" if len(q.shape) == 1 else "")
+
+
+def _read_sizes(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Return the number of units, from the arrays that tell it; the states' rectangular one (R) first."""
+    sizes: dict[str, int] = {}
+    source: dict[str, str] = {}
+    ordered = sorted((*problem.states, *problem.parameters), key=lambda q: (len(set(q.shape)) < 2, q not in problem.states))
+    for q in ordered:
+        if arrays[q.name].ndim != len(q.shape):
+            continue  # a scalar for all units
+        for axis, symbol in enumerate(map(str, q.shape)):
+            size = arrays[q.name].shape[axis]
+            if size == 0 or sizes.setdefault(symbol, size) != size:
+                expected = f"shape ({', '.join(map(str, q.shape))}) with {symbol} = {sizes[symbol]}, as in {source.get(symbol, 'no other')}"
+                raise ModelError(q.name, f"array of shape {arrays[q.name].shape}", expected if size else "at least one unit")
+            source.setdefault(symbol, q.name)
+    for q in ordered:
+        for symbol in map(str, q.shape):
+            if symbol not in sizes:
+                raise ModelError(q.name, float(arrays[q.name]), f"an array: nothing else says how many {symbol} there are")
+    return sizes
+
+
+def _broadcast(q: Quantity, array: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
+    full = np.array(np.broadcast_to(array, tuple(sizes[str(s)] for s in q.shape)))
+    if q.symmetric:
+        scale = np.abs(full).max(initial=0.0)
+        if np.abs(full - full.T).max(initial=0.0) > 1e-12 * scale:
+            raise ModelError(q.name, full.tolist(), f"a symmetric matrix ({q.meaning})")
+        full = (full + full.T) / 2
+    return full
+
+
+def _check_gram(problem: HasQuantities, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
+    gram = gram_matrix(problem, arrays)
+    if gram is None:
+        return
+    eigenvalues = np.linalg.eigvalsh(gram)
+    if eigenvalues[0] < -PSD_TOLERANCE * len(gram) * max(eigenvalues[-1], 0.0) or eigenvalues[-1] < 0:
+        names = ", ".join(dict.fromkeys(str(block.expr.base) for _, block in problem.covariance if isinstance(block.expr, sympy.Indexed)))
+        raise ModelError(
+            names,
+            f"overlaps with smallest eigenvalue {eigenvalues[0]:.3g}",
+            f"overlaps of actual vectors: the matrix of {names} together must be positive semidefinite",
+        )

@@ -1,0 +1,58 @@
+"""Solutions as labelled datasets: the same names, dims and attributes for theory and simulation."""
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effdyn.derive import Dynamics, Quantity
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def variable(q: Quantity, values: np.ndarray, lead: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+    """Return the dims, values and attributes of a quantity as xarray takes them; ``lead`` are the dims before its own."""
+    dims = q.dims or tuple(f"{q.name}_{n + 1}" for n in range(len(q.shape)))
+    return (*lead, *dims), values, {"long_name": q.meaning}
+
+
+def parameters_json(params: Mapping[str, np.ndarray]) -> str:
+    """Return the parameters as JSON text, which is what netCDF and zarr can keep."""
+    return json.dumps({name: np.asarray(value).tolist() for name, value in params.items()})
+
+
+def versions_json() -> str:
+    """Return the versions behind a result as JSON text."""
+    return json.dumps({name: version(name) for name in ("effdyn", "numpy", "numba", "sympy")})
+
+
+def to_dataset(
+    dynamics: Dynamics,
+    t: np.ndarray,
+    states: Mapping[str, np.ndarray],
+    observables: Mapping[str, np.ndarray],
+    params: Mapping[str, np.ndarray],
+    attrs: Mapping[str, Any],
+) -> "xr.Dataset":
+    """Return a solution as a Dataset with dim ``t`` and one variable for each state and observable."""
+    import xarray as xr
+
+    quantities = {q.name: q for q in (*dynamics.states, *(e.quantity for e in dynamics.observables))}
+    variables = {name: variable(quantities[name], values, ("t",)) for name, values in (states | dict(observables)).items()}
+    return xr.Dataset(
+        variables,
+        coords={"t": ("t", t, {"long_name": dynamics.clock})},
+        attrs={
+            "title": dynamics.title,
+            "model": repr(dynamics.model) if dynamics.model is not None else "",
+            "limit": dynamics.limit,
+            "clock": dynamics.clock,
+            "theory_status": dynamics.status,
+            "parameters": parameters_json(params),
+            "versions": versions_json(),
+            **attrs,
+        },
+    )
