@@ -4,7 +4,7 @@ if __name__ != "effdyn.derive":
     raise ImportError("this folder is the package effdyn.derive: pip install -e . and import that")
 
 from .activation import Activation, activation
-from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step
+from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step, close_moments
 from .errors import ModelError, NoClosedForm, NotYet
 from .expectation import closed_form
 from .limits import LIMITS, Limit
@@ -27,5 +27,6 @@ __all__ = [
     "TeacherStudent",
     "Univariate",
     "activation",
+    "close_moments",
     "closed_form",
 ]

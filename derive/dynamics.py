@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
+from .expectation import closed_form
 from .increments import overlap_of
 from .limits import Dropped
 from .moments import Moment
@@ -195,15 +196,7 @@ class Dynamics:
         NoClosedForm
             If a moment has none.
         """
-        from .expectation import closed_form
-
-        def value(*factors: sympy.Expr) -> sympy.Expr:
-            moment = Moment(*factors)
-            form, covariance = closed_form(moment.signature)
-            entries = {c: self.overlap(moment.fields[a], moment.fields[b]) for (a, b), c in covariance.items()}
-            return form.xreplace(entries)
-
-        return expr.replace(Moment, value)
+        return close_moments(expr, dict(self.covariance))
 
     def expand(self, **sizes: int) -> "ExpandedDynamics":
         """Return the equations written out for given numbers of units, for reading and LaTeX (never for computing).
@@ -276,6 +269,23 @@ class Dynamics:
             return sympy.Function(names[moment.signature, moment.shape])(*(f.indices[0] for f in moment.fields))
 
         return expr.replace(Moment, call)
+
+
+def close_moments(expr: sympy.Expr, covariance: Mapping[tuple[str, str], sympy.Lambda]) -> sympy.Expr:
+    """Return ``expr`` with every Gaussian moment replaced by its closed form under the given covariance of fields.
+
+    Raises
+    ------
+    NoClosedForm
+        If a moment has none.
+    """
+
+    def value(*factors: sympy.Expr) -> sympy.Expr:
+        moment = Moment(*factors)
+        form, entries = closed_form(moment.signature)
+        return form.xreplace({c: overlap_of(moment.fields[a], moment.fields[b], covariance) for (a, b), c in entries.items()})
+
+    return expr.replace(Moment, value)
 
 
 def _moments_in_order(expr: sympy.Expr) -> list[Moment]:

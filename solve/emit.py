@@ -99,7 +99,7 @@ class Emitter:
     @property
     def scratch(self) -> list[tuple[str, tuple[sympy.Expr, ...]]]:
         """The arrays of the workspace: rows, and the buffer of gathered arguments."""
-        buffer = [("gather", (self._gather_size + LANES,))] if self._gather_size else []
+        buffer = [("gather", (self._gather_size,))] if self._gather_size else []
         return self.workspace + buffer
 
     # -- loops ---------------------------------------------------------------------------------------------------------
@@ -124,8 +124,10 @@ class Emitter:
         self._uses, self._starts, self._gathered = {}, {}, set()
         self._count(expr)
         here = [s for s in sorted(_outer_sums(expr), key=sympy.default_sort_key) if self._complete(s, self.free)]
-        self._gather(here)
-        self._accumulate_together(here)
+        evaluate = self._gather(here)
+        self._accumulate_together(here)  # between writing the buffer and reading it as SIMD vectors: that would stall
+        for line in evaluate:
+            self.line(line)
         return self._code(expr)
 
     # -- placement -----------------------------------------------------------------------------------------------------
@@ -304,8 +306,8 @@ class Emitter:
             raise ValueError(f"{expr} cannot be compiled: kernels know {', '.join(sorted({*SOURCES, *LIBRARY}))}, sums, products and powers")
         if expr in self._gathered:
             value = self._name("f")
-            self.line(f"{value} = work[gather + g]")
-            self.line("g += 1")
+            self.line(f"{value} = work[gather + at]")
+            self.line("at += 1")
             return value
         if name in SOURCES:
             self.functions.add(name)
@@ -358,18 +360,24 @@ class Emitter:
 
     # -- gathering -----------------------------------------------------------------------------------------------------
 
-    def _gather(self, sums: Sequence[sympy.Expr]) -> None:
-        """Fill the buffer with the arguments of the special functions inside the sums, and evaluate it."""
-        for function in sorted({name for s in sums if (name := self._single_call(s))}):
+    def _gather(self, sums: Sequence[sympy.Expr]) -> list[str]:
+        """Fill the buffer with the arguments of the special functions inside the sums; return the loops that evaluate it."""
+        functions = sorted({name for s in sums if (name := self._single_call(s))})
+        evaluate = []
+        if functions:
+            self.line("at = 0")
+        for function in functions:
             self.functions.add(function)
-            self.line("g = 0")
+            begin, end = self._name("start"), self._name("stop")
+            self.line(f"{begin} = at")
             for expr_sum in (s for s in sums if self._single_call(s) == function):
-                self._starts[expr_sum] = start = self._name("g")
-                self.line(f"{start} = g")
+                self._starts[expr_sum] = start = self._name("start")
+                self.line(f"{start} = at")
                 self._fill(expr_sum)
-                self._gather_size += _extent(expr_sum)
-            self.line(f"for q in range(gather, gather + (g + {LANES - 1}) // {LANES} * {LANES}):")
-            self.line(f"    work[q] = {function}(work[q])")
+                self._gather_size += _extent(expr_sum) + LANES
+            self.line(f"{end} = at = (at + {LANES - 1}) // {LANES} * {LANES}")
+            evaluate += [f"for q in range(gather + {begin}, gather + {end}):", f"    work[q] = {function}(work[q])"]
+        return evaluate
 
     def _fill(self, expr: sympy.Expr) -> None:
         if isinstance(expr, SymmetricSum):
@@ -392,8 +400,8 @@ class Emitter:
                 return
             (call,) = _calls(expr)
             self._gathered.add(call)
-            self.line(f"work[gather + g] = {self._code(call.args[0])}")
-            self.line("g += 1")
+            self.line(f"work[gather + at] = {self._code(call.args[0])}")
+            self.line("at += 1")
 
     def _single_call(self, expr: sympy.Expr) -> str:
         """Return the special function of a sum, if in the end it sums just one call of one; else the empty string."""
@@ -410,7 +418,7 @@ class Emitter:
 
     def _rewind(self, expr: sympy.Expr) -> None:
         if expr in self._starts:
-            self.line(f"g = {self._starts[expr]}")
+            self.line(f"at = {self._starts[expr]}")
 
 
 def _outermost(expr: sympy.Sum) -> tuple[sympy.Symbol, sympy.Expr, sympy.Expr]:

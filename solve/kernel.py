@@ -20,6 +20,7 @@ from effdyn.derive import Dynamics, Quantity
 from .cache import load_generated
 from .emit import Emitter, flat_index
 from .functions import SOURCES
+from .fuse import ALL, GRAM, F, Fusion, fusion
 from .lower import lower, sort_symmetric_indices
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
@@ -110,15 +111,17 @@ def compile_kernel(dynamics: Dynamics, outputs: Sequence[tuple[Quantity, sympy.E
 
 def generate(dynamics: Dynamics, outputs: Sequence[tuple[Quantity, sympy.Expr]], title: str) -> tuple[str, tuple[tuple[sympy.Expr, ...], ...]]:
     """Return the source of a kernel, and the shapes of its scratch arrays."""
-    memory = Memory(dynamics)
+    fused = fusion(dynamics)
+    memory = Memory(dynamics, fused)
+    lowered = [lower(dynamics, expr, fused, memory.symmetric) for _, expr in outputs]
     emitter = Emitter(memory.element, lambda e: sort_symmetric_indices(e, memory.symmetric))
-    layout = []
+    for (first, second), weight in fused.weights.items() if fused else ():
+        _emit_weights(emitter, memory, weight, (first, second))
     offset = "0"
-    for quantity, expr in outputs:
-        layout.append((quantity, offset))
+    for (quantity, expr), low in zip(outputs, lowered, strict=True):
         emitter.line("")
         emitter.line(f"# {equation_comment(dynamics, quantity, expr)}")
-        _emit_equation(emitter, quantity, lower(dynamics, expr), offset)
+        _emit_equation(emitter, quantity, low, offset)
         offset = _plus(offset, packed_size(quantity))
     body = emitter.stack[0].lines
     names = [(name, shape) for name, shape in (*memory.unpacked, *emitter.scratch)]
@@ -128,7 +131,7 @@ def generate(dynamics: Dynamics, outputs: Sequence[tuple[Quantity, sympy.Expr]],
         options=OPTIONS,
         functions="".join(SOURCES[f] for f in sorted(emitter.functions)),
         body=textwrap.indent("\n".join([*memory.prologue(names), *body]), "    "),
-    ), tuple(shape for _, shape in names)
+    ), tuple(tuple(s.subs(ALL, memory.all_fields) for s in shape) for _, shape in names)
 
 
 _SOURCE = '''"""{title}
@@ -165,58 +168,115 @@ def _emit_equation(emitter: Emitter, quantity: Quantity, expr: sympy.Expr, offse
         emitter.end()
 
 
-class Memory:
-    """Where each array of a Dynamics lies: sizes and parameters in ``par``, states in ``y``, symmetric states unpacked in ``work``."""
+def _emit_weights(emitter: Emitter, memory: "Memory", weight: sympy.IndexedBase, values: tuple[sympy.Expr, sympy.Expr]) -> None:
+    """Write the weights of the fields of both families."""
+    first, second = (family.size for family in memory.families)
+    for value, size, start in zip(values, (first, second), ("", f"{first} + "), strict=True):
+        emitter.loop(F, size)
+        emitter.line(f"work[{weight} + {start}{F}] = {emitter.value(value)}")
+        emitter.end()
 
-    def __init__(self, dynamics: Dynamics) -> None:
+
+class Memory:
+    """Where each array of a Dynamics lies: sizes and parameters in ``par``, states in ``y``, and in ``work`` what is unpacked from them.
+
+    Overlaps that are the covariance of two families of fields are unpacked into one matrix C over all fields; other symmetric states
+    into their full matrices.
+    """
+
+    def __init__(self, dynamics: Dynamics, fused: Fusion | None) -> None:
         self.dynamics = dynamics
-        self.symmetric = frozenset(q.base for q in (*dynamics.states, *dynamics.parameters) if q.symmetric)
-        self.unpacked = [(q.name, q.shape) for q in dynamics.states if q.symmetric]
+        self.families = fused.families if fused else ()
+        self._fused = fused
+        blocks = dict(dynamics.covariance) if fused else {}
+        self._blocks = {block.expr.base: families for families, block in blocks.items()}  # overlap: its two families
+        symmetric = {q.base for q in (*dynamics.states, *dynamics.parameters) if q.symmetric}
+        self.symmetric = frozenset(symmetric | {GRAM} if fused else symmetric)
         self._quantities = {q.base: q for q in (*dynamics.states, *dynamics.parameters)}
+
+    @property
+    def unpacked(self) -> list[tuple[str, tuple[sympy.Expr, ...]]]:
+        """The arrays that the prologue fills, with their shapes."""
+        own = [(q.name, q.shape) for q in self.dynamics.states if q.symmetric and q.base not in self._blocks]
+        if not self._fused:
+            return own
+        return [("C", (ALL, ALL)), *((str(c), (ALL,)) for c in self._fused.weights.values()), *own]
 
     def element(self, expr: sympy.Expr, indices: list[str]) -> str:
         """Return the text of a scalar or an array element."""
         base = expr.base if isinstance(expr, sympy.Indexed) else expr
+        if base in self._blocks:
+            return self.element(GRAM[0, 0], [_plus(self._start(f), i) for f, i in zip(self._blocks[base], indices, strict=True)])
+        if base == GRAM:
+            return f"work[C + {flat_index(indices, (ALL, ALL))}]"
+        if self._fused and base in self._fused.weights.values():
+            return f"work[{base} + {indices[0]}]"
         quantity = self._quantities.get(base)
         if quantity is None:
             return str(expr)  # a size
         if not indices:
             return quantity.name
-        array = "par"
-        if quantity in self.dynamics.states:
-            array = "work" if quantity.symmetric else "y"
+        if quantity in self.dynamics.states and quantity.symmetric:
+            return f"work[{quantity.name}_full + {flat_index(indices, quantity.shape)}]"
+        array = "y" if quantity in self.dynamics.states else "par"
         return f"{array}[{quantity.name} + {flat_index(indices, quantity.shape)}]"
 
+    @property
+    def all_fields(self) -> sympy.Expr:
+        """The number of all fields, in the sizes of the families."""
+        return sympy.Add(*(family.size for family in self.families))
+
+    def _start(self, family: str) -> str:
+        """Return the text of the position of a family's first field among all."""
+        return "0" if family == str(self.families[0].base) else str(self.families[0].size)
+
     def prologue(self, scratch: Sequence[tuple[str, tuple[sympy.Expr, ...]]]) -> list[str]:
-        """Return the statements that name sizes, scalars and offsets, and unpack symmetric states."""
+        """Return the statements that name sizes, scalars and offsets, and unpack states."""
         lines = [f"{size} = int(par[{n}])" for n, size in enumerate(self.dynamics.sizes)]
         offset = str(len(lines))
+        if self._fused:
+            lines.append(f"{ALL} = {' + '.join(str(family.size) for family in self.families)}")
         for q in self.dynamics.parameters:
             lines.append(f"{q.name} = {offset}" if q.indices else f"{q.name} = par[{offset}]")
             offset = _plus(offset, _product(q.shape))
         offset = "0"
-        unpack = []
         for q in self.dynamics.states:
-            start = offset
+            lines.append(f"{q.name} = {offset}" if q.indices else f"{q.name} = y[{offset}]")
             offset = _plus(offset, packed_size(q))
-            if q.symmetric:
-                size = q.shape[0]
-                unpack += [
-                    f"p = {start}",
-                    f"for i in range({size}):",
-                    f"    for k in range(i, {size}):",
-                    f"        work[{q.name} + i*{size} + k] = work[{q.name} + k*{size} + i] = y[p]",
-                    "        p += 1",
-                ]
-            elif q.indices:
-                lines.append(f"{q.name} = {start}")
-            else:
-                lines.append(f"{q.name} = y[{start}]")
         offset = "0"
         for name, shape in scratch:
-            lines.append(f"{name} = {offset}")
-            offset = _plus(name, _product(shape))
-        return lines + unpack
+            lines.append(f"{_offset_name(name, self._quantities)} = {offset}")
+            offset = _plus(_offset_name(name, self._quantities), _product(shape))
+        return lines + [line for q in self._quantities.values() for line in self._unpack(q)]
+
+    def _unpack(self, q: Quantity) -> list[str]:
+        array = "y" if q in self.dynamics.states else "par"
+        if q.symmetric and array == "y":
+            size = q.shape[0]
+            target = f"{self.element(q.base[0, 0], ['i', 'k'])} = {self.element(q.base[0, 0], ['k', 'i'])}"
+            return [
+                f"p = {q.name}",
+                f"for i in range({size}):",
+                f"    for k in range(i, {size}):",
+                f"        {target} = y[p]",
+                "        p += 1",
+            ]
+        if q.base not in self._blocks:
+            return []
+        f, g = (self._start(family) for family in self._blocks[q.base])
+        target = f"work[C + {flat_index([_plus(f, 'i'), _plus(g, 'k')], (ALL, ALL))}]"
+        if f != g:  # a block off the diagonal, and its transpose
+            target += f" = work[C + {flat_index([_plus(g, 'k'), _plus(f, 'i')], (ALL, ALL))}]"
+        return [
+            f"for i in range({q.shape[0]}):",
+            f"    for k in range({q.shape[1]}):",
+            f"        {target} = {array}[{q.name} + {flat_index(['i', 'k'], q.shape)}]",
+        ]
+
+
+def _offset_name(name: str, quantities: Mapping[sympy.Basic, Quantity]) -> str:
+    """Return the name of the offset of a scratch array; a symmetric state has one in ``y`` too."""
+    return f"{name}_full" if name in {q.name for q in quantities.values()} else name
 
 
 def packed_size(quantity: Quantity) -> str:

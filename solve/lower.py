@@ -1,6 +1,6 @@
 """From the equations of a Dynamics to expressions that a kernel can be written from.
 
-Moments become closed forms, double sums over a symmetric summand run over half of it, what does not depend on a summation index leaves
+Sums over student and teacher become one, moments become closed forms, double sums over a symmetric summand run over half of it, what does not depend on a summation index leaves
 its sum. The result is SymPy still; knows nothing of loops, memory or Numba.
 """
 
@@ -8,7 +8,9 @@ from functools import reduce
 
 import sympy
 
-from effdyn.derive import Dynamics
+from effdyn.derive import Dynamics, close_moments
+
+from .fuse import Fusion, fuse_sums
 
 
 class SymmetricSum(sympy.Expr):
@@ -24,11 +26,12 @@ class SymmetricSum(sympy.Expr):
         return (summand.free_symbols - {first, second}) | size.free_symbols
 
 
-def lower(dynamics: Dynamics, expr: sympy.Expr) -> sympy.Expr:
+def lower(dynamics: Dynamics, expr: sympy.Expr, fused: Fusion | None, symmetric: frozenset[sympy.Basic]) -> sympy.Expr:
     """Return ``expr`` ready to be emitted as loops."""
-    symmetric = frozenset(q.base for q in (*dynamics.states, *dynamics.parameters) if q.symmetric)
+    if fused:
+        expr = fuse_sums(expr, fused)
     halved = halve_symmetric_sums(expr, symmetric)
-    closed = dynamics.closed(halved)
+    closed = close_moments(halved, fused.covariance if fused else dict(dynamics.covariance))
     return share_factors(pull_out_of_sums(sort_symmetric_indices(closed, symmetric)))
 
 
