@@ -60,9 +60,10 @@ def constants(integrand: Integrand) -> sympy.Expr | None:
         return sympy.S.One
     for n, (_, f) in enumerate(integrand.factors):
         constant, rest = f.as_independent(X, as_Add=False)
+        if not f.has(X):
+            return f * expectation(integrand.without(n))
         if constant != 1:
-            product = integrand.without(n)
-            return constant * expectation(product if rest == 1 else product.with_factor(integrand.factors[n][0], rest))
+            return constant * expectation(integrand.without(n).with_factor(integrand.factors[n][0], rest))
     return None
 
 
@@ -203,13 +204,22 @@ def _reduce(integrand: Integrand) -> sympy.Expr:
         result = rule(integrand)
         if result is not None:
             return result
-    stuck = next((f for _, f in integrand.factors if not any(f.has(k) for k in (sympy.erf, sympy.exp, sympy.sign))), integrand.factors[0][1])
-    raise NoClosedForm(
-        str(integrand),
-        f"{stuck.subs(X, sympy.Symbol('h'))} is not reduced by any of the rules {', '.join(r.__name__ for r in RULES)}",
-        "Closed forms exist for polynomials ('linear', 'square', 'He3', x**3 …) and for 'erf';\n"
-        "  erf(h/√2) is the usual closed-form stand-in for tanh and other sigmoids.",
-    )
+    raise NoClosedForm(str(integrand), _obstacle(integrand), INSTEAD)
+
+
+INSTEAD = (
+    "Closed forms exist for polynomials ('linear', 'square', 'He3', x**3, …) and for 'erf', in any combination of at most two erf;\n"
+    "  erf(h/√2) is the usual closed-form stand-in for tanh and other sigmoids."
+)
+
+
+def _obstacle(integrand: Integrand) -> str:
+    """Return why no rule applies: the functions that none knows, or else the product that is too long."""
+    known = (sympy.erf, sympy.exp, sympy.sign)
+    functions = {e.func.__name__ for _, f in integrand.factors for e in f.atoms(sympy.Function) if not isinstance(e, known)}
+    if functions:
+        return f"{' and '.join(sorted(functions))} {'is' if len(functions) == 1 else 'are'} neither polynomial, Gaussian nor erf"
+    return f"{integrand} is not reduced by any of the rules {', '.join(r.__name__ for r in RULES)}"
 
 
 def expectation(integrand: Integrand) -> sympy.Expr:

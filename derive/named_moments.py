@@ -49,12 +49,18 @@ class NamedMoment:
 
 def name_moments(moments: Iterable[Moment]) -> tuple[NamedMoment, ...]:
     """Return each distinct signature once, named by its number of factors and a letter, in order of appearance."""
-    named: dict[tuple[object, ...], NamedMoment] = {}
+    distinct = list({(m.signature, m.shape): m for m in reversed(list(moments))}.values())[::-1]
+    names: dict[Moment, str] = {}
     counts: dict[int, int] = {}
-    for moment in moments:
-        key = (moment.signature, moment.shape)
-        if key not in named:
-            size = len(moment.args)
-            letter = counts[size] = counts.get(size, -1) + 1
-            named[key] = NamedMoment(f"{LETTERS[letter]}_{size}", moment)
-    return tuple(named.values())
+    for moment in sorted(distinct, key=_distance_from_convention):
+        size = len(moment.args)
+        letter = counts[size] = counts.get(size, -1) + 1
+        names[moment] = f"{LETTERS[letter]}_{size}"
+    return tuple(NamedMoment(names[moment], moment) for moment in distinct)
+
+
+def _distance_from_convention(moment: Moment) -> int:
+    """Return 0 for what the field calls I_n: n factors of which n − 2 are differentiated (or bare fields)."""
+    bare = sum(name == "" for name in moment.shape)
+    derivatives = sum(name.endswith("'") for name in moment.shape)
+    return abs(derivatives + bare - (len(moment.args) - 2) - (bare > 0))

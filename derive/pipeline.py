@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import sympy
 
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step
-from .errors import ModelError, nearest
+from .errors import ModelError, NoClosedForm, nearest
 from .increments import ScalarUpdate, VectorUpdate, gram_increment, overlap_of, scalar_increment, take_expectations
 from .limits import LIMITS, Limit, keep_leading_order
+from .moments import Value
 from .terms import assemble
 
 
@@ -49,6 +50,11 @@ class TrainingStep:
     formulas: tuple[tuple[Quantity, sympy.Expr], ...]
     definitions: tuple[tuple[sympy.Basic, sympy.Expr], ...]
     assumptions: tuple[str, ...]
+
+    @property
+    def states(self) -> tuple[Quantity, ...]:
+        """The order parameters that move."""
+        return tuple(q for q, *_ in self.overlaps) + tuple(q for q, _ in self.scalars)
 
 
 def find_limit(name: str) -> Limit:
@@ -101,8 +107,12 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object) -> Dyna
         model=model,
         limit=limit.name,
     )
-    for moment in dynamics.moments:  # a moment without closed form is an error here, where the model is named
-        _ = moment.form
+    for named in dynamics.moments:  # a moment without closed form is an error here, where its functions have names
+        try:
+            _ = named.form
+        except NoClosedForm as error:
+            functions = dict.fromkeys(f"{f.args[0]}(x) = {f.args[0].function.expr}" for f in named.moment.args if isinstance(f, Value))
+            raise NoClosedForm(str(named.moment), f"{error.reason}, where {', '.join(functions)}", error.instead) from None
     return dynamics
 
 

@@ -128,6 +128,10 @@ class TeacherStudent:
         """
         return _derive(self, limit)
 
+    def training_step(self) -> TrainingStep:
+        """Return the update rule as data: its fields, order parameters and parameters, whatever the activations."""
+        return training_step(self)
+
     def to_json(self) -> str:
         """Return the model as JSON text, which :func:`effdyn.derive.model_from_json` reads."""
         from .export import model_to_json

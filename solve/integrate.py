@@ -15,7 +15,7 @@ from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLim
 from .events import Event, events_kernel
 from .kernel import Kernel, kernel, observables_kernel
 from .layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
-from .results import to_dataset
+from .results import parameters_json, to_dataset
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -111,7 +111,7 @@ def integrate(
         if str(method).startswith("cyrk:"):
             raise NotYet(f"method={method!r}", f"one of {', '.join(METHODS)}")
         raise ModelError("method", method, f"one of {', '.join(METHODS)}{nearest(str(method), METHODS)}")
-    return _finish(problem, run, span, {"method": method, "rtol": rtol, "atol": atol})
+    return _finish(problem, run, span, {"y0": parameters_json(inputs.y0), "method": method, "rtol": rtol, "atol": atol})
 
 
 class _Problem:
@@ -164,6 +164,7 @@ def _scipy(problem: _Problem, span: tuple[float, float], times: np.ndarray | Non
     par_at, work_at, out_at = problem.par.ctypes.data, work.ctypes.data, out.ctypes.data
 
     def rhs(t: float, y: np.ndarray) -> np.ndarray:
+        y = np.ascontiguousarray(y, dtype=float)  # SciPy's numerical Jacobian hands over columns of a matrix
         f(t, y.ctypes.data, out_at, par_at, work_at)
         return out.copy()
 

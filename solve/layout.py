@@ -63,11 +63,14 @@ def read_inputs(problem: HasQuantities, y0: Mapping[str, Any], params: Mapping[s
     given_y0 = _entries("y0", y0, states)
     _check_names("y0", given_y0, states, other=("params", parameters))
     _check_names("params", params, parameters, other=("y0", states))
-    arrays = {name: _as_array(f"y0[{name!r}]", given_y0[name], q) for name, q in states.items()}
-    arrays |= {name: _as_array(f"params[{name!r}]", params[name], q) for name, q in parameters.items()}
-    sizes = _read_sizes(problem, arrays)
-    arrays = {q.name: _broadcast(q, arrays[q.name], sizes) for q in (*problem.states, *problem.parameters)}
-    _check_gram(problem, arrays, sizes)
+    _check_complete("y0", given_y0, states)
+    _check_complete("params", params, parameters)
+    place = {name: f"y0[{name!r}]" for name in states} | {name: f"params[{name!r}]" for name in parameters}
+    quantities = states | parameters
+    arrays = {name: _as_array(place[name], (given_y0 if name in states else params)[name], q) for name, q in quantities.items()}
+    sizes = _read_sizes(problem, arrays, place)
+    arrays = {name: _broadcast(place[name], q, arrays[name], sizes) for name, q in quantities.items()}
+    _check_gram(problem, arrays)
     return Inputs(sizes, {name: arrays[name] for name in states}, {name: arrays[name] for name in parameters})
 
 
@@ -116,7 +119,7 @@ def unpack(quantities: Sequence[Quantity], packed: np.ndarray, sizes: Mapping[st
             full[..., k, i] = part
             arrays[q.name] = full
         else:
-            arrays[q.name] = part.reshape(*lead, *shape).copy()
+            arrays[q.name] = part.reshape((*lead, *shape)).copy()
         start = stop
     return arrays
 
@@ -136,30 +139,31 @@ def parameter_vector(size_symbols: Sequence[sympy.Symbol], parameters: Sequence[
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-def _entries(argument: str, given: Any, quantities: Mapping[str, Quantity]) -> Mapping[str, Any]:
+def _entries(argument: str, given: Any, quantities: Mapping[str, Quantity]) -> Any:
     if hasattr(given, "data_vars"):  # a Dataset with the states at one time, such as a solution's last
         if "t" in given.dims:
             raise ModelError(argument, f"Dataset with {given.sizes['t']} times", "the states at one time: dataset.isel(t=-1)")
         return {name: given[name].values for name in quantities if name in given}
-    if not isinstance(given, Mapping):
-        raise ModelError(argument, given, f"a dict with {', '.join(quantities)}")
     return given
 
 
-def _check_names(argument: str, given: Mapping[str, Any], known: Mapping[str, Quantity], other: tuple[str, Mapping[str, Quantity]]) -> None:
+def _check_names(argument: str, given: Any, known: Mapping[str, Quantity], other: tuple[str, Mapping[str, Quantity]]) -> None:
     if not isinstance(given, Mapping):
         raise ModelError(argument, given, f"a dict with {', '.join(known)}")
     place, elsewhere = other
     for name in given:
         if name in elsewhere:
             role = "a state of this model: its initial value" if place == "y0" else "a parameter of this model: it"
-            raise ModelError(f"{argument}[{name!r}]", given[name], f"{name} is {role} goes into {place}")
+            raise ModelError(f"{argument}[{name!r}]", given[name], f"{name} is {role} belongs in {place}")
         if name not in known:
             raise ModelError(f"{argument}[{name!r}]", given[name], f"one of {', '.join(known)}{nearest(name, [*known, *elsewhere])}")
+
+
+def _check_complete(argument: str, given: Mapping[str, Any], known: Mapping[str, Quantity]) -> None:
     missing = [name for name in known if name not in given]
     if missing:
         meanings = "; ".join(f"{name}: {known[name].meaning}" for name in missing)
-        raise ModelError(argument, sorted(given), f"also {', '.join(missing)} ({meanings})")
+        raise ModelError(argument, sorted(given), f"missing {', '.join(map(repr, missing))} ({meanings})")
 
 
 def _as_array(argument: str, given: Any, q: Quantity) -> np.ndarray:
@@ -182,38 +186,42 @@ def _shape_text(q: Quantity) -> str:
     return f"shape ({', '.join(map(str, q.shape))}{',' if len(q.shape) == 1 else ''})" + (" or a scalar" if len(q.shape) == 1 else "")
 
 
-def _read_sizes(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Return the number of units, from the arrays that tell it; the states' rectangular one (R) first."""
+def _read_sizes(problem: HasQuantities, arrays: Mapping[str, np.ndarray], place: Mapping[str, str]) -> dict[str, int]:
+    """Return the numbers of units, from the arrays that tell them; a rectangular state (R) first, then other states."""
     sizes: dict[str, int] = {}
     source: dict[str, str] = {}
     ordered = sorted((*problem.states, *problem.parameters), key=lambda q: (len(set(q.shape)) < 2, q not in problem.states))
     for q in ordered:
-        if arrays[q.name].ndim != len(q.shape):
+        array = arrays[q.name]
+        if array.ndim != len(q.shape):
             continue  # a scalar for all units
-        for axis, symbol in enumerate(map(str, q.shape)):
-            size = arrays[q.name].shape[axis]
-            if size == 0 or sizes.setdefault(symbol, size) != size:
-                expected = f"shape ({', '.join(map(str, q.shape))}) with {symbol} = {sizes[symbol]}, as in {source.get(symbol, 'no other')}"
-                raise ModelError(q.name, f"array of shape {arrays[q.name].shape}", expected if size else "at least one unit")
+        if 0 in array.shape:
+            raise ModelError(place[q.name], f"array of shape {array.shape}", "at least one unit")
+        for symbol, size in zip(map(str, q.shape), array.shape, strict=True):
+            sizes.setdefault(symbol, size)
             source.setdefault(symbol, q.name)
+        expected = tuple(sizes[str(symbol)] for symbol in q.shape)
+        if array.shape != expected:
+            known = " and ".join(dict.fromkeys(f"{s} = {sizes[s]} in {source[s]}" for s in map(str, q.shape)))
+            raise ModelError(place[q.name], f"array of shape {array.shape}", f"{_shape_text(q)}, which is {expected}, since {known}")
     for q in ordered:
         for symbol in map(str, q.shape):
             if symbol not in sizes:
-                raise ModelError(q.name, float(arrays[q.name]), f"an array: nothing else says how many {symbol} there are")
+                raise ModelError(place[q.name], float(arrays[q.name]), f"an array: nothing else says how many {symbol} there are")
     return sizes
 
 
-def _broadcast(q: Quantity, array: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
+def _broadcast(argument: str, q: Quantity, array: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
     full = np.array(np.broadcast_to(array, tuple(sizes[str(s)] for s in q.shape)))
     if q.symmetric:
         scale = np.abs(full).max(initial=0.0)
         if np.abs(full - full.T).max(initial=0.0) > 1e-12 * scale:
-            raise ModelError(q.name, full.tolist(), f"a symmetric matrix ({q.meaning})")
+            raise ModelError(argument, full.tolist(), f"a symmetric matrix ({q.meaning})")
         full = (full + full.T) / 2
     return full
 
 
-def _check_gram(problem: HasQuantities, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
+def _check_gram(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> None:
     gram = gram_matrix(problem, arrays)
     if gram is None:
         return
@@ -221,7 +229,7 @@ def _check_gram(problem: HasQuantities, arrays: Mapping[str, np.ndarray], sizes:
     if eigenvalues[0] < -PSD_TOLERANCE * len(gram) * max(eigenvalues[-1], 0.0) or eigenvalues[-1] < 0:
         names = ", ".join(dict.fromkeys(str(block.expr.base) for _, block in problem.covariance if isinstance(block.expr, sympy.Indexed)))
         raise ModelError(
-            names,
+            "y0",
             f"overlaps with smallest eigenvalue {eigenvalues[0]:.3g}",
-            f"overlaps of actual vectors: the matrix of {names} together must be positive semidefinite",
+            f"overlaps of actual vectors: the matrix made of {names} must have no negative eigenvalue",
         )

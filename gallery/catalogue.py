@@ -1,0 +1,80 @@
+"""The gallery's catalogue: what can be reproduced. A new entry is a module with a ``reproduce`` function, and a line here."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from effdyn.derive import ModelError
+from effdyn.derive.errors import nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A published result that ``effdyn reproduce NAME`` remakes.
+
+    Attributes
+    ----------
+    name : str
+    module : str
+        The module in this room whose ``reproduce(out, quick, progress)`` does it and returns whether every verdict passed.
+    source : str
+        The publication.
+    summary : str
+        What is remade, in one line.
+    """
+
+    name: str
+    module: str
+    source: str
+    summary: str
+
+
+ENTRIES: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "saad-solla",
+            "saad_solla",
+            "Saad & Solla, Phys. Rev. E 52, 4225 (1995)",
+            "symmetric plateau and specialisation of soft committee machines, K = M = 2 and 3",
+        ),
+    )
+}
+
+
+def reproduce(name: str, out: str | Path | None = None, quick: bool = False, progress: bool = True) -> bool:
+    """Remake a published result: derive, solve, simulate, compare, draw, typeset.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`ENTRIES`.
+    out : path, optional
+        Folder for everything that is produced; ``effdyn-<name>`` in the current folder by default.
+    quick : bool
+        Smaller simulations, for a first look.
+    progress : bool
+        Whether to show progress bars.
+
+    Returns
+    -------
+    bool
+        Whether every verdict passed.
+
+    Raises
+    ------
+    ModelError
+        If there is no such entry.
+
+    Examples
+    --------
+    >>> from effdyn import gallery
+    >>> list(gallery.ENTRIES)
+    ['saad-solla']
+    """
+    if name not in ENTRIES:
+        raise ModelError("name", name, f"one of {', '.join(map(repr, ENTRIES))}{nearest(name, ENTRIES)}")
+    folder = Path(out) if out is not None else Path(f"effdyn-{name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    module = import_module(f"effdyn.gallery.{ENTRIES[name].module}")
+    return bool(module.reproduce(folder, quick, progress))

@@ -1,0 +1,120 @@
+"""The ``effdyn`` command: reproduce published results, derive equations."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from effdyn.derive import ModelError, NoClosedForm, NotYet
+
+from .catalogue import ENTRIES
+from .catalogue import reproduce as reproduce_entry
+
+app = typer.Typer(
+    help="Derive, solve and validate the effective dynamics of learning.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+
+
+class Format(StrEnum):
+    """What ``effdyn derive`` prints."""
+
+    text = "text"
+    latex = "latex"
+    python = "python"
+    json = "json"
+
+
+class Limit(StrEnum):
+    """Scaling regimes."""
+
+    high_dimensional = "high-dimensional"
+    gradient_flow = "gradient-flow"
+
+
+class SecondLayer(StrEnum):
+    """Whether the second layer is trained."""
+
+    fixed = "fixed"
+    trained = "trained"
+
+
+class Model(StrEnum):
+    """Models that can be stated on the command line."""
+
+    teacher_student = "teacher-student"
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="Which result; see --list.", metavar="NAME")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller simulations, for a first look.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for figures, tables and LaTeX.")] = None,
+    list_entries: Annotated[bool, typer.Option("--list", help="List what can be reproduced.")] = False,
+) -> None:
+    """Remake a published figure end to end: derive, solve, simulate, compare, draw, typeset."""
+    if list_entries or not name:
+        for entry in ENTRIES.values():
+            typer.echo(f"{entry.name:16} {entry.summary}  [{entry.source}]")
+        return
+    if not reproduce_entry(name, out, quick):
+        raise typer.Exit(1)
+
+
+@app.command()
+def derive(
+    model: Annotated[Model, typer.Argument(help="Which model.")],
+    activation: Annotated[str, typer.Option(help="Student's activation: erf, linear, square, He<n>, or a formula in x.")] = "erf",
+    teacher_activation: Annotated[str | None, typer.Option(help="Teacher's activation; the student's by default.")] = None,
+    second_layer: Annotated[SecondLayer, typer.Option(help="Whether it is trained.")] = SecondLayer.fixed,
+    output_scale: Annotated[str, typer.Option(help="Scale of the student's output, an expression of K.")] = "1",
+    weight_decay: Annotated[bool, typer.Option("--weight-decay", help="Weights decay by kappa/d a step.")] = False,
+    limit: Annotated[Limit, typer.Option(help="Scaling regime.")] = Limit.high_dimensional,
+    expand: Annotated[str, typer.Option(help="Write out for given sizes, such as K=2,M=1 (text and latex).")] = "",
+    format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
+    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+) -> None:
+    """Derive the equations of motion of a model and print them."""
+    from effdyn.derive import TeacherStudent
+
+    dynamics = TeacherStudent(
+        activation=activation,
+        teacher_activation=teacher_activation,
+        second_layer=second_layer.value,
+        output_scale=output_scale,
+        weight_decay=weight_decay,
+    ).dynamics(limit=limit.value)
+    if format in (Format.python, Format.json):
+        if expand:
+            raise ModelError("--expand", expand, "left out with --format python or json: those hold for every size")
+        from effdyn.derive.export import to_text
+
+        text = to_text(dynamics, {"python": ".py", "json": ".json"}[format.value])
+    else:
+        shown = dynamics.expand(**_sizes(expand)) if expand else dynamics
+        text = shown.latex() if format is Format.latex else str(shown)
+    if output is None:
+        typer.echo(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+
+
+def _sizes(text: str) -> dict[str, int]:
+    try:
+        return {name.strip(): int(size) for name, size in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise ModelError("--expand", text, "sizes such as K=2,M=1") from None
+
+
+def main() -> None:
+    """Run the command line; mistakes in the arguments are one message and exit status 2."""
+    try:
+        app()
+    except (ModelError, NoClosedForm, NotYet) as error:
+        typer.echo(f"effdyn: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The article compiles as it is, and no line leaves the page."""
+
+import re
+import shutil
+import subprocess
+from functools import cache
+
+import pytest
+
+from effdyn import derive
+
+needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not here")
+CASES = {
+    "erf": (dict(activation="erf"), "high-dimensional"),
+    "erf_trained_decay": (dict(activation="erf", second_layer="trained", weight_decay=True), "gradient-flow"),
+    "erf_teacher_He3": (dict(activation="erf", teacher_activation="He3"), "high-dimensional"),
+    "square_averaged": (dict(activation="square", output_scale="1/K"), "high-dimensional"),
+    "He4": (dict(activation="He4"), "high-dimensional"),
+    "own": (dict(activation="x*exp(-x**2/2)"), "gradient-flow"),
+}
+
+
+@cache
+def dynamics(case):
+    arguments, limit = CASES[case]
+    return derive.TeacherStudent(**arguments).dynamics(limit=limit)
+
+
+def compile_latex(path):
+    """Run pdflatex and return its log, unwrapped."""
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", path.name]
+    run = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, errors="replace")
+    log = path.with_suffix(".log").read_text(errors="replace")
+    assert run.returncode == 0, "\n".join(line for line in log.splitlines() if line.startswith(("!", "l.")))
+    return log
+
+
+def overfull(log):
+    return [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log)]
+
+
+@needs_latex
+@pytest.mark.parametrize("case", CASES)
+def test_article_compiles_and_fits_the_page(case, tmp_path):
+    path = dynamics(case).article(tmp_path / "article.tex")
+    log = compile_latex(path)
+    assert not re.findall(r"Undefined control sequence|undefined references|multiply defined", log)
+    assert max(overfull(log), default=0) < 3  # points: invisible
+    assert path.with_suffix(".pdf").stat().st_size > 10_000
+
+
+@needs_latex
+@pytest.mark.parametrize("case", CASES)
+def test_equations_fit_the_narrow_column_of_the_article_class(case, tmp_path):
+    path = tmp_path / "plain.tex"
+    head = "\\documentclass{article}\n\\usepackage{amsmath}\n\\begin{document}\n\\allowdisplaybreaks\n"
+    written_out = dynamics(case).expand(K=2, M=1).latex()
+    path.write_text(f"{head}{dynamics(case).latex()}\n\n{written_out}\n\\end{{document}}\n", encoding="utf-8")
+    assert max(overfull(compile_latex(path)), default=0) < 3
+
+
+@needs_latex
+def test_an_overfull_line_would_be_seen(tmp_path):
+    path = tmp_path / "wide.tex"
+    line = "+".join(["a_{ij}"] * 60)
+    path.write_text(
+        f"\\documentclass{{article}}\\usepackage{{amsmath}}\\begin{{document}}\\begin{{align}}{line}\\end{{align}}\\end{{document}}"
+    )
+    assert max(overfull(compile_latex(path))) > 20
+
+
+def test_article_needs_only_recommended_packages():
+    text = source("erf")
+    assert set(re.findall(r"\\usepackage(?:\[.*?\])?\{(.*?)\}", text)) <= {"inputenc", "amsmath", "geometry"}
+
+
+def source(case):
+    from effdyn.derive.article import article_latex
+
+    return article_latex(dynamics(case))
+
+
+def test_article_tells_the_derivation():
+    text = source("erf_trained_decay")
+    assert r"\Delta \mathbf{w}_{i} = \frac{\eta}{\sqrt{d}} a_{i} (y - \phi)" in text.replace("&= ", "= ")
+    assert r"d\,\Delta Q_{ik} &= \eta^{2} \chi a_{i} a_{k} (y - \phi)^{2} g'(h_{i}) g'(h_{k})" in text
+    assert r"d\,\langle \Delta Q_{ik}\rangle &=" in text
+    assert r"\langle h_{i}\,h^{\star}_{n}\rangle = R_{in}" in text
+    assert r"in the equation of $Q_{ik}$, of order $\eta/d$" in text
+    assert r"\rangle_{s\Omega}\big|_{s=1}" in text
+    for quantity in dynamics("erf_trained_decay").parameters:
+        assert quantity.name.replace("_", r"\_") in text
+
+
+def test_everything_dropped_is_named():
+    dyn = dynamics("erf_trained_decay")
+    orders = {d.order for d in dyn.dropped}
+    assert orders == {"eta", "1/d · eta"}
+    assert source("erf_trained_decay").count("in the equation of") == len({(d.quantity, d.order) for d in dyn.dropped})
+
+
+def test_equations_written_by_hand_have_an_article_too(tmp_path):
+    import dataclasses
+
+    bare = dataclasses.replace(dynamics("erf"), model=None, limit="", steps=(), dropped=())
+    text = bare.article(tmp_path / "bare.tex").read_text(encoding="utf-8")
+    assert r"\section{Setting}" not in text and r"\section{Equations of motion}" in text
+    if shutil.which("pdflatex"):
+        compile_latex(tmp_path / "bare.tex")

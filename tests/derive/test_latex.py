@@ -1,0 +1,210 @@
+"""What is printed is LaTeX that sets, is what it was, and means what the expressions mean.
+
+The golden files in ``tests/data/golden`` are rewritten by
+
+    EFFDYN_WRITE_GOLDEN=1 pytest tests/derive/test_latex.py
+
+after which the diff is to be read.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import pytest
+import sympy
+from matplotlib.mathtext import MathTextParser
+from matplotlib.textpath import TextPath
+
+from effdyn import derive
+from effdyn.derive.latex import LINE, moment_latex, notebook_latex, readable_form, symbol_table, text_latex, width
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+CASES = {
+    "erf": (dict(activation="erf"), "high-dimensional"),
+    "erf_gradient_flow": (dict(activation="erf"), "gradient-flow"),
+    "erf_trained_decay": (dict(activation="erf", second_layer="trained", weight_decay=True), "high-dimensional"),
+    "erf_trained_decay_gradient_flow": (
+        dict(activation="erf", second_layer="trained", weight_decay=True),
+        "gradient-flow",
+    ),
+    "erf_teacher_He3": (dict(activation="erf", teacher_activation="He3"), "high-dimensional"),
+    "square_averaged": (dict(activation="square", output_scale="1/K"), "high-dimensional"),
+    "He3": (dict(activation="He3"), "high-dimensional"),
+}
+
+
+@cache
+def dynamics(case):
+    arguments, limit = CASES[case]
+    return derive.TeacherStudent(**arguments).dynamics(limit=limit)
+
+
+# --- golden files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_latex_is_what_it_was(case):
+    text = dynamics(case).latex() + "\n\n" + symbol_table(dynamics(case)) + "\n"
+    path = GOLDEN / f"{case}.tex"
+    if os.environ.get("EFFDYN_WRITE_GOLDEN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8"), (
+        f"{path.name} differs; if it should, EFFDYN_WRITE_GOLDEN=1 rewrites it"
+    )
+
+
+def test_text_does_not_depend_on_the_hash_seed():
+    code = """
+from effdyn import derive
+from effdyn.derive.export import dynamics_to_json, numpy_module
+dyn = derive.TeacherStudent(activation="erf", teacher_activation="He3", second_layer="trained").dynamics()
+print(dyn.latex(), numpy_module(dyn), dynamics_to_json(dyn), dyn.expand(K=2, M=1).closed())
+"""
+    digests = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+        digests.add(hashlib.sha256(run.stdout).hexdigest())
+    assert len(digests) == 1
+
+
+# --- every line sets --------------------------------------------------------------------------------------------------
+
+
+def displayed_lines(text):
+    """The lines of all displays, in what mathtext knows: no alignment, no sizes of brackets."""
+    for body in re.findall(r"\\begin\{align\*?\}(.*?)\\end\{align\*?\}", text, re.DOTALL):
+        for line in body.split(r"\\"):
+            line = re.sub(r"\\[bB]igg?[lr]?\b", "", line.replace(r"\nonumber", "").replace("&", " "))
+            yield line.replace("{}", "").replace(r"\qquad", r"\quad\quad").strip()
+
+
+def sets(line):
+    MathTextParser("path").parse(f"${line}$")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_displayed_line_parses(case):
+    lines = list(displayed_lines(dynamics(case).latex()))
+    assert len(lines) > 8
+    for line in lines:
+        sets(line)
+
+
+@pytest.mark.parametrize(
+    "broken", [r"\frac{a", r"\sum_{j=1^{K} a_j", r"\left( a", r"\nosuchcommand{a}", "C''_{1}^{2}^{3}"]
+)
+def test_a_malformed_line_would_not(broken):
+    with pytest.raises(ValueError):
+        sets(broken)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lines_fit_the_column(case):
+    for line in displayed_lines(dynamics(case).latex()):
+        assert width(line) < LINE + 3, line  # the estimate is good to some 10 %; test_article measures
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_brackets_close_within_an_equation(case):
+    for body in re.findall(r"\\begin\{align\*?\}(.*?)\\end\{align\*?\}", dynamics(case).latex(), re.DOTALL):
+        for pair in ((r"\Bigl[", r"\Bigr]"), (r"\bigl(", r"\bigr)"), (r"\left(", r"\right)"), ("{", "}")):
+            assert body.count(pair[0]) == body.count(pair[1])
+
+
+def test_notebooks_get_one_display():
+    text = notebook_latex(dynamics("erf"))
+    assert text == dynamics("erf")._repr_latex_()
+    assert text.startswith("$$\\begin{aligned}") and text.endswith("\\end{aligned}$$")
+    assert "nonumber" not in text and r"\begin{align}" not in text
+
+
+# --- as the papers write ----------------------------------------------------------------------------------------------
+
+
+def test_common_prefactors_stand_before_brackets():
+    text = dynamics("erf").latex()
+    first = (
+        r"\frac{\mathrm{d}Q_{ik}}{\mathrm{d}t} &= \eta a_{i} \Bigl[ \sum_{n=1}^{M} b_{n} I_{3}(i,k,n) "
+        r"- \sum_{j=1}^{K} a_{j} I_{3}(i,k,j) \Bigr]"
+    )
+    assert first in text
+    assert r"\eta^{2} a_{i} a_{k} \Bigl[ \sum_{j,l=1}^{K} a_{j} a_{l} I_{4}(i,k,j,l)" in text
+    assert r"\sum_{n,m=1}^{M} b_{n} b_{m} I_{4}(i,k,n,m) + \sigma^{2} J_{2}(i,k) \Bigr]" in text
+
+
+def test_closed_forms_are_those_of_saad_and_solla():
+    """Eqs. (A1)-(A3) of Phys. Rev. E 52, 4225, in tilted covariances."""
+    text = "\n".join(moment_latex(m) for m in dynamics("erf").moments)
+    assert r"\frac{2}{\pi} \arcsin\left(\frac{C_{12}}{\sqrt{1 + C_{11}} \sqrt{1 + C_{22}}}\right)" in text
+    assert r"\frac{2}{\pi} \frac{C'_{23}}{\sqrt{1 + C_{11}} \sqrt{1 + C'_{33}}}" in text
+    assert r"C'_{ab} &= C_{ab} - \frac{C_{1a} C_{1b}}{1 + C_{11}}" in text
+
+
+MORE = [
+    dict(activation="x*exp(-x**2/2)"),
+    dict(activation="erf(x)", teacher_activation="erf"),
+    dict(activation="He2", teacher_activation="He4"),
+]
+
+
+@pytest.mark.parametrize("arguments", [CASES["erf_teacher_He3"][0], CASES["He3"][0], *MORE], ids=lambda a: str(a))
+def test_a_readable_form_is_the_closed_form(arguments, rng):
+    # gradient flow: the moments of x exp(−x²/2) in the other limit take seconds
+    limit = "gradient-flow" if "exp" in arguments["activation"] else "high-dimensional"
+    for moment in derive.TeacherStudent(**arguments).dynamics(limit=limit).moments:
+        size = len(moment.shape)
+        factor = rng.normal(size=(size, size + 2))
+        C = factor @ factor.T / size
+        values = {
+            sympy.Symbol(f"C_{a + 1}{b + 1}", real=True): sympy.Float(C[a, b], 30)
+            for a in range(size)
+            for b in range(a, size)
+        }
+        short = readable_form(moment.signature)
+        for symbol, expr in [*(entry for tilt in short.tilts for entry in tilt.entries), *short.names]:
+            values[symbol] = expr.xreplace(values).evalf(30)
+        difference = (short.form.xreplace(values) - moment.form.xreplace(values)).evalf(30)
+        assert abs(difference) < 1e-20 * (1 + abs(moment.form.xreplace(values).evalf(30)))  # 30 digits, a few lost
+
+
+def test_tilts_shorten_the_erf_moments():
+    i4 = next(m for m in dynamics("erf").moments if m.name == "I_4")
+    assert sympy.count_ops(readable_form(i4.signature).form) < 25 < 100 < sympy.count_ops(i4.form)
+
+
+def test_hermite_moments_are_short_in_excess_variances():
+    i4 = next(m for m in dynamics("He3").moments if m.name == "I_4")
+    assert len(sympy.Add.make_args(sympy.expand(i4.form))) > 80
+    assert len(sympy.Add.make_args(sympy.expand(readable_form(i4.signature).form))) < 30
+
+
+@pytest.mark.parametrize(
+    ("plain", "latex"),
+    [
+        ("cosine of the angle", "cosine of the angle"),
+        ("E[½(y* − φ)²], noise-free", r"$E[\tfrac12 (y^{\star} - \phi )^2]$, noise-free"),
+        ("weights shrink by κ/d a step", r"weights shrink by $\kappa /d$ a step"),
+        ("100 % & more_or_less", None),
+    ],
+)
+def test_prose_becomes_latex(plain, latex):
+    text = text_latex(plain)
+    assert latex is None or text == latex
+    assert text.isascii() and not re.search(r"(?<!\\)[%&]", text)
+
+
+def test_width_is_that_of_print():
+    """Against matplotlib's Computer Modern, which sets fractions smaller than a display does."""
+    with matplotlib.rc_context({"mathtext.fontset": "cm"}):
+        for line in displayed_lines(dynamics("erf").latex()):
+            extents = TextPath((0, 0), f"${line}$", size=10).get_extents()
+            measured = (extents.x1 - extents.x0) / 10
+            assert 0.8 * measured < width(line) < 1.4 * measured + 2, line

@@ -1,0 +1,10 @@
+"""Evidence room: Monte-Carlo simulation of the finite model, comparison with theory, verdicts and figures."""
+
+if __name__ != "effdyn.validate":
+    raise ImportError("this folder is the package effdyn.validate: pip install -e . and import that")
+
+from .compare import NotComparable, compare
+from .simulate import SimulationDiverged, simulate
+from .verdict import Verdict
+
+__all__ = ["NotComparable", "SimulationDiverged", "Verdict", "compare", "simulate"]
