@@ -1,4 +1,4 @@
-"""Activations: named, written as text, as SymPy or as a function; equal when they are the same function; refused by name."""
+"""Activations: named, written as text, as SymPy or as a function; equal when they are the same; refused by name."""
 
 import pickle
 
@@ -52,7 +52,10 @@ def test_it_is_a_value(given):
     assert g(u) == g.expr.subs(X, u)
 
 
-@pytest.mark.parametrize("given", ["eerf", "Herf", None, [1, 2], "x*y", "x +", "x.real", sympy.Symbol("x") * sympy.Symbol("y")])
+@pytest.mark.parametrize(
+    "given",
+    ["eerf", "Herf", None, [1, 2], "x*y", "x +", "x.real", "1/0", "1e999", sympy.Symbol("x") * sympy.Symbol("y")],
+)
 def test_what_is_not_a_function_of_one_variable_is_refused(given):
     with pytest.raises(ModelError) as caught:
         activation(given, "teacher_activation")

@@ -1,7 +1,8 @@
-"""Closed forms of Gaussian expectations against three independent witnesses: cubature, pairings, and the published formulas.
+"""Closed forms of Gaussian expectations against three independent witnesses: cubature, pairings, published formulas.
 
-Cubature: h = F z with C = F Fᵀ and a tensor Gauss–Hermite rule for z; the functions are written here in NumPy. Its own error is
-estimated with a smaller rule. Pairings: Isserlis' theorem by brute force. Published: Saad & Solla, Phys. Rev. E 52, 4225 (1995).
+Cubature: h = F z with C = F Fᵀ and a tensor Gauss–Hermite rule for z; the functions are written here in NumPy. Its own
+error is estimated with a smaller rule. Pairings: Isserlis' theorem by brute force. Published: Saad & Solla, Phys. Rev. E
+52, 4225 (1995).
 """
 
 import itertools
@@ -75,7 +76,7 @@ def named(student, teacher, name):
     return next(m for m in moments_of(student, teacher) if m.name == name)
 
 
-# -- covariances -----------------------------------------------------------------------------------------------------------
+# -- covariances -------------------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -105,7 +106,7 @@ def from_factor(factor):
     return (factor @ factor.T + (factor @ factor.T).T) / 2
 
 
-# -- the first witness: cubature -------------------------------------------------------------------------------------------
+# -- the first witness: cubature ---------------------------------------------------------------------------------------
 
 NODES = {1: (96, 128), 2: (56, 72), 3: (40, 48), 4: (24, 30)}
 """Nodes a dimension of the two rules, by the rank of the covariance."""
@@ -201,7 +202,7 @@ def test_coincident_fields_equal_a_one_dimensional_integral(student, teacher, na
 
 
 def test_three_point_function_equals_nested_quadrature():
-    """E[g'(u) v g(w)] over two independent directions, by mpmath: neither rule nor nodes in common with the cubature above."""
+    """E[g'(u) v g(w)] over two independent directions, by mpmath: no rule in common with the cubature above."""
     u, v, w = (1.1, 0.2), (-0.3, 0.8), (0.5, -0.7)
     g, slope = sympy.Lambda(X, activation("erf").expr), sympy.Lambda(X, activation("erf").derivative())
 
@@ -216,7 +217,7 @@ def test_three_point_function_equals_nested_quadrature():
     assert abs(compiled_form((slope, sympy.Lambda(X, X), g))(factor @ factor.T) - float(integral)) < 1e-14
 
 
-# -- the second witness: pairings --------------------------------------------------------------------------------------------
+# -- the second witness: pairings --------------------------------------------------------------------------------------
 
 
 def pairings(fields):
@@ -274,13 +275,14 @@ def test_any_polynomials_equal_the_sum_over_pairings(coefficient_lists, seed):
     size = len(coefficient_lists)
     C = from_factor(np.random.default_rng(seed).normal(size=(size, size)))
     signature = tuple(
-        sympy.Lambda(X, sympy.Add(*(c * X**p for p, c in enumerate(coefficients)))) for coefficients in coefficient_lists
+        sympy.Lambda(X, sympy.Add(*(c * X**p for p, c in enumerate(coefficients))))
+        for coefficients in coefficient_lists
     )
     expected, magnitude = isserlis(coefficient_lists, C)
     assert abs(compiled_form(signature)(C) - expected) <= 64 * ULP * magnitude
 
 
-# -- the third witness: the published formulas -----------------------------------------------------------------------------
+# -- the third witness: the published formulas -------------------------------------------------------------------------
 
 
 def saad_solla_two(C, m):
@@ -330,13 +332,17 @@ def test_erf_moments_equal_saad_and_solla(shape, published, rng):
         C = from_factor(factor)
         with mpmath.workdps(60):
             exact_factor = [[mpmath.mpf(float(x)) for x in row] for row in factor]
-            exact_C = [[mpmath.fsum(x * y for x, y in zip(a, b, strict=True)) for b in exact_factor] for a in exact_factor]
+            exact_C = [
+                [mpmath.fsum(x * y for x, y in zip(a, b, strict=True)) for b in exact_factor] for a in exact_factor
+            ]
             expected = published(exact_C, mpmath)
             derived = compiled_form(moment.signature, "mpmath")(exact_C)
             assert abs(derived - expected) <= mpmath.mpf(10) ** -30 * (1 + abs(expected))
-        # in floats a correlation of 1 − ε between long vectors costs digits in any formula: the condition number says how many
+        # in floats a correlation of 1 − ε between long vectors costs digits in any formula: this says how many
         condition = 1 + np.abs(C).max()
-        assert abs(compiled_form(moment.signature)(C) - float(expected)) <= 1e-15 * condition**1.5 * (1 + abs(float(expected)))
+        assert abs(compiled_form(moment.signature)(C) - float(expected)) <= 1e-15 * condition**1.5 * (
+            1 + abs(float(expected))
+        )
 
 
 @pytest.mark.parametrize(("shape", "published"), PUBLISHED, ids=lambda p: getattr(p, "__name__", None))
@@ -349,7 +355,7 @@ def test_erf_moments_are_as_precise_as_published_ones_at_ordinary_overlaps(shape
         assert abs(compiled_form(moment.signature)(C) - expected) <= 1e-14 * max(abs(expected), 0.1)
 
 
-# -- what has no closed form -------------------------------------------------------------------------------------------------
+# -- what has no closed form -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", [sympy.tanh(X), 1 / (1 + sympy.exp(-X)), sympy.log(1 + sympy.exp(X))])

@@ -66,7 +66,7 @@ def random_state(rng, K, M):
     return state, params
 
 
-def averaged_step(arguments, state, params, nodes=40):
+def averaged_step(arguments, state, params, nodes=60):
     """d·E[change of Q, R, a in one step] as d → ∞, straight from the network's gradient, by Gaussian quadrature."""
     (K, M), s = state["R"].shape, SCALES[arguments.get("output_scale", 1)](len(state["a"]))
     g, dg = FUNCTIONS[arguments["activation"]]
@@ -102,7 +102,7 @@ def test_module_computes_the_averaged_step(case, rng):
     for name in ("Q", "R", "a", "eg", "loss"):
         if name in found:
             np.testing.assert_allclose(
-                found[name], expected[name], rtol=1e-7, atol=1e-8, err_msg=name
+                found[name], expected[name], rtol=1e-8, atol=1e-9, err_msg=name
             )  # the quadrature's error
     cosine = state["R"] / np.sqrt(np.outer(np.diag(state["Q"]), np.diag(params["T"])))
     np.testing.assert_allclose(found["cosine"], cosine, rtol=1e-14)
@@ -178,10 +178,8 @@ def test_models_round_trip(model):
 
 def test_a_model_that_its_text_would_change_is_refused():
     model = derive.TeacherStudent(activation=lambda x: sympy.Float(1, 40) / 3 * x)
-    try:
-        assert model_from_json(model_to_json(model)) == model
-    except derive.ModelError as error:
-        assert "fractions" in str(error)
+    with pytest.raises(derive.ModelError, match="fractions"):
+        model_to_json(model)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""The derived equations of teacher–student SGD against the published ones, limits known by hand, and a direct simulation.
+"""The derived equations of teacher–student SGD against the published ones, known limits, and a direct simulation.
 
-References are written here from the papers in plain NumPy: Saad & Solla, Phys. Rev. E 52, 4225 (1995); Goldt et al., NeurIPS
-2019; for polynomials and linear networks from Wick's theorem by hand. Compared through the reference interpreter.
+References are written here from the papers in plain NumPy: Saad & Solla, Phys. Rev. E 52, 4225 (1995); Goldt et al.,
+NeurIPS 2019; for polynomials and linear networks from Wick's theorem by hand. Compared through the reference interpreter.
 """
 
 import math
@@ -13,7 +13,7 @@ import sympy
 from scipy import special
 
 from effdyn import derive
-from effdyn.derive import Moment, ModelError, NoClosedForm, NotYet, TeacherStudent
+from effdyn.derive import ModelError, Moment, NoClosedForm, NotYet, TeacherStudent
 from effdyn.derive.increments import D
 from effdyn.derive.moments import Dilation
 from effdyn.solve.reference import Interpreter, evaluate, observe
@@ -44,7 +44,11 @@ def random_state(students, teachers, rng):
 def rates(model, y, params, limit="high-dimensional"):
     """The derivatives of all states, given all parameters that any model might have."""
     dynamics = model.dynamics(limit=limit)
-    params = {**params, "eta_a_over_eta": params["eta_a"] / params["eta"], "kappa_over_eta": params["kappa"] / params["eta"]}
+    params = {
+        **params,
+        "eta_a_over_eta": params["eta_a"] / params["eta"],
+        "kappa_over_eta": params["kappa"] / params["eta"],
+    }
     names = {q.name for q in dynamics.states}
     states = {**y, **({"a": params["a"]} if "a" in names else {})}
     return evaluate(dynamics, states, {q.name: params[q.name] for q in dynamics.parameters})
@@ -57,7 +61,7 @@ def assert_same(derived, published):
         assert abs(derived[name] - expected).max() <= ROUNDING * (1 + abs(np.asarray(expected)).max()), name
 
 
-# -- the published equations, straight from the papers ------------------------------------------------------------------
+# -- the published equations, straight from the papers -----------------------------------------------------------------
 
 
 class Committee:
@@ -187,7 +191,7 @@ def test_gradient_flow_has_no_learning_rate():
         assert "eta" not in {s.name for s in equation.expr.free_symbols if isinstance(s, sympy.Symbol)}
 
 
-# -- polynomials, by hand -----------------------------------------------------------------------------------------------
+# -- polynomials, by hand ----------------------------------------------------------------------------------------------
 
 
 def linear_rates(y, params):
@@ -253,7 +257,7 @@ def test_phase_retrieval(rng):
 
 
 def test_a_linear_student_of_an_erf_teacher_learns_its_linear_part(rng):
-    """E[h g̃(h*)] = E[g̃'] Cov: to first order in η the teacher is replaced by √(2/π)/√(1+T) times a linear one (K = M = 1)."""
+    """E[h g̃(h*)] = E[g̃'] Cov: to first order in η the teacher is √(2/π)/√(1+T) times a linear one (K = M = 1)."""
     y, params = random_state(1, 1, rng)
     flow = rates(TeacherStudent(activation="linear", teacher_activation="erf"), y, params, limit="gradient-flow")
     slope = math.sqrt(2 / math.pi) / math.sqrt(1 + params["T"][0, 0])
@@ -262,10 +266,12 @@ def test_a_linear_student_of_an_erf_teacher_learns_its_linear_part(rng):
     assert flow["Q"][0, 0] == pytest.approx(2 * a * (b * slope * r - a * q), rel=ROUNDING)
 
 
-# -- invariances -----------------------------------------------------------------------------------------------------------
+# -- invariances -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("scale", "number"), [("1/K", lambda K: 1 / K), ("1/sqrt(K)", lambda K: K**-0.5), (0.5, lambda K: 0.5)])
+@pytest.mark.parametrize(
+    ("scale", "number"), [("1/K", lambda K: 1 / K), ("1/sqrt(K)", lambda K: K**-0.5), (0.5, lambda K: 0.5)]
+)
 @pytest.mark.parametrize("students", [1, 3])
 def test_output_scale_is_a_rescaled_second_layer(scale, number, students, rng):
     """φ depends on s·a alone, so Q and R move as with a → s a; and ∂φ/∂a_i = s g, so a moves s times as fast."""
@@ -293,14 +299,19 @@ def test_order_of_units_says_nothing(rng):
     shuffled = rates(
         model,
         {"Q": y["Q"][np.ix_(students, students)], "R": y["R"][np.ix_(students, teachers)]},
-        {**params, "T": params["T"][np.ix_(teachers, teachers)], "a": params["a"][students], "b": params["b"][teachers]},
+        {
+            **params,
+            "T": params["T"][np.ix_(teachers, teachers)],
+            "a": params["a"][students],
+            "b": params["b"][teachers],
+        },
     )
     plain = rates(model, y, params)
     expected = {"Q": plain["Q"][np.ix_(students, students)], "R": plain["R"][np.ix_(students, teachers)]}
     assert_same(shuffled, expected)
 
 
-# -- observables -----------------------------------------------------------------------------------------------------------
+# -- observables -------------------------------------------------------------------------------------------------------
 
 
 def observables(model, y, params):
@@ -332,11 +343,11 @@ def test_cosines_are_those_of_the_vectors(rng):
     assert np.diag(seen["cosine_students"]) == pytest.approx(np.ones(3), rel=ROUNDING)
 
 
-# -- the finite model itself ----------------------------------------------------------------------------------------------
+# -- the finite model itself -------------------------------------------------------------------------------------------
 
 
 def one_step_increments(weights, teacher, params, samples, rng):
-    """d·ΔQ, d·ΔR, d·Δa of one SGD step from the same weights, for many fresh inputs: the network as one would train it."""
+    """d·ΔQ, d·ΔR, d·Δa of one SGD step from the same weights, for many inputs: the network as one would train it."""
     d, K = weights.shape[1], len(weights)
     a, b, eta, kappa = params["a"], params["b"], params["eta"], params["kappa"]
     x = rng.normal(size=(samples, d))
@@ -370,7 +381,7 @@ def dropped_rates(dynamics, values, d):
 
 
 def test_mean_of_one_step_of_the_finite_model(rng):
-    """The limit is off by O(1/d) at small d; with the dropped terms (2/d) ∂_s E_{sΩ}[F F] and κ's cross terms it is exact."""
+    """The limit is off by O(1/d); with the dropped terms (2/d) ∂_s E_{sΩ}[F F] and κ's cross terms it is exact."""
     K, M, samples, batches = 2, 2, 20_000, 60
     model = TeacherStudent(activation="erf", second_layer="trained", weight_decay=True)
     dynamics = model.dynamics()
@@ -419,7 +430,10 @@ def test_dilation_is_the_derivative_with_respect_to_scale(rng):
     y, params = random_state(2, 2, rng)
     values = {**y, **{q.name: params[q.name] for q in dynamics.parameters}}
     moments = {m for dropped in dynamics.dropped for f in dropped.term.factors for m in f.atoms(Moment)}
-    index = {s: 1 + n % 2 for n, s in enumerate(sorted({i for m in moments for i in m.free_symbols if i.is_integer}, key=str))}
+    index = {
+        s: 1 + n % 2
+        for n, s in enumerate(sorted({i for m in moments for i in m.free_symbols if i.is_integer}, key=str))
+    }
     step = 1e-4
 
     def stretched(moment, s):
@@ -433,7 +447,7 @@ def test_dilation_is_the_derivative_with_respect_to_scale(rng):
         assert derived == pytest.approx(slope, rel=1e-6, abs=1e-7)  # step² and ε/step
 
 
-# -- provenance and value semantics -------------------------------------------------------------------------------------
+# -- provenance and value semantics ------------------------------------------------------------------------------------
 
 VALUES = [
     TeacherStudent(),
@@ -460,7 +474,9 @@ def test_dynamics_are_values(model, limit):
 
 def test_equal_models_give_equal_dynamics():
     one = TeacherStudent(activation="erf")
-    other = TeacherStudent(activation=lambda h: sympy.erf(h / sympy.sqrt(2)), teacher_activation="erf", output_scale="K/K")
+    other = TeacherStudent(
+        activation=lambda h: sympy.erf(h / sympy.sqrt(2)), teacher_activation="erf", output_scale="K/K"
+    )
     assert one == other and hash(one) == hash(other)
     assert one.dynamics() == other.dynamics()
     assert one.dynamics() != one.dynamics(limit="gradient-flow")
@@ -488,7 +504,7 @@ def test_an_unused_learning_rate_is_not_dropped_silently():
     assert len(orders) == 8
 
 
-# -- bad input -------------------------------------------------------------------------------------------------------------
+# -- bad input ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -529,7 +545,9 @@ def test_an_unknown_limit_is_refused(limit):
     assert "high-dimensional" in caught.value.accepted
 
 
-@pytest.mark.parametrize(("options", "name"), [({"momentum": 0.9}, "momentum="), ({"batch": 4}, "batch="), ({"loss": "logistic"}, "loss=")])
+@pytest.mark.parametrize(
+    ("options", "name"), [({"momentum": 0.9}, "momentum="), ({"batch": 4}, "batch="), ({"loss": "logistic"}, "loss=")]
+)
 def test_what_is_designed_but_not_there_says_so(options, name):
     with pytest.raises(NotYet) as caught:
         TeacherStudent(**options)

@@ -49,7 +49,9 @@ def test_what_sympy_prints_is_read_back(formula):
 def test_every_known_function_is_read(name):
     arguments = {"Max": "x, 1", "Min": "x, 1", "Rational": "1, 3", "Piecewise": None}.get(name, "x")
     if arguments:
-        assert parse_expression(f"{name}({arguments})", "formula") == FUNCTIONS[name](*eval(f"({arguments},)", {"x": X}))
+        assert parse_expression(f"{name}({arguments})", "formula") == FUNCTIONS[name](
+            *eval(f"({arguments},)", {"x": X})
+        )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,14 @@ def test_every_known_function_is_read(name):
         "   ",
         "\x00",
         "erf",
+        "erf()",
+        "erf(x, x)",
+        "Rational(x)",
+        "Heaviside(x, 1, 2)",
+        "Piecewise(x)",
+        "-" * 5000 + "x",
     ],
+    ids=lambda text: repr(text[:20]),
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(ModelError) as caught:

@@ -1,4 +1,4 @@
-"""The special functions that kernels bring along, against mpmath: each to the last few digits, NaN outside its domain."""
+"""The special functions that kernels bring along, against mpmath: to the last few digits, NaN outside the domain."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Generated kernels: equal to the reference interpreter for every model and all sizes, readable, reproducible, honest about NaN."""
+"""Generated kernels: equal to the reference for every model and all sizes, readable, reproducible, honest about NaN."""
 
 import ast
 import builtins
@@ -37,15 +37,15 @@ MODELS = {
 LIMITS = ["high-dimensional", "gradient-flow"]
 
 
-# -- numbers that know how wrong they may be -------------------------------------------------------------------------------
+# -- numbers that know how wrong they may be ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """A number and a bound on its rounding error: to first order, every operation adds half an ulp of its largest operand.
+    """A number and a bound on its rounding error: to first order, every operation adds half an ulp of its operands.
 
-    Operands rather than results, because a kernel may sum the same terms in another order. The reference interpreter, run in
-    these numbers, says how far two correct evaluations of one formula can be apart, cancellation included.
+    Operands rather than results, because a kernel may sum the same terms in another order. The reference interpreter, run
+    in these numbers, says how far two correct evaluations of one formula can be apart, cancellation included.
     """
 
     value: float
@@ -84,7 +84,7 @@ def rounding_bounds(dynamics, equations, values):
     return {name: bound(entries) for name, entries in interpreter.arrays(equations).items()}
 
 
-# -- states, and the calling convention -------------------------------------------------------------------------------------
+# -- states, and the calling convention --------------------------------------------------------------------------------
 
 
 def random_values(dynamics, sizes, rng):
@@ -104,7 +104,9 @@ def random_values(dynamics, sizes, rng):
 
 def pack(quantities, values):
     """The states as a kernel reads them: symmetric ones as the upper triangle, row by row."""
-    parts = [values[q.name][np.triu_indices(len(values[q.name]))] if q.symmetric else values[q.name] for q in quantities]
+    parts = [
+        values[q.name][np.triu_indices(len(values[q.name]))] if q.symmetric else values[q.name] for q in quantities
+    ]
     return np.concatenate([np.ravel(part).astype(float) for part in parts])
 
 
@@ -131,7 +133,8 @@ def run(compiled, dynamics, sizes, values):
     compiled(0.0, y, out, par, work)
     assert (out[length:] == -777.0).all(), "wrote beyond its output"
     assert (work[size:] == -777.0).all(), "wrote beyond its workspace"
-    assert np.array_equal(inputs[0], y) and np.array_equal(inputs[1], par), "changed its input"
+    unchanged = np.array_equal(inputs[0], y, equal_nan=True) and np.array_equal(inputs[1], par, equal_nan=True)
+    assert unchanged, "changed its input"
     return out[:length]
 
 
@@ -145,19 +148,19 @@ def assert_equals_reference(compiled, dynamics, equations, sizes, values):
     np.testing.assert_array_less(np.abs(result - reference), tolerance + 1e-300)
 
 
-# -- the derived models -----------------------------------------------------------------------------------------------------
+# -- the derived models ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("model", MODELS)
 def test_one_kernel_equals_the_reference_at_all_sizes(model, limit, rng):
-    check_drift(model, limit, SIZES[:5] if model == "cubic" else SIZES, rng)
+    check_drift(model, limit, SIZES[:4] if model == "cubic" else SIZES, rng)
 
 
 @pytest.mark.slow
 def test_long_polynomials_at_large_sizes(rng):
     """The cubic's four-point function has a hundred terms: a minute in the reference."""
-    check_drift("cubic", "high-dimensional", SIZES[5:], rng)
+    check_drift("cubic", "high-dimensional", SIZES[4:], rng)
 
 
 def check_drift(model, limit, sizes_to_check, rng):
@@ -206,7 +209,7 @@ def test_the_reference_refuses_what_is_missing_unknown_or_misshapen(change, rng)
 
 
 def test_overlaps_that_no_vectors_have_give_nan():
-    """Beyond |Q_12| = √(Q_11 Q_22) the argument of asin may leave [−1, 1]: NaN tells an integrator so, a clamped value would not."""
+    """Beyond |Q_12| = √(Q_11 Q_22) the argument of asin may leave [−1, 1]: NaN says so, a clamped value would not."""
     dynamics = MODELS["erf"].dynamics()
     values = {
         "Q": np.array([[0.5, 4.0], [4.0, 0.5]]),
@@ -218,7 +221,10 @@ def test_overlaps_that_no_vectors_have_give_nan():
         "b": np.ones(1),
     }
     sizes = {"K": 2, "M": 1}
-    for compiled, equations in ((kernel(dynamics), dynamics.drift), (observables_kernel(dynamics), dynamics.observables)):
+    for compiled, equations in (
+        (kernel(dynamics), dynamics.drift),
+        (observables_kernel(dynamics), dynamics.observables),
+    ):
         result = run(compiled, dynamics, sizes, values)
         expected = pack([e.quantity for e in equations], Interpreter(dynamics, values).arrays(equations))
         assert np.isnan(result).any()
@@ -237,7 +243,7 @@ def test_nan_in_gives_nan_out(name, rng):
     assert np.isnan(result).any()
 
 
-# -- the source -------------------------------------------------------------------------------------------------------------
+# -- the source --------------------------------------------------------------------------------------------------------
 
 
 def sources():
@@ -298,7 +304,7 @@ def test_source_does_not_depend_on_the_hash_seed():
     assert one == other
 
 
-# -- equations written by hand ----------------------------------------------------------------------------------------------
+# -- equations written by hand -----------------------------------------------------------------------------------------
 
 N, P = (sympy.Symbol(name, integer=True, positive=True) for name in ("L", "P"))
 I, J, L, U, V = (sympy.Symbol(name, integer=True, positive=True) for name in ("i", "j", "l", "u", "v"))
@@ -323,9 +329,7 @@ def test_vector_equation_by_hand(rng):
     recurrent = sympy.Sum(coupling.base[I, J] * sympy.tanh(x.base[J]), (J, 1, N))
     driven = sympy.Sum(mixing.base[I, V] * sympy.asin(z.base[V]) ** 2, (V, 1, P))
     decay = sympy.exp(-z.symbol) * sympy.Sum(mixing.base[L, U] * x.base[L], (L, 1, N))
-    dynamics = by_hand(
-        Equation(x, -x.symbol + recurrent + driven), Equation(z, decay), parameters=[coupling, mixing]
-    )
+    dynamics = by_hand(Equation(x, -x.symbol + recurrent + driven), Equation(z, decay), parameters=[coupling, mixing])
     compiled = kernel(dynamics)
     for n, p in ((1, 1), (3, 2), (5, 9)):
         values = {
@@ -337,7 +341,9 @@ def test_vector_equation_by_hand(rng):
         result = run(compiled, dynamics, {"L": n, "P": p}, values)
         plain_x = -values["x"] + values["J"] @ np.tanh(values["x"]) + values["F"] @ np.arcsin(values["z"]) ** 2
         plain_z = np.exp(-values["z"]) * (values["x"] @ values["F"])
-        np.testing.assert_allclose(result, np.concatenate([plain_x, plain_z]), rtol=1e-13, atol=1e-13)  # sums of ≤ 10 terms
+        np.testing.assert_allclose(
+            result, np.concatenate([plain_x, plain_z]), rtol=1e-13, atol=1e-13
+        )  # sums of ≤ 10 terms
         reference = evaluate(dynamics, {}, values)
         np.testing.assert_allclose(result, np.concatenate([reference["x"], reference["z"]]), rtol=1e-13, atol=1e-13)
 
@@ -480,11 +486,11 @@ def test_what_kernels_cannot_do_is_right_or_refused(vector):
 
 
 @pytest.mark.parametrize(
-    "name", ["t", "y", "out", "par", "work", "i", "j", "p", "q", "g", "s1", "t1", "r1", "row1", "f1", "gather", "math"]
-    + ["asin", "lambda", "int", "range", "abs", "float", "njit", "kernel", "C", "c", "N", "x_full"],
+    "name",
+    "t y out par work i j p q g s1 t1 r1 row1 f1 gather math asin lambda int range abs float njit kernel C c N x_full".split(),
 )
 def test_names_of_users_do_not_collide_with_names_in_the_source(name):
-    """A quantity or a size may have any name, or is refused; a collision would be a wrong value, or a write out of bounds."""
+    """A quantity or a size may have any name, or is refused: a collision is a wrong value, or a write out of bounds."""
     size = sympy.Symbol(name, integer=True, positive=True)
     for scalar, length in ((Quantity(name), P), (Quantity("strength"), size)):
         vector, rate = Quantity("v", (I,), (length,)), Quantity("rate")
@@ -500,11 +506,12 @@ def test_names_of_users_do_not_collide_with_names_in_the_source(name):
             source, shapes = generate(dynamics, [(e.quantity, e.expr) for e in dynamics.drift], "names")
         except ValueError:
             continue
-        coupling = np.array([[1.0, 0.3], [0.3, 2.0]])
-        values = {scalar.name: 3.0, "rate": 0.25, "v": np.array([1.0, 2.0]), "G": coupling}
-        y, par = arguments(dynamics, {str(length): 2}, values)
+        coupling = np.eye(4) + 0.3
+        values = {scalar.name: 3.0, "rate": 0.25, "v": np.array([1.0, 2.0, -3.0, 4.0]), "G": coupling}
+        y, par = arguments(dynamics, {str(length): 4}, values)
         out = np.full(len(y), np.nan)
-        room = 8 + sum(math.prod(int(sympy.sympify(n).subs(length, 2)) for n in shape) for shape in shapes)
+        room = 8 + sum(math.prod(int(sympy.sympify(n).subs(length, 4)) for n in shape) for shape in shapes)
         uncompiled(source)(0.0, y, out, par, np.full(room, np.nan))
         expected = coupling @ np.arcsin(values["v"] / 9) * (values["v"] + 3)
-        np.testing.assert_allclose(out, [-0.75 + math.asin(0.25), *expected, -1.0, -0.3, -2.0], rtol=1e-14)
+        expected = np.concatenate([[-0.75 + math.asin(0.25)], expected, -coupling[np.triu_indices(4)]])
+        np.testing.assert_allclose(out, expected, rtol=1e-14, atol=1e-14)

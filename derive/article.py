@@ -1,0 +1,304 @@
+r"""A Dynamics as a LaTeX article that compiles as it is: setting, derivation, equations, moments, symbols.
+
+Knows nothing of any particular model: what it prints stands on the Dynamics.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sympy
+
+from .latex import (
+    Item,
+    PaperPrinter,
+    activation_rows,
+    arranged,
+    environment,
+    equation_rows,
+    grouped,
+    moment_rows,
+    printer_for,
+    row,
+    shared_definitions,
+    sorted_moments,
+    symbol_table,
+    text_latex,
+    width,
+)
+from .terms import assemble
+
+if TYPE_CHECKING:
+    from .dynamics import Dynamics
+
+PAGE = 40.0
+"""Width of a line in em on this article's page."""
+VECTORS = {"w": r"\mathbf{w}", "w_star": r"\mathbf{w}^{\star}", "x": r"\mathbf{x}"}
+
+_PREAMBLE = r"""\documentclass[11pt,a4paper]{article}
+\usepackage[utf8]{inputenc}
+\usepackage{amsmath}
+\usepackage[margin=25mm]{geometry}
+\allowdisplaybreaks
+\setlength{\emergencystretch}{2em}
+"""
+
+
+def write_article(dyn: "Dynamics", path: Path) -> Path:
+    """Write the article to ``path`` and return it.
+
+    Parameters
+    ----------
+    dyn : Dynamics
+    path : Path
+        The file to write, in a directory that exists.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from effdyn import derive
+    >>> dyn = derive.TeacherStudent(activation="linear").dynamics()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_article(dyn, Path(folder) / "linear.tex").read_text(encoding="utf-8")[-14:]
+    'end{document}\\n'
+    """
+    path = Path(path)
+    path.write_text(article_latex(dyn), encoding="utf-8")
+    return path
+
+
+def article_latex(dyn: "Dynamics") -> str:
+    """Return the article's source.
+
+    Examples
+    --------
+    >>> from effdyn import derive
+    >>> dyn = derive.TeacherStudent(activation="linear").dynamics()
+    >>> [line for line in article_latex(dyn).splitlines() if line.startswith("\\\\section")]  # doctest: +ELLIPSIS
+    ['\\\\section{Setting}', '\\\\section{Order parameters}', '\\\\section{Derivation}', ...]
+    """
+    printer = printer_for(
+        dyn, {name: latex for name, latex in VECTORS.items() if name not in {e.quantity.name for e in dyn.drift}}
+    )
+    sections = (
+        ("Setting", _setting(dyn, printer)),
+        ("Order parameters", _order_parameters(dyn, printer)),
+        ("Derivation", _derivation(dyn, printer)),
+        ("Equations of motion", _equations(dyn, printer)),
+        ("Gaussian moments", _moments(dyn, printer)),
+        ("Symbols", symbol_table(dyn)),
+        ("Assumptions and status", _status(dyn, printer)),
+    )
+    title = f"\\title{{{text_latex(dyn.title)}}}\n\\author{{derived by \\texttt{{effdyn}}}}\n\\date{{}}\n"
+    body = "\n\n".join(f"\\section{{{name}}}\n\n{text}" for name, text in sections if text)
+    return f"{_PREAMBLE}\n{title}\n\\begin{{document}}\n\\maketitle\n\n{body}\n\n\\end{{document}}\n"
+
+
+# --- sections ---------------------------------------------------------------------------------------------------------
+
+
+def _setting(dyn: "Dynamics", printer: PaperPrinter) -> str:
+    if not dyn.steps:
+        return ""
+    step = dyn.steps[0]
+    shorten = _residual(dyn)
+    rows = []
+    for left, right in step.equations:
+        named = str(left) in ("phi", "y", "ell")
+        rows.append(row(_left(left, printer, ""), _terms(right if named else shorten(right), printer), PAGE))
+    text = [text_latex(step.explanation), environment("align*", _compact([*rows, *activation_rows(dyn, printer)]))]
+    units = [
+        rf"${printer._print(f.base)}_{{{i}}}$ ($1 \le {i} \le {printer._print(f.size)}$)"
+        for f, i in zip(dyn.families, "in", strict=False)
+    ]
+    if units:
+        text.append(
+            rf"The local fields {' and '.join(units)} are the inner products of the weight vectors with the input, "
+            r"divided by $\sqrt{d}$."
+        )
+    if any(right.has(sympy.Symbol("zeta", real=True)) for _, right in step.equations):
+        text.append(r"The label noise is $\zeta \sim N(0, 1)$.")
+    return "\n".join(text) + "\n\n" + _list("It is assumed:", dyn.assumptions)
+
+
+def _order_parameters(dyn: "Dynamics", printer: PaperPrinter) -> str:
+    text = ""
+    if dyn.covariance:
+        bases = {str(f.base): f.base for f in dyn.families}
+        cells = []
+        for (f, g), overlap in dyn.covariance:
+            i, j = overlap.variables
+            mean = rf"\langle {printer._print(bases[f][i])}\,{printer._print(bases[g][j])}\rangle"
+            cells.append(f"{mean} = {printer._print(overlap.expr)}")
+        separator = r" ,\qquad "
+        text = "The covariances of the local fields are the overlaps of the weight vectors,\n\\begin{equation*}\n"
+        text += f"{separator.join(cells)} .\n\\end{{equation*}}\n"
+    states = ", ".join(f"${printer._print(q.symbol)}$ ({text_latex(q.meaning)})" for q in dyn.states)
+    return f"{text}What moves is {states}. Time is $t = {_clock(dyn.clock)}$."
+
+
+def _derivation(dyn: "Dynamics", printer: PaperPrinter) -> str:
+    parts = []
+    shorten = _residual(dyn)
+    for step in dyn.steps[1:]:
+        text = f"\\subsection{{{text_latex(step.title)}}}\n\n{text_latex(step.explanation)}"
+        shown = [(left, right) for left, right in step.equations if left.func.__name__ != "Rate"]
+        if shown:
+            rows = [row(_left(left, printer, "d\\,"), _terms(shorten(right), printer), PAGE) for left, right in shown]
+            text += "\n" + environment("align*", rows)
+        elif step.equations:
+            text += " What is left are the equations of the next section."
+        parts.append(text + _what_is_new(shown))
+    if dyn.dropped:
+        parts.append(_dropped(dyn, printer))
+    return "\n\n".join(parts)
+
+
+def _what_is_new(shown: Iterable[tuple[sympy.Basic, sympy.Expr]]) -> str:
+    from .moments import Dilation
+
+    if any(right.has(Dilation) for _, right in shown):
+        return (
+            "\nHere $\\partial_s\\langle\\dots\\rangle_{s\\Omega}|_{s=1}$ is the change of an average when the "
+            "covariance $\\Omega$ of all fields is stretched by $s$: the length of the input depends on the fields."
+        )
+    return ""
+
+
+def _dropped(dyn: "Dynamics", printer: PaperPrinter) -> str:
+    quantities = {q.name: q for q in dyn.states}
+    groups: dict[tuple[str, str], list[sympy.Expr]] = {}
+    for d in dyn.dropped:
+        groups.setdefault((d.quantity, d.order), []).append(assemble([d.term]))
+    text = "\\subsection{What the limit drops}\n\nThese terms vanish:"
+    for (name, order), terms in groups.items():
+        symbol = printer._print(quantities[name].symbol) if name in quantities else name
+        _, lines = row("", _terms(sympy.Add(*terms), printer), PAGE)
+        block = " \\\\\n&".join(lines)
+        text += f"\nin the equation of ${symbol}$, of order ${_order(order)}$,\n"
+        text += f"\\begin{{align*}}\n&{block}\n\\end{{align*}}"
+    return text
+
+
+def _equations(dyn: "Dynamics", printer: PaperPrinter) -> str:
+    moving, derived = equation_rows(dyn, printer, PAGE)
+    text = f"With $t = {_clock(dyn.clock)}$,\n{environment('align', moving)}"
+    if derived:
+        meanings = "; ".join(
+            f"${printer._print(e.quantity.symbol)}$, {text_latex(e.quantity.meaning)}" for e in dyn.observables
+        )
+        text += f"\nThe observables are {meanings}:\n{environment('align', derived)}"
+    return text
+
+
+def _moments(dyn: "Dynamics", printer: PaperPrinter) -> str:
+    if not dyn.moments:
+        return ""
+    shared, moments = shared_definitions(moment_rows(m, printer, PAGE) for m in sorted_moments(dyn))
+    text = (
+        "Each moment is a function of the covariances $C_{ab}$ of its own fields, numbered in the order of its "
+        "arguments; students and teachers may stand in any place where the function is the same.\n"
+    )
+    text += environment("align*", [r for rows in moments for r in _named_beside(rows)])
+    if shared:
+        text += f"\nHere\n{environment('align*', _compact(shared))}"
+    return text
+
+
+def _status(dyn: "Dynamics", printer: PaperPrinter) -> str:
+    statuses = {e.status for e in dyn.equations}
+    text = f"The equations are {text_latex(dyn.status)}."
+    if len(statuses) > 1:
+        each = [f"{printer._print(e.quantity.symbol)}" for e in dyn.equations]
+        text += (
+            " "
+            + "; ".join(f"${symbol}$: {text_latex(e.status)}" for symbol, e in zip(each, dyn.equations, strict=True))
+            + "."
+        )
+    if dyn.model is not None:
+        source = _verbatim(f"{dyn.model!r}.dynamics(limit={dyn.limit!r})")
+        text += f"\nThey follow from\n\\begin{{flushleft}}\\small\\ttfamily {source}\\end{{flushleft}}"
+    return _list("It is assumed:", dyn.assumptions) + text if not dyn.steps else text
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _residual(dyn: "Dynamics") -> Callable[[sympy.Expr], sympy.Expr]:
+    """Return what writes y − φ for the target minus the output, once these are defined."""
+    defined = {str(left): (left, right) for left, right in dyn.steps[0].equations} if dyn.steps else {}
+    if not {"phi", "y"} <= defined.keys():
+        return lambda expr: expr
+    (phi, output), (y, target) = defined["phi"], defined["y"]
+    return lambda expr: expr.xreplace({target - output: y - phi})
+
+
+def _left(symbol: sympy.Basic, printer: PaperPrinter, scale: str) -> str:
+    name, inner = symbol.func.__name__, "".join(printer._print(a) for a in symbol.args)
+    if name == "Delta":
+        return rf"{scale}\Delta {inner}"
+    if name == "MeanDelta":
+        return rf"{scale}\langle \Delta {inner}\rangle"
+    if name == "Rate":
+        return rf"\dot {inner}"
+    return str(printer._print(symbol))
+
+
+def _terms(expr: sympy.Expr, printer: PaperPrinter) -> tuple[Item, ...]:
+    return grouped(expr, printer) if expr.has(sympy.Sum) and not _inside_power(expr) else arranged(expr, printer)
+
+
+def _inside_power(expr: sympy.Expr) -> bool:
+    return any(p.base.has(sympy.Sum) for p in expr.atoms(sympy.Pow))
+
+
+def _compact(rows: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+    """Return one-line rows side by side, as many as fit a line."""
+    out: list[tuple[str, list[str]]] = []
+    for left, lines in rows:
+        if out and len(lines) == 1 and len(out[-1][1]) == 1:
+            before, text = out[-1]
+            joined = rf"{text[0]} ,\qquad {left} = {lines[0]}"
+            if width(f"{before} = {joined}") < PAGE - 6:
+                out[-1] = (before, [joined])
+                continue
+        out.append((left, lines))
+    return out
+
+
+def _named_beside(rows: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+    own = [r for r in rows if r[0].startswith("u_")]
+    return [r for r in rows if r not in own] + _compact(own)
+
+
+def _clock(clock: str) -> str:
+    return re.sub(
+        r"[A-Za-z]{2,}", lambda m: r"\eta" if m[0] == "eta" else rf"\text{{{m[0]}}}", clock.replace("*", r"\,")
+    )
+
+
+def _order(order: str) -> str:
+    """Return ``1/d · eta`` as η/d."""
+    above, below = "", ""
+    for part in order.split(" · "):
+        name, _, power = part.replace("(", "").replace(")", "").partition("^")
+        letter = rf"\{name}" if name == "eta" else name.removeprefix("1/")
+        factor = f"{letter}^{{{power}}}" if power else letter
+        above, below = (above, below + factor) if name.startswith("1/") else (above + factor, below)
+    return f"{above or '1'}/{below}" if below else above
+
+
+def _list(head: str, lines: Iterable[str]) -> str:
+    items = "\n".join(rf"  \item {text_latex(line)}" for line in lines)
+    return f"{head}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}\n" if items else ""
+
+
+def _verbatim(text: str) -> str:
+    escaped = (
+        re.sub(r"[_%#&${}]", lambda m: "\\" + m[0], text)
+        .replace("^", r"\^{}")
+        .replace("~", r"\~{}")
+        .replace("'", "\\textquotesingle ")
+    )
+    return re.sub(r"([(,=])", r"\1\\allowbreak ", escaped).replace("\\textquotesingle ", "'")
