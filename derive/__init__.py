@@ -6,9 +6,11 @@ if __name__ != "effdyn.derive":
 from .activation import Activation, activation
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step, close_moments
 from .errors import ModelError, NoClosedForm, NotYet
+from .expanded import ExpandedDynamics
 from .expectation import closed_form
 from .limits import LIMITS, Limit
 from .moments import Moment, Univariate
+from .serialize import dynamics_from_json, model_from_json
 from .teacher_student import TeacherStudent
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "Activation",
     "Dynamics",
     "Equation",
+    "ExpandedDynamics",
     "FieldFamily",
     "Limit",
     "ModelError",
@@ -29,4 +32,6 @@ __all__ = [
     "activation",
     "close_moments",
     "closed_form",
+    "dynamics_from_json",
+    "model_from_json",
 ]

@@ -38,9 +38,13 @@ class Activation:
     name: str = ""
 
     def __post_init__(self) -> None:
+        if self.expr.has(sympy.zoo, sympy.oo, -sympy.oo, sympy.nan):
+            raise ModelError("activation", self.expr, "a function that is finite")
         stray = sorted(str(s) for s in self.expr.free_symbols - {X})
         if stray:
-            raise ModelError("activation", self.expr, f"a function of one variable; it also contains {', '.join(stray)}")
+            raise ModelError(
+                "activation", self.expr, f"a function of one variable; it also contains {', '.join(stray)}"
+            )
 
     def derivative(self, order: int = 1) -> sympy.Expr:
         """Return d^order g / dh^order as an expression in :data:`X`."""
@@ -68,14 +72,16 @@ NAMED: dict[str, sympy.Expr] = {
 """Activations that are asked for by name. A new one is a line here; ``"He<n>"`` works for every degree n."""
 
 
-def activation(given: "str | sympy.Expr | Callable[[sympy.Symbol], sympy.Expr] | Activation", argument: str = "activation") -> Activation:
+def activation(
+    given: "str | sympy.Expr | Callable[[sympy.Symbol], sympy.Expr] | Activation", argument: str = "activation"
+) -> Activation:
     """Return the activation that a user names or writes.
 
     Parameters
     ----------
     given : str, sympy.Expr, callable or Activation
-        A name (``"erf"``, meaning erf(h/√2); ``"linear"``; ``"square"``; ``"He3"`` …), a formula as text, a SymPy expression
-        of one symbol, or a function that maps a symbol to an expression.
+        A name (``"erf"``, meaning erf(h/√2); ``"linear"``; ``"square"``; ``"He3"`` …), a formula as text, a SymPy
+        expression of one symbol, or a function that maps a symbol to an expression.
     argument : str
         The name of the argument that it came from, for the error.
 
@@ -122,7 +128,9 @@ def _by_name(name: str, argument: str) -> Activation:
 def _from_expression(expr: sympy.Expr, argument: str) -> Activation:
     symbols = expr.free_symbols
     if len(symbols) > 1:
-        raise ModelError(argument, expr, f"a function of one variable; it contains {', '.join(sorted(map(str, symbols)))}")
+        raise ModelError(
+            argument, expr, f"a function of one variable; it contains {', '.join(sorted(map(str, symbols)))}"
+        )
     expr = expr.subs({s: X for s in symbols})
     name = next((known for known, e in NAMED.items() if e == expr), "")
     return Activation(expr, name)

@@ -9,24 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sympy
+from sympy.core.function import AppliedUndef
 
-from .latex import (
-    Item,
-    PaperPrinter,
-    activation_rows,
-    arranged,
-    environment,
-    equation_rows,
-    grouped,
-    moment_rows,
-    printer_for,
-    row,
-    shared_definitions,
-    sorted_moments,
-    symbol_table,
-    text_latex,
-    width,
-)
+from .grouping import Item, arranged, grouped
+from .latex import symbol_table
+from .line_breaking import Row, environment, row
+from .moments import Dilation
+from .printed_width import width
+from .printer import PaperPrinter
+from .prose import text_latex
+from .rows import activation_rows, equation_rows, moments_rows, printer_for
 from .terms import assemble
 
 if TYPE_CHECKING:
@@ -106,7 +98,7 @@ def _setting(dyn: "Dynamics", printer: PaperPrinter) -> str:
     rows = []
     for left, right in step.equations:
         named = str(left) in ("phi", "y", "ell")
-        rows.append(row(_left(left, printer, ""), _terms(right if named else shorten(right), printer), PAGE))
+        rows.append(row(_left(left, printer), _terms(right if named else shorten(right), printer), PAGE))
     text = [text_latex(step.explanation), environment("align*", _compact([*rows, *activation_rows(dyn, printer)]))]
     units = [
         rf"${printer._print(f.base)}_{{{i}}}$ ($1 \le {i} \le {printer._print(f.size)}$)"
@@ -145,7 +137,7 @@ def _derivation(dyn: "Dynamics", printer: PaperPrinter) -> str:
         text = f"\\subsection{{{text_latex(step.title)}}}\n\n{text_latex(step.explanation)}"
         shown = [(left, right) for left, right in step.equations if left.func.__name__ != "Rate"]
         if shown:
-            rows = [row(_left(left, printer, "d\\,"), _terms(shorten(right), printer), PAGE) for left, right in shown]
+            rows = [row(_left(left, printer), _terms(shorten(right), printer), PAGE) for left, right in shown]
             text += "\n" + environment("align*", rows)
         elif step.equations:
             text += " What is left are the equations of the next section."
@@ -156,8 +148,6 @@ def _derivation(dyn: "Dynamics", printer: PaperPrinter) -> str:
 
 
 def _what_is_new(shown: Iterable[tuple[sympy.Basic, sympy.Expr]]) -> str:
-    from .moments import Dilation
-
     if any(right.has(Dilation) for _, right in shown):
         return (
             "\nHere $\\partial_s\\langle\\dots\\rangle_{s\\Omega}|_{s=1}$ is the change of an average when the "
@@ -195,7 +185,7 @@ def _equations(dyn: "Dynamics", printer: PaperPrinter) -> str:
 def _moments(dyn: "Dynamics", printer: PaperPrinter) -> str:
     if not dyn.moments:
         return ""
-    shared, moments = shared_definitions(moment_rows(m, printer, PAGE) for m in sorted_moments(dyn))
+    moments, shared = moments_rows(dyn, printer, PAGE)
     text = (
         "Each moment is a function of the covariances $C_{ab}$ of its own fields, numbered in the order of its "
         "arguments; students and teachers may stand in any place where the function is the same.\n"
@@ -234,14 +224,15 @@ def _residual(dyn: "Dynamics") -> Callable[[sympy.Expr], sympy.Expr]:
     return lambda expr: expr.xreplace({target - output: y - phi})
 
 
-def _left(symbol: sympy.Basic, printer: PaperPrinter, scale: str) -> str:
+def _left(symbol: sympy.Basic, printer: PaperPrinter) -> str:
+    if isinstance(symbol, sympy.Mul):  # d times a change
+        scale, change = symbol.as_independent(AppliedUndef)
+        return rf"{printer._print(scale)}\,{_left(change, printer)}"
     name, inner = symbol.func.__name__, "".join(printer._print(a) for a in symbol.args)
     if name == "Delta":
-        return rf"{scale}\Delta {inner}"
+        return rf"\Delta {inner}"
     if name == "MeanDelta":
-        return rf"{scale}\langle \Delta {inner}\rangle"
-    if name == "Rate":
-        return rf"\dot {inner}"
+        return rf"\langle \Delta {inner}\rangle"
     return str(printer._print(symbol))
 
 
@@ -253,9 +244,9 @@ def _inside_power(expr: sympy.Expr) -> bool:
     return any(p.base.has(sympy.Sum) for p in expr.atoms(sympy.Pow))
 
 
-def _compact(rows: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+def _compact(rows: list[Row]) -> list[Row]:
     """Return one-line rows side by side, as many as fit a line."""
-    out: list[tuple[str, list[str]]] = []
+    out: list[Row] = []
     for left, lines in rows:
         if out and len(lines) == 1 and len(out[-1][1]) == 1:
             before, text = out[-1]
@@ -267,7 +258,7 @@ def _compact(rows: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
     return out
 
 
-def _named_beside(rows: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+def _named_beside(rows: list[Row]) -> list[Row]:
     own = [r for r in rows if r[0].startswith("u_")]
     return [r for r in rows if r not in own] + _compact(own)
 

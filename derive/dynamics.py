@@ -1,7 +1,8 @@
 """The Dynamics value: closed equations of motion, and everything known about where they come from.
 
-It is all that crosses from ``derive`` to ``solve``. Expressions are indexed: free indices, ``Sum``s over dummy indices running from 1
-to symbolic sizes, Gaussian moments as named nodes. Knows nothing of any particular model, nor of how it will be evaluated.
+It is all that crosses from ``derive`` to ``solve``. Expressions are indexed: free indices, ``Sum``s over dummy indices
+running from 1 to symbolic sizes, Gaussian moments as named nodes. Knows nothing of any particular model, nor of how it
+will be evaluated.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from .moments import Moment
 
 if TYPE_CHECKING:
     from .expanded import ExpandedDynamics
+    from .named_moments import NamedMoment
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ def scalar(name: str, minimum: float | None = None) -> sympy.Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """``d(quantity)/dt = expr`` for a state, ``quantity = expr`` for an observable; ``status`` is exact, ansatz or numerical."""
+    """``d(quantity)/dt = expr`` for a state, ``quantity = expr`` for an observable; ``status`` is exact, ansatz or
+    numerical."""
 
     quantity: Quantity
     expr: sympy.Expr
@@ -82,7 +85,8 @@ class Equation:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One stage of the derivation: what was done, why, and the expressions it left, as (left-hand side, right-hand side)."""
+    """One stage of the derivation: what was done, why, and the expressions it left, as (left-hand side, right-hand
+    side)."""
 
     title: str
     explanation: str
@@ -183,7 +187,8 @@ class Dynamics:
 
     @cached_property
     def moments(self) -> "tuple[NamedMoment, ...]":
-        """The distinct Gaussian moments of the equations, in order of appearance, each with its name and closed form."""
+        """The distinct Gaussian moments of the equations, in order of appearance, each with its name and closed
+        form."""
         from .named_moments import name_moments
 
         return name_moments(m for e in self.equations for m in _moments_in_order(e.expr))
@@ -219,13 +224,15 @@ class Dynamics:
         return expand(self, sizes)
 
     def latex(self) -> str:
-        """Return the equations of motion and observables as LaTeX (amsmath): each an ``align`` environment with lines that fit."""
+        """Return the equations of motion and observables as LaTeX (amsmath): each an ``align`` environment with lines
+        that fit."""
         from .latex import dynamics_latex
 
         return dynamics_latex(self)
 
     def article(self, path: str | Path) -> Path:
-        """Write a LaTeX article that compiles as it is: setting, definitions, derivation, equations, symbols, moments."""
+        """Write a LaTeX article that compiles as it is: setting, definitions, derivation, equations, symbols,
+        moments."""
         from .article import write_article
 
         return write_article(self, Path(path))
@@ -250,7 +257,11 @@ class Dynamics:
     def __repr__(self) -> str:
         if self.model is not None and self.model.dynamics(limit=self.limit) == self:
             return f"{self.model!r}.dynamics(limit={self.limit!r})"
-        shown = (f"{f.name}={_evaluable(getattr(self, f.name))}" for f in fields(self) if f.name not in ("steps", "dropped", "model", "limit"))
+        shown = (
+            f"{f.name}={_evaluable(getattr(self, f.name))}"
+            for f in fields(self)
+            if f.name not in ("steps", "dropped", "model", "limit")
+        )
         return f"Dynamics({', '.join(shown)})"
 
     def __str__(self) -> str:
@@ -283,7 +294,9 @@ def close_moments(expr: sympy.Expr, covariance: Mapping[tuple[str, str], sympy.L
     def value(*factors: sympy.Expr) -> sympy.Expr:
         moment = Moment(*factors)
         form, entries = closed_form(moment.signature)
-        return form.xreplace({c: overlap_of(moment.fields[a], moment.fields[b], covariance) for (a, b), c in entries.items()})
+        return form.xreplace(
+            {c: overlap_of(moment.fields[a], moment.fields[b], covariance) for (a, b), c in entries.items()}
+        )
 
     return expr.replace(Moment, value)
 
@@ -293,11 +306,13 @@ def _moments_in_order(expr: sympy.Expr) -> list[Moment]:
     return sorted(found, key=lambda m: (len(m.args), m.shape, sympy.default_sort_key(m)))
 
 
-def _evaluable(value: object) -> str:
+def _evaluable(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(_evaluable, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, sympy.Basic):
         return sympy.srepr(value)
     if isinstance(value, Mapping) or not hasattr(value, "__dataclass_fields__"):
         return repr(value)
-    return f"{type(value).__name__}({', '.join(f'{f.name}={_evaluable(getattr(value, f.name))}' for f in fields(value))})"
+    return (
+        f"{type(value).__name__}({', '.join(f'{f.name}={_evaluable(getattr(value, f.name))}' for f in fields(value))})"
+    )

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 import sympy
 
 from .errors import ModelError, nearest
+from .grouping import collected
+from .line_breaking import environment, row
 from .moments import Moment
+from .printer import StarredIndex
+from .rows import printer_for, time_derivative
 
 if TYPE_CHECKING:
     from .dynamics import Dynamics, Equation, Quantity
-    from .latex import Item, PaperPrinter
 
 Pair = tuple[sympy.Expr, sympy.Expr]
 
@@ -78,20 +81,12 @@ class ExpandedDynamics:
         return f"$${self._environment('aligned')}$$"
 
     def _environment(self, name: str) -> str:
-        from .latex import environment, printer_for, row
-
         printer = printer_for(self.dynamics)
-        rows = []
-        for left, right in self.equations:
-            derivative = rf"\frac{{\mathrm{{d}}{printer._print(left)}}}{{\mathrm{{d}}t}}"
-            rows.append(row(derivative, self._items(right, printer)))
+        rows = [
+            row(time_derivative(left, printer), collected(_starred(self.dynamics, right), printer))
+            for left, right in self.equations
+        ]
         return environment(name, rows)
-
-    def _items(self, expr: sympy.Expr, printer: "PaperPrinter") -> "tuple[Item, ...]":
-        """Return the terms with what they share in rates (η, η², …) in front of a bracket."""
-        from .latex import collected
-
-        return collected(_starred(self.dynamics, expr), printer)
 
     def __str__(self) -> str:
         return "\n".join(f"d{left}/dt = {right}" for left, right in self.equations)
@@ -204,8 +199,6 @@ def _tidy(expr: sympy.Expr) -> sympy.Expr:
 
 def _starred(dyn: "Dynamics", expr: sympy.Expr) -> sympy.Expr:
     """Return an expression with moments as calls of their names, in which a teacher's number carries a star."""
-    from .latex import StarredIndex
-
     names = {(m.signature, m.shape): m.name for m in dyn.moments}
 
     def argument(h: sympy.Indexed) -> sympy.Expr:

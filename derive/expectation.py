@@ -1,16 +1,16 @@
 """Closed forms of Gaussian expectations: an ordered table of rules, tried in turn until one applies.
 
-An integrand is a product of elementary functions of jointly Gaussian, centred fields. Each rule either returns its expectation,
-possibly through simpler expectations, or ``None``. Each signature is reduced once, with a generic covariance C_ab; coincident fields
-(a singular C) are limits of the same formula, and every form here is exact there.
+An integrand is a product of elementary functions of jointly Gaussian, centred fields. Each rule either returns its
+expectation, possibly through simpler expectations, or ``None``. Each signature is reduced once, with a generic
+covariance C_ab; coincident fields (a singular C) are limits of the same formula, and every form here is exact there.
 
-Knows nothing about networks. No ``sympy.integrate`` (it returns a wrong value for E[relu(u) relu(v)]) and no bare ``simplify``
-(minutes, and it gains nothing): forms stay nested, so that common subexpressions remain visible.
+Knows nothing about networks. No ``sympy.integrate`` (it returns a wrong value for E[relu(u) relu(v)]) and no bare
+``simplify`` (minutes, and it gains nothing): forms stay nested, so that common subexpressions remain visible.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import sympy
 from sympy.polys.rings import ring
@@ -91,7 +91,8 @@ def parity(integrand: Integrand) -> sympy.Expr | None:
 
 
 def wick(integrand: Integrand) -> sympy.Expr | None:
-    """Products of polynomials: Isserlis' theorem, by Stein's recursion E[h_a G] = Σ_b C_ab E[∂_b G] in a polynomial ring."""
+    """Products of polynomials: Isserlis' theorem, by Stein's recursion E[h_a G] = Σ_b C_ab E[∂_b G] in a polynomial
+    ring."""
     if not all(f.is_polynomial(X) for _, f in integrand.factors):
         return None
     size = len(integrand.C)
@@ -100,7 +101,7 @@ def wick(integrand: Integrand) -> sympy.Expr | None:
     C = {**{pair: g for pair, g in zip(names, generators, strict=True)}}
     C |= {(b, a): g for (a, b), g in C.items()}
 
-    @lru_cache(maxsize=None)
+    @cache
     def monomial(powers: tuple[int, ...]):  # type: ignore[no-untyped-def]  # an element of the ring, which has no public type
         a = next((n for n, p in enumerate(powers) if p), None)
         if a is None:
@@ -139,7 +140,9 @@ def tilt(integrand: Integrand) -> sympy.Expr | None:
             if alpha.has(X) or not alpha.is_positive:
                 continue
             C, scale = integrand.C, 1 + alpha * integrand.C[a][a]
-            tilted = tuple(tuple(C[b][c] - alpha * C[b][a] * C[a][c] / scale for c in range(len(C))) for b in range(len(C)))
+            tilted = tuple(
+                tuple(C[b][c] - alpha * C[b][a] * C[a][c] / scale for c in range(len(C))) for b in range(len(C))
+            )
             return expectation(Integrand(integrand.without(n).factors, tilted)) / sympy.sqrt(scale)
     return None
 
@@ -208,7 +211,8 @@ def _reduce(integrand: Integrand) -> sympy.Expr:
 
 
 INSTEAD = (
-    "Closed forms exist for polynomials ('linear', 'square', 'He3', x**3, …) and for 'erf', in any combination of at most two erf;\n"
+    "Closed forms exist for polynomials ('linear', 'square', 'He3', x**3, …) and for 'erf', "
+    "in any combination of at most two erf;\n"
     "  erf(h/√2) is the usual closed-form stand-in for tanh and other sigmoids."
 )
 
@@ -216,9 +220,12 @@ INSTEAD = (
 def _obstacle(integrand: Integrand) -> str:
     """Return why no rule applies: the functions that none knows, or else the product that is too long."""
     known = (sympy.erf, sympy.exp, sympy.sign)
-    functions = {e.func.__name__ for _, f in integrand.factors for e in f.atoms(sympy.Function) if not isinstance(e, known)}
+    functions = {
+        e.func.__name__ for _, f in integrand.factors for e in f.atoms(sympy.Function) if not isinstance(e, known)
+    }
     if functions:
-        return f"{' and '.join(sorted(functions))} {'is' if len(functions) == 1 else 'are'} neither polynomial, Gaussian nor erf"
+        verb = "is" if len(functions) == 1 else "are"
+        return f"{' and '.join(sorted(functions))} {verb} neither polynomial, Gaussian nor erf"
     return f"{integrand} is not reduced by any of the rules {', '.join(r.__name__ for r in RULES)}"
 
 

@@ -1,8 +1,8 @@
 """One step of training as data, and what it does to the Gram matrix.
 
-Every vector of the model moves by a multiple of itself plus a multiple of the fresh input, v ← A v + (F/√d) x; order parameters are
-the Gram matrix Ω_fg = v_f·v_g/d of those vectors. Scalars (a second layer) move by an increment over d. From that alone follow the
-increments, exactly, at every d. Knows nothing of which function F is, nor of limits.
+Every vector of the model moves by a multiple of itself plus a multiple of the fresh input, v ← A v + (F/√d) x; order
+parameters are the Gram matrix Ω_fg = v_f·v_g/d of those vectors. Scalars (a second layer) move by an increment over d.
+From that alone follow the increments, exactly, at every d. Knows nothing of which function F is, nor of limits.
 """
 
 from collections.abc import Mapping
@@ -70,11 +70,13 @@ def scalar_increment(update: ScalarUpdate) -> sympy.Expr:
     return D * (update.keep - 1) * update.scalar + update.kick
 
 
-def take_expectations(expr: sympy.Expr, free: tuple[sympy.Symbol, ...], fields: tuple[sympy.IndexedBase, ...]) -> list[Term]:
+def take_expectations(
+    expr: sympy.Expr, free: tuple[sympy.Symbol, ...], fields: tuple[sympy.IndexedBase, ...]
+) -> list[Term]:
     """Return E[expr] over the fresh example, as terms whose only factor is a :class:`Moment`.
 
-    The label noise is independent of the fields, E[ζ^p] = (p−1)!! for even p and 0 for odd; the length of the input is not:
-    E[χ G] = E[G] + (2/d) ∂_s E_{sΩ}[G].
+    The label noise is independent of the fields, E[ζ^p] = (p−1)!! for even p and 0 for odd; the length of the input is
+    not: E[χ G] = E[G] + (2/d) ∂_s E_{sΩ}[G].
     """
     averaged = []
     for term in expand_terms(expr, free, (*fields, NOISE, NORM)):

@@ -1,6 +1,7 @@
 """Limits: how parameters scale, which time is counted, and what therefore survives of an increment.
 
-A limit is a value; :data:`LIMITS` is the table of those that a model's ``dynamics(limit=…)`` knows. A new one is an entry.
+A limit is a value; :data:`LIMITS` is the table of those that a model's ``dynamics(limit=…)`` knows. A new one is an
+entry.
 """
 
 from collections.abc import Iterable

@@ -1,14 +1,15 @@
 """Gaussian moments as nodes of an expression: E[f1(h_a) f2(h_b) …] over jointly Gaussian local fields.
 
 A node names its fields by index (``h[i]``, ``h_star[n]``) and knows nothing of their covariance: that belongs to the
-Dynamics in which it stands. What its value is, the rules of :mod:`effdyn.derive.expectation` say once for each signature.
+Dynamics in which it stands. What its value is, the rules of :mod:`effdyn.derive.expectation` say once for each
+signature.
 """
 
 from typing import Any
 
 import sympy
 
-from .activation import X, Activation
+from .activation import Activation, X
 
 
 class Univariate(sympy.Basic):
@@ -57,9 +58,10 @@ class Value(sympy.Expr):
 class Moment(sympy.Expr):
     """``E[f1(h_a) f2(h_b) …]``: the expectation of a product of functions of jointly Gaussian, centred local fields.
 
-    Each argument is a :class:`Value` or a local field itself. A product commutes, so the factors are kept sorted (higher
-    derivatives first, bare fields next, students before teachers): moments that mean the same compare equal, and each closed
-    form is derived once. Factors of the same field are not merged, so that coincident indices keep the signature.
+    Each argument is a :class:`Value` or a local field itself. A product commutes, so the factors are kept sorted
+    (higher derivatives first, bare fields next, students before teachers): moments that mean the same compare equal,
+    and each closed form is derived once. Factors of the same field are not merged, so that coincident indices keep the
+    signature.
 
     Examples
     --------
@@ -103,8 +105,8 @@ IDENTITY = sympy.Lambda(X, X)
 class Dilation(sympy.Expr):
     """``∂_s E_{sΩ}[…]`` at s = 1: how a moment changes when the covariance of all its fields is stretched.
 
-    It is what the fluctuation of |x|²/d about 1 contributes: E[(hᵀΩ⁻¹h) G] = N E[G] + E[h·∇G] and E[h·∇G] = 2 ∂_s E_{sΩ}[G]
-    (Stein's lemma), so that E[(|x|²/d) G] = E[G] + (2/d) ∂_s E_{sΩ}[G], exactly, at every d.
+    It is what the fluctuation of |x|²/d about 1 contributes: E[(hᵀΩ⁻¹h) G] = N E[G] + E[h·∇G] and E[h·∇G] = 2 ∂_s
+    E_{sΩ}[G] (Stein's lemma), so that E[(|x|²/d) G] = E[G] + (2/d) ∂_s E_{sΩ}[G], exactly, at every d.
     """
 
     is_commutative = True
@@ -115,7 +117,8 @@ class Dilation(sympy.Expr):
 
 
 def _factor_key(factor: sympy.Expr) -> tuple[Any, ...]:
-    """Sort key: derivatives, bare fields, functions; then by the function's name; then by family (``h`` < ``h_star``) and index."""
+    """Sort key: derivatives, bare fields, functions; then by the function's name; then by family (``h`` < ``h_star``)
+    and index."""
     if isinstance(factor, Value):
         (symbol, order, _), field = factor.args[0].args, factor.args[1]
         return (-int(order) if order else 1, str(symbol), *_field_key(field))

@@ -9,7 +9,8 @@ from .expectation import closed_form
 from .moments import Moment
 
 LETTERS = "IJLUVWXYZ"
-"""The letters of moments with the same number of factors, in order of appearance (K and M are sizes, Q, R and T overlaps)."""
+"""The letters of moments with the same number of factors, in order of appearance (K and M are sizes, Q, R and T
+overlaps)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""The base case of the expectation rules: products of signs of jointly Gaussian fields, which are orthant probabilities."""
+"""The base case of the expectation rules: products of signs of jointly Gaussian fields, which are orthant
+probabilities."""
 
 import sympy
 

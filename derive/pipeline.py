@@ -9,7 +9,7 @@ import sympy
 
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step
 from .errors import ModelError, NoClosedForm, nearest
-from .increments import ScalarUpdate, VectorUpdate, gram_increment, overlap_of, scalar_increment, take_expectations
+from .increments import D, ScalarUpdate, VectorUpdate, gram_increment, overlap_of, scalar_increment, take_expectations
 from .limits import LIMITS, Limit, keep_leading_order
 from .moments import Value
 from .terms import assemble
@@ -76,7 +76,9 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object) -> Dyna
     averages = [(q, take_expectations(expr, q.indices, _bases(training))) for q, expr in increments]
     leading = [(q, *keep_leading_order(terms, limit, q.name)) for q, terms in averages]
     drift = tuple(Equation(q, assemble(kept)) for q, kept, _ in leading)
-    observed = tuple(Equation(q, assemble(take_expectations(expr, q.indices, _bases(training)))) for q, expr in training.averages)
+    observed = tuple(
+        Equation(q, assemble(take_expectations(expr, q.indices, _bases(training)))) for q, expr in training.averages
+    )
     derived = tuple(Equation(q, expr) for q, expr in training.formulas)
     dynamics = Dynamics(
         title=training.title,
@@ -90,7 +92,9 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object) -> Dyna
         assumptions=(*training.assumptions, limit.assumption),
         status="exact in the limit",
         steps=(
-            Step("Setting", "The network, its target, and one step of training on a fresh example.", training.definitions),
+            Step(
+                "Setting", "The network, its target, and one step of training on a fresh example.", training.definitions
+            ),
             Step(
                 "Increments",
                 "One step changes the Gram matrix of all weight vectors bilinearly, exactly at every d; χ = |x|²/d.",
@@ -98,7 +102,7 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object) -> Dyna
             ),
             Step(
                 "Expectations",
-                "Averaged over the fresh example; local fields are jointly Gaussian with the Gram matrix as covariance.",
+                "Averaged over the fresh example: local fields are jointly Gaussian, with the Gram matrix as covariance.",
                 tuple((_average_symbol(q), assemble(terms)) for q, terms in averages),
             ),
             Step("Limit", f"{limit.assumption}.", tuple((_rate_symbol(e.quantity), e.expr) for e in drift)),
@@ -111,8 +115,12 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object) -> Dyna
         try:
             _ = named.form
         except NoClosedForm as error:
-            functions = dict.fromkeys(f"{f.args[0]}(x) = {f.args[0].function.expr}" for f in named.moment.args if isinstance(f, Value))
-            raise NoClosedForm(str(named.moment), f"{error.reason}, where {', '.join(functions)}", error.instead) from None
+            functions = dict.fromkeys(
+                f"{f.args[0]}(x) = {f.args[0].function.expr}" for f in named.moment.args if isinstance(f, Value)
+            )
+            raise NoClosedForm(
+                str(named.moment), f"{error.reason}, where {', '.join(functions)}", error.instead
+            ) from None
     return dynamics
 
 
@@ -128,7 +136,7 @@ def _bases(training: TrainingStep) -> tuple[sympy.IndexedBase, ...]:
 
 
 def _survives(q: Quantity, limit: Limit, drift: tuple[Equation, ...]) -> bool:
-    """Return whether a parameter is still one in the limit: the learning rate is not where only its product with time is."""
+    """Return whether a parameter is still one in the limit: a learning rate that only scales time is not."""
     return q.base not in {s for small, _ in limit.vanishing for s in small.free_symbols}
 
 
@@ -144,11 +152,11 @@ def _rescaled(q: Quantity, limit: Limit) -> Quantity:
 
 
 def _increment_symbol(q: Quantity) -> sympy.Expr:
-    return sympy.Function("Delta")(q.symbol)
+    return D * sympy.Function("Delta")(q.symbol)
 
 
 def _average_symbol(q: Quantity) -> sympy.Expr:
-    return sympy.Function("MeanDelta")(q.symbol)
+    return D * sympy.Function("MeanDelta")(q.symbol)
 
 
 def _rate_symbol(q: Quantity) -> sympy.Expr:

@@ -1,6 +1,7 @@
 """Teacher–student learning by one-pass SGD: a two-layer student trained on the labels of a two-layer teacher.
 
-Sources: Saad & Solla, Phys. Rev. E 52, 4225 (1995); Goldt et al., NeurIPS 2019 (trained second layer, noise, weight decay).
+Sources: Saad & Solla, Phys. Rev. E 52, 4225 (1995); Goldt et al., NeurIPS 2019 (trained second layer, noise, weight
+decay).
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import sympy
 from .activation import Activation, activation
 from .dynamics import Dynamics, FieldFamily, Quantity
 from .errors import ModelError, NotYet, nearest
-from .increments import D, NOISE, ScalarUpdate, VectorUpdate
+from .increments import NOISE, D, ScalarUpdate, VectorUpdate
 from .limits import ETA, ETA_A, KAPPA
 from .moments import Univariate
 from .pipeline import TrainingStep, derive_dynamics, find_limit
@@ -21,7 +22,7 @@ from .text import parse_expression
 
 K = sympy.Symbol("K", integer=True, positive=True)
 M = sympy.Symbol("M", integer=True, positive=True)
-I, J, KK, N_, M_ = (sympy.Symbol(name, integer=True, positive=True) for name in ("i", "j", "k", "n", "m"))  # noqa: E741
+I, J, KK, N_, M_ = (sympy.Symbol(name, integer=True, positive=True) for name in ("i", "j", "k", "n", "m"))
 PHI, Y = sympy.symbols("phi y", real=True)
 LOSSES = {"squared": (Y - PHI) ** 2 / 2}
 
@@ -30,8 +31,9 @@ LOSSES = {"squared": (Y - PHI) ** 2 / 2}
 class TeacherStudent:
     """A student committee trained by one-pass SGD on a teacher committee.
 
-    Student φ = s(K) Σ_i a_i g(h_i), target y = Σ_n b_n g̃(h*_n) + σ ζ, local fields h = w·x/√d, inputs x ~ N(0, I_d), loss
-    ½(y − φ)², update Δw_i = −(η/√d) ∂ℓ/∂h_i x − (κ/d) w_i and, where the second layer is trained, Δa_i = −(η_a/d) ∂ℓ/∂a_i − (κ/d) a_i.
+    Student φ = s(K) Σ_i a_i g(h_i), target y = Σ_n b_n g̃(h*_n) + σ ζ, local fields h = w·x/√d, inputs x ~ N(0, I_d),
+    loss ½(y − φ)², update Δw_i = −(η/√d) ∂ℓ/∂h_i x − (κ/d) w_i and, where the second layer is trained, Δa_i = −(η_a/d)
+    ∂ℓ/∂a_i − (κ/d) a_i.
 
     Parameters
     ----------
@@ -80,17 +82,29 @@ class TeacherStudent:
             object.__setattr__(self, name, value)
 
         put("activation", activation(self.activation))
-        put("teacher_activation", self.activation if self.teacher_activation is None else activation(self.teacher_activation, "teacher_activation"))
+        put(
+            "teacher_activation",
+            self.activation
+            if self.teacher_activation is None
+            else activation(self.teacher_activation, "teacher_activation"),
+        )
         if self.momentum is not None:
             raise NotYet("momentum=", "SGD without momentum; leave the argument out")
         if self.batch != 1:
             raise NotYet("batch=", "one fresh example a step, batch=1")
         if self.loss not in LOSSES:
-            raise NotYet(f"loss={self.loss!r}", "loss='squared', meaning ½(y − φ)²") if isinstance(self.loss, str) and self.loss in (
-                "logistic", "hinge", "exponential", "huber", "correlation"
-            ) else ModelError("loss", self.loss, f"'squared'{nearest(str(self.loss), LOSSES)}")
+            raise (
+                NotYet(f"loss={self.loss!r}", "loss='squared', meaning ½(y − φ)²")
+                if isinstance(self.loss, str)
+                and self.loss in ("logistic", "hinge", "exponential", "huber", "correlation")
+                else ModelError("loss", self.loss, f"'squared'{nearest(str(self.loss), LOSSES)}")
+            )
         if self.second_layer not in ("fixed", "trained"):
-            raise ModelError("second_layer", self.second_layer, f"'fixed' or 'trained'{nearest(str(self.second_layer), ('fixed', 'trained'))}")
+            raise ModelError(
+                "second_layer",
+                self.second_layer,
+                f"'fixed' or 'trained'{nearest(str(self.second_layer), ('fixed', 'trained'))}",
+            )
         if not isinstance(self.weight_decay, bool):
             raise ModelError("weight_decay", self.weight_decay, "True or False; its strength is the parameter kappa")
         put("output_scale", _output_scale(self.output_scale))
@@ -106,7 +120,8 @@ class TeacherStudent:
         Parameters
         ----------
         limit : {"high-dimensional", "gradient-flow"}
-            ``"high-dimensional"``: d → ∞ at fixed η, with t = steps/d. ``"gradient-flow"``: then η → 0, with t = η·steps/d.
+            ``"high-dimensional"``: d → ∞ at fixed η, with t = steps/d. ``"gradient-flow"``: then η → 0, with t =
+            η·steps/d.
 
         Returns
         -------
@@ -134,7 +149,7 @@ class TeacherStudent:
 
     def to_json(self) -> str:
         """Return the model as JSON text, which :func:`effdyn.derive.model_from_json` reads."""
-        from .export import model_to_json
+        from .serialize import model_to_json
 
         return model_to_json(self)
 
@@ -142,7 +157,9 @@ class TeacherStudent:
         """Return the constructor's arguments that differ from their defaults, as plain text, numbers and booleans."""
         plain = {
             "activation": _plain(self.activation),
-            "teacher_activation": None if self.teacher_activation == self.activation else _plain(self.teacher_activation),
+            "teacher_activation": None
+            if self.teacher_activation == self.activation
+            else _plain(self.teacher_activation),
             "loss": self.loss,
             "second_layer": self.second_layer,
             "output_scale": int(self.output_scale) if self.output_scale.is_Integer else str(self.output_scale),
@@ -156,7 +173,7 @@ class TeacherStudent:
 
 
 def _plain(g: Activation) -> str:
-    return g.name or str(g.expr)
+    return g.name or sympy.sstr(g.expr, full_prec=True)
 
 
 def _output_scale(given: "sympy.Expr | str | float | Callable[..., Any]") -> sympy.Expr:
@@ -167,13 +184,19 @@ def _output_scale(given: "sympy.Expr | str | float | Callable[..., Any]") -> sym
     elif isinstance(given, (int, float)) and not isinstance(given, bool):
         given = sympy.nsimplify(given) if isinstance(given, int) else sympy.Float(given)
     if not isinstance(given, sympy.Expr) or given.free_symbols - {K} or given.is_finite is False or given == 0:
-        raise ModelError("output_scale", given, "a number other than 0, or an expression of K alone such as '1/K' or '1/sqrt(K)'")
+        raise ModelError(
+            "output_scale", given, "a number other than 0, or an expression of K alone such as '1/K' or '1/sqrt(K)'"
+        )
     return given
 
 
-Q_ = Quantity("Q", (I, KK), (K, K), "Q", "student–student overlaps w_i·w_k/d", symmetric=True, dims=("student", "student_2"))
+Q_ = Quantity(
+    "Q", (I, KK), (K, K), "Q", "student–student overlaps w_i·w_k/d", symmetric=True, dims=("student", "student_2")
+)
 R_ = Quantity("R", (I, N_), (K, M), "R", "student–teacher overlaps w_i·w*_n/d", dims=("student", "teacher"))
-T_ = Quantity("T", (N_, M_), (M, M), "T", "teacher–teacher overlaps w*_n·w*_m/d", symmetric=True, dims=("teacher", "teacher_2"))
+T_ = Quantity(
+    "T", (N_, M_), (M, M), "T", "teacher–teacher overlaps w*_n·w*_m/d", symmetric=True, dims=("teacher", "teacher_2")
+)
 A_ = Quantity("a", (I,), (K,), "a", "student's second layer", dims=("student",))
 B_ = Quantity("b", (N_,), (M,), "b", "teacher's second layer", dims=("teacher",))
 SCALARS = {
@@ -219,7 +242,7 @@ def training_step(model: TeacherStudent) -> TrainingStep:
     train_a = model.trains_second_layer
     scalars = ((A_, ScalarUpdate(a[I], keep, ETA_A * descent(I, a[I]))),) if train_a else ()
     names = ["eta", *(["eta_a"] if train_a else []), *(["kappa"] if model.weight_decay else []), "sigma"]
-    w, x, phi_, y_, ell = (sympy.Symbol(s) for s in ("w", "x", "phi", "y", "ell"))
+    x, phi_, y_, ell = (sympy.Symbol(s) for s in ("x", "phi", "y", "ell"))
     weight = sympy.IndexedBase("w")[I]
     definitions: list[tuple[sympy.Basic, sympy.Expr]] = [
         (phi_, phi),
@@ -237,16 +260,37 @@ def training_step(model: TeacherStudent) -> TrainingStep:
         scalars=scalars,
         parameters=(*(SCALARS[name] for name in names), T_, *(() if train_a else (A_,)), B_),
         averages=(
-            (Quantity("eg", latex=r"\epsilon_g", meaning="generalisation error E[½(y* − φ)²], noise-free"), loss.subs({PHI: phi, Y: target}, simultaneous=True)),
-            (Quantity("loss", latex=r"\langle\ell\rangle", meaning="expected loss, label noise included"), loss.subs({PHI: phi, Y: y}, simultaneous=True)),
+            (
+                Quantity("eg", latex=r"\epsilon_g", meaning="generalisation error E[½(y* − φ)²], noise-free"),
+                loss.subs({PHI: phi, Y: target}, simultaneous=True),
+            ),
+            (
+                Quantity("loss", latex=r"\langle\ell\rangle", meaning="expected loss, label noise included"),
+                loss.subs({PHI: phi, Y: y}, simultaneous=True),
+            ),
         ),
         formulas=(
             (
-                Quantity("cosine", (I, N_), (K, M), r"\rho", "cosine of the angle between student and teacher vectors", dims=("student", "teacher")),
+                Quantity(
+                    "cosine",
+                    (I, N_),
+                    (K, M),
+                    r"\rho",
+                    "cosine of the angle between student and teacher vectors",
+                    dims=("student", "teacher"),
+                ),
                 R_.symbol / sympy.sqrt(Q_.base[I, I]) / sympy.sqrt(T_.base[N_, N_]),
             ),
             (
-                Quantity("cosine_students", (I, KK), (K, K), r"\varrho", "cosine of the angle between student vectors", symmetric=True, dims=("student", "student_2")),
+                Quantity(
+                    "cosine_students",
+                    (I, KK),
+                    (K, K),
+                    r"\varrho",
+                    "cosine of the angle between student vectors",
+                    symmetric=True,
+                    dims=("student", "student_2"),
+                ),
                 Q_.symbol / sympy.sqrt(Q_.base[I, I]) / sympy.sqrt(Q_.base[KK, KK]),
             ),
         ),

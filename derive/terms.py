@@ -16,7 +16,8 @@ INDEX_NAMES = {"K": "jlpqrsuv", "M": "nmtvwxyz"}
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One product: ``coefficient`` (free of fields), summation ``indices`` as (index, upper limit), field ``factors``."""
+    """One product: ``coefficient`` (free of fields), summation ``indices`` as (index, upper limit), field
+    ``factors``."""
 
     coefficient: sympy.Expr
     indices: tuple[tuple[sympy.Symbol, sympy.Expr], ...] = ()
@@ -105,7 +106,8 @@ def collect_terms(terms: Iterable[Term], free: Iterable[sympy.Symbol]) -> list[T
     for term in (monomial for t in terms for monomial in _monomials(t)):
         ordered = replace(term, indices=tuple(sorted(term.indices, key=lambda pair: str(pair[1]))))
         number, rest = min(
-            (_canonical(candidate) for candidate in _orderings(ordered, free)), key=lambda pair: sympy.default_sort_key(_whole(pair[1]))
+            (_canonical(candidate) for candidate in _orderings(ordered, free)),
+            key=lambda pair: sympy.default_sort_key(_whole(pair[1])),
         )
         total[rest] = total.get(rest, sympy.S.Zero) + number
     return [replace(term, coefficient=number * term.coefficient) for term, number in total.items() if number != 0]
@@ -141,7 +143,9 @@ def assemble(terms: Iterable[Term]) -> sympy.Expr:
     for term in terms:
         expr = sympy.Mul(*term.factors)
         dummies = {index for index, _ in term.indices}
-        outside, inside = term.coefficient.as_independent(*dummies, as_Add=False) if dummies else (term.coefficient, sympy.S.One)
+        outside, inside = (
+            term.coefficient.as_independent(*dummies, as_Add=False) if dummies else (term.coefficient, sympy.S.One)
+        )
         expr = inside * expr
         if term.indices:
             expr = sympy.Sum(expr, *((index, 1, size) for index, size in reversed(term.indices)))

@@ -11,8 +11,9 @@ from .errors import ModelError, nearest
 FUNCTIONS: dict[str, Any] = {
     name: getattr(sympy, name)
     for name in (
-        "erf erfc exp log sqrt sin cos tan tanh sinh cosh asin acos atan Abs sign Heaviside Max Min Rational Piecewise LambertW"
-    ).split()
+        *("erf", "erfc", "exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh", "asin", "acos", "atan"),
+        *("Abs", "sign", "Heaviside", "Max", "Min", "Rational", "Piecewise", "LambertW"),
+    )
 }
 CONSTANTS: dict[str, sympy.Expr] = {"pi": sympy.pi, "E": sympy.E, "True": sympy.true, "False": sympy.false}
 _OPERATORS: dict[type, Callable[..., Any]] = {

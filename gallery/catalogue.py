@@ -1,4 +1,5 @@
-"""The gallery's catalogue: what can be reproduced. A new entry is a module with a ``reproduce`` function, and a line here."""
+"""The gallery's catalogue: what can be reproduced. A new entry is a module with a ``reproduce`` function, and a line
+here."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +17,8 @@ class Entry:
     ----------
     name : str
     module : str
-        The module in this room whose ``reproduce(out, quick, progress)`` does it and returns whether every verdict passed.
+        The module in this room whose ``reproduce(out, quick, progress)`` does it and returns whether every verdict
+        passed.
     source : str
         The publication.
     summary : str

@@ -13,7 +13,10 @@ from .catalogue import ENTRIES
 from .catalogue import reproduce as reproduce_entry
 
 app = typer.Typer(
-    help="Derive, solve and validate the effective dynamics of learning.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    help="Derive, solve and validate the effective dynamics of learning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -65,8 +68,12 @@ def reproduce(
 @app.command()
 def derive(
     model: Annotated[Model, typer.Argument(help="Which model.")],
-    activation: Annotated[str, typer.Option(help="Student's activation: erf, linear, square, He<n>, or a formula in x.")] = "erf",
-    teacher_activation: Annotated[str | None, typer.Option(help="Teacher's activation; the student's by default.")] = None,
+    activation: Annotated[
+        str, typer.Option(help="Student's activation: erf, linear, square, He<n>, or a formula in x.")
+    ] = "erf",
+    teacher_activation: Annotated[
+        str | None, typer.Option(help="Teacher's activation; the student's by default.")
+    ] = None,
     second_layer: Annotated[SecondLayer, typer.Option(help="Whether it is trained.")] = SecondLayer.fixed,
     output_scale: Annotated[str, typer.Option(help="Scale of the student's output, an expression of K.")] = "1",
     weight_decay: Annotated[bool, typer.Option("--weight-decay", help="Weights decay by kappa/d a step.")] = False,

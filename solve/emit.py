@@ -1,12 +1,14 @@
-"""From indexed expressions to the text of loops: every subexpression goes to the outermost loop nest that binds its indices.
+"""From indexed expressions to the text of loops: every subexpression goes to the outermost loop nest that binds its
+indices.
 
-A subexpression that depends on all open loops stays where it is. One that does not is computed further out: as a scalar where its last
-index is bound if that is cheap, else as a *row*, an array filled before the loops that read it, which every subexpression shares that
-differs from it only by the names of its indices. Rows of one or two indices belong to the whole kernel; longer ones to the loops over
-the free indices of the equation (i, k), and range over its summation indices. Rows of the same shape are filled in one loop.
+A subexpression that depends on all open loops stays where it is. One that does not is computed further out: as a
+scalar where its last index is bound if that is cheap, else as a *row*, an array filled before the loops that read it,
+which every subexpression shares that differs from it only by the names of its indices. Rows of one or two indices
+belong to the whole kernel; longer ones to the loops over the free indices of the equation (i, k), and range over its
+summation indices. Rows of the same shape are filled in one loop.
 
-The arguments of special functions inside sums are gathered in a buffer and evaluated in one loop, which LLVM turns into SIMD
-instructions. Knows nothing of physics: arrays, sizes and expressions are all it is given.
+The arguments of special functions inside sums are gathered in a buffer and evaluated in one loop, which LLVM turns
+into SIMD instructions. Knows nothing of physics: arrays, sizes and expressions are all it is given.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +25,8 @@ COSTS = {sympy.Add: 1, sympy.Mul: 1, sympy.Pow: 6, sympy.Sum: 50, SymmetricSum: 
 
 
 LANES = 16
-"""The number of gathered function arguments is rounded up to a multiple of this, so that no scalar remainder loop is left over."""
+"""The number of gathered function arguments is rounded up to a multiple of this, so that no scalar remainder loop is
+left over."""
 
 
 @dataclass(slots=True)
@@ -45,6 +48,8 @@ class Block:
         The rows filled here, by their generic expression and shape.
     pending : dict
         The loops that fill them, by shape, outermost first; written out before the next loop that may read them.
+    fills : bool
+        Whether this is a loop that fills rows.
     """
 
     index: sympy.Symbol | None = None
@@ -54,6 +59,7 @@ class Block:
     names: dict[sympy.Expr, str] = field(default_factory=dict)
     rows: dict[sympy.Expr, str] = field(default_factory=dict)
     pending: dict[tuple[sympy.Expr, ...], "list[Block]"] = field(default_factory=dict)
+    fills: bool = False
 
     def close(self, inner: "Block") -> None:
         """Append a finished inner loop, after the rows that it may read."""
@@ -79,12 +85,15 @@ class Emitter:
     Parameters
     ----------
     element : callable
-        Gives the text of an array element or scalar, from a SymPy ``Indexed`` or ``Symbol`` and the texts of its indices.
+        Gives the text of an array element or scalar, from a SymPy ``Indexed`` or ``Symbol`` and the texts of its
+        indices.
     canonical : callable
         Brings an expression whose indices were renamed to its canonical form (symmetric arrays' indices in order).
     """
 
-    def __init__(self, element: Callable[[sympy.Expr, list[str]], str], canonical: Callable[[sympy.Expr], sympy.Expr]) -> None:
+    def __init__(
+        self, element: Callable[[sympy.Expr, list[str]], str], canonical: Callable[[sympy.Expr], sympy.Expr]
+    ) -> None:
         self.element, self.canonical = element, canonical
         self.stack = [Block()]
         self.workspace: list[tuple[str, tuple[sympy.Expr, ...]]] = []  # rows: name, and its shape
@@ -119,7 +128,8 @@ class Emitter:
         self.stack[-1].lines.append(text)
 
     def value(self, expr: sympy.Expr) -> str:
-        """Return the text of the right-hand side of an equation, whose free indices' loops are open, having written all that it needs."""
+        """Return the text of the right-hand side of an equation, whose free indices' loops are open, having written
+        all that it needs."""
         self.free = len(self.stack) - 1
         self._uses, self._starts, self._gathered = {}, {}, set()
         self._count(expr)
@@ -166,19 +176,25 @@ class Emitter:
     def _home(self, expr: sympy.Expr) -> int:
         """Return the depth of the block to which the value of an expression belongs."""
         bound = [block.index in expr.free_symbols for block in self.stack[1:]]
-        leading = next((n for n, b in enumerate(bound[: self.free]) if not b), self.free)  # leading free indices of the equation
+        leading = next(
+            (n for n, b in enumerate(bound[: self.free]) if not b), self.free
+        )  # leading free indices of the equation
         if sum(bound) <= 2 and not (sum(bound) == leading == self.free):
             return 0
         return leading
 
     def _cost(self, expr: sympy.Expr) -> int:
-        """Return the operations of an expression, not counting the parts that depend on fewer indices and are therefore elsewhere."""
+        """Return the operations of an expression, not counting the parts that depend on fewer indices and are
+        therefore elsewhere."""
         bound = {block.index for block in self.stack} & expr.free_symbols
         own = COSTS.get(expr.func, 20) * (max(len(expr.args) - 1, 1) if isinstance(expr, (sympy.Add, sympy.Mul)) else 1)
         return own + sum(
             self._cost(a)
             for a in expr.args
-            if a.args and not isinstance(a, (sympy.Indexed, sympy.Tuple)) and bound <= a.free_symbols and not isinstance(expr, (sympy.Sum, SymmetricSum))
+            if a.args
+            and not isinstance(a, (sympy.Indexed, sympy.Tuple))
+            and bound <= a.free_symbols
+            and not isinstance(expr, (sympy.Sum, SymmetricSum))
         )
 
     def _named(self, expr: sympy.Expr, depth: int) -> str:
@@ -207,24 +223,41 @@ class Emitter:
         home, inside = self.stack[home_depth], self.stack[home_depth + 1]
         if key not in home.rows:
             self._fill_row(template, key, shape, generic, home_depth)
-        group = home.pending.get(shape)
-        if group and group[0] is not inside and any(inside is other[0] for other in home.pending.values()):
-            home.flush(shape)  # read by a row of another shape, which is filled next
+        if inside.fills and shape in home.pending and home.pending[shape][0] is not inside:
+            home.flush(shape)  # read by another row, which is filled next
         return f"work[{home.rows[key]} + {flat_index([str(b.index) for b in dims], shape)}]"
 
-    def _fill_row(self, template: sympy.Expr, key: sympy.Expr, shape: tuple[sympy.Expr, ...], generic: list[sympy.Symbol], depth: int) -> None:
+    def _fill_row(
+        self,
+        template: sympy.Expr,
+        key: sympy.Expr,
+        shape: tuple[sympy.Expr, ...],
+        generic: list[sympy.Symbol],
+        depth: int,
+    ) -> None:
+        """Write the loop that fills a row. Rows with sums inside have a loop of their own, since those read other rows."""
         outer, self.stack = self.stack, self.stack[: depth + 1]
         home = self.stack[-1]
-        for inner_sum in template.atoms(sympy.Sum, SymmetricSum):
-            if not inner_sum.free_symbols & set(generic):
-                self._code(inner_sum)  # a loop of its own, which must stand before this one
-        if shape not in home.pending:
-            home.pending[shape] = [Block(g, size, f"for {g} in range({size}):") for g, size in zip(generic, shape, strict=True)]
-        self.stack = self.stack + home.pending[shape]
-        home.rows[key] = name = self._name("row")
+        loops = [
+            Block(g, size, f"for {g} in range({size}):", fills=True) for g, size in zip(generic, shape, strict=True)
+        ]
+        alone = template.has(sympy.Sum, SymmetricSum)
+        if alone:
+            for inner_sum in _free_sums(template, set(generic)):
+                self._code(inner_sum)
+            for waiting in list(home.pending):
+                home.flush(waiting)
+        else:
+            loops = home.pending.setdefault(shape, loops)
+        self.stack = self.stack + loops
+        name = self._name("row")
         self.workspace.append((name, shape))
         value = self._named(template, len(self.stack) - 1)
         self.line(f"work[{name} + {flat_index([str(g) for g in generic], shape)}] = {value}")
+        if alone:
+            for _ in loops:
+                self.end()
+        home.rows[key] = name
         self.stack = outer
 
     def _name(self, prefix: str) -> str:
@@ -234,7 +267,13 @@ class Emitter:
     # -- text ----------------------------------------------------------------------------------------------------------
 
     def _atom(self, expr: sympy.Expr) -> str:
-        indices = [str(int(i) - 1) if i.is_number else str(i) for i in expr.indices] if isinstance(expr, sympy.Indexed) else []
+        indices = (
+            [str(int(i) - 1) if i.is_number else str(i) for i in expr.indices]
+            if isinstance(expr, sympy.Indexed)
+            else []
+        )
+        if any(expr == block.index for block in self.stack):
+            return f"({expr} + 1.0)"  # an index as a number: from 1, as in the equations
         return self.element(expr, indices)
 
     def _text(self, expr: sympy.Expr) -> str:
@@ -244,23 +283,30 @@ class Emitter:
             return self._product_text(self._grouped(expr))
         if isinstance(expr, sympy.Pow):
             return self._power_text(expr)
-        if isinstance(expr, sympy.Sum):
-            return self._accumulate(expr)
-        if isinstance(expr, SymmetricSum):
-            return self._accumulate_half(expr)
+        if isinstance(expr, (sympy.Sum, SymmetricSum)):
+            block = self.stack[-1]
+            if expr not in block.names:
+                total = self._accumulate(expr) if isinstance(expr, sympy.Sum) else self._accumulate_half(expr)
+                block.names[expr] = total
+            return block.names[expr]
         return self._call_text(expr)
 
     def _grouped(self, expr: sympy.Expr) -> list[sympy.Expr]:
-        """Return the operands of a sum or product, those that belong to the same outer place put together as one operand."""
+        """Return the operands of a sum or product, those that belong to the same outer place put together as one
+        operand."""
         indices = [block.index for block in self.stack if block.index is not None]
         groups: dict[tuple[bool, ...], list[sympy.Expr]] = {}
         for argument in expr.args:
             groups.setdefault(tuple(index in argument.free_symbols for index in indices), []).append(argument)
         full = tuple(index in expr.free_symbols for index in indices)
         partial = sorted((g for g in groups if g != full), key=lambda g: (sum(g), g[::-1]))
-        for n, small in enumerate(partial):  # a number joins an expression in i, that one an expression in i, k: fewer operations inside
+        for n, small in enumerate(
+            partial
+        ):  # a number joins an expression in i, that one an expression in i, k: fewer operations inside
             larger = next((g for g in partial[n + 1 :] if all(b or not a for a, b in zip(small, g, strict=True))), None)
-            if larger and (any(small) or self._cost(expr.func(*groups[larger])) < ROW_COST):  # a row is shared more often without constants
+            if larger and (
+                any(small) or self._cost(expr.func(*groups[larger])) < ROW_COST
+            ):  # a row is shared more often without constants
                 groups[larger] = groups.pop(small) + groups[larger]
         operands: list[sympy.Expr] = []
         for key, members in groups.items():
@@ -283,7 +329,12 @@ class Emitter:
             if operand.is_number:
                 continue
             inside = self._complete(operand, len(self.stack) - 1) and self._uses.get(operand, 0) < 2
-            if isinstance(operand, sympy.Pow) and operand.exp.is_number and operand.exp.could_extract_minus_sign() and inside:
+            if (
+                isinstance(operand, sympy.Pow)
+                and operand.exp.is_number
+                and operand.exp.could_extract_minus_sign()
+                and inside
+            ):
                 below.append(self._code(operand.base**-operand.exp))
             else:
                 above.append(self._code(operand))
@@ -297,17 +348,25 @@ class Emitter:
         whole, half = divmod(exponent, 1)
         if half not in (0, sympy.Rational(1, 2)) or not exponent.is_number or whole > 64:
             return f"({self._code(base)}**{self._code(exponent)})"
-        code = self._code(base) if isinstance(base, (sympy.Symbol, sympy.Indexed)) else self._named(base, self._depth(base))
+        code = (
+            self._code(base)
+            if isinstance(base, (sympy.Symbol, sympy.Indexed))
+            else self._named(base, self._depth(base))
+        )
         return "(" + "*".join([code] * int(whole) + ([f"math.sqrt({code})"] if half else [])) + ")"
 
     def _call_text(self, expr: sympy.Expr) -> str:
         name = expr.func.__name__
         if name not in SOURCES and name not in LIBRARY:
-            raise ValueError(f"{expr} cannot be compiled: kernels know {', '.join(sorted({*SOURCES, *LIBRARY}))}, sums, products and powers")
+            raise ValueError(
+                f"{expr} cannot be compiled: kernels know sums, products, powers and "
+                f"{', '.join(sorted({*SOURCES, *LIBRARY}))}"
+            )
         if expr in self._gathered:
             value = self._name("f")
             self.line(f"{value} = work[gather + at]")
             self.line("at += 1")
+            self.stack[-1].names[expr] = value  # read once, however often it is used
             return value
         if name in SOURCES:
             self.functions.add(name)
@@ -361,7 +420,7 @@ class Emitter:
     # -- gathering -----------------------------------------------------------------------------------------------------
 
     def _gather(self, sums: Sequence[sympy.Expr]) -> list[str]:
-        """Fill the buffer with the arguments of the special functions inside the sums; return the loops that evaluate it."""
+        """Fill the buffer with the arguments of special functions inside sums; return the loops that evaluate it."""
         functions = sorted({name for s in sums if (name := self._single_call(s))})
         evaluate = []
         if functions:
@@ -434,6 +493,16 @@ def _outer_sums(expr: sympy.Expr) -> list[sympy.Expr]:
     return [] if isinstance(expr, sympy.Indexed) else list(dict.fromkeys(s for a in expr.args for s in _outer_sums(a)))
 
 
+def _free_sums(expr: sympy.Expr, bound: set[sympy.Symbol]) -> list[sympy.Expr]:
+    """Return the outermost sums in an expression that depend on none of these indices."""
+    if isinstance(expr, (sympy.Sum, SymmetricSum)):
+        if not expr.free_symbols & bound:
+            return [expr]
+        own = set(expr.args[1:3]) if isinstance(expr, SymmetricSum) else {limit[0] for limit in expr.limits}
+        return _free_sums(expr.args[0], bound | own)
+    return [] if isinstance(expr, sympy.Indexed) else [s for a in expr.args for s in _free_sums(a, bound)]
+
+
 def _calls(expr: sympy.Expr) -> list[sympy.Expr]:
     """Return the distinct calls of functions for which kernels bring source."""
     return sorted((f for f in expr.atoms(sympy.Function) if f.func.__name__ in SOURCES), key=sympy.default_sort_key)
@@ -443,7 +512,7 @@ def _extent(expr: sympy.Expr) -> sympy.Expr:
     """Return an upper bound on the number of terms of a sum."""
     if isinstance(expr, SymmetricSum):
         return expr.args[3] ** 2
-    index, size, summand = _outermost(expr)
+    _, size, summand = _outermost(expr)
     nested = _outer_sums(summand)
     return size * (_extent(nested[0]) if nested else 1)
 

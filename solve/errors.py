@@ -22,8 +22,12 @@ class IntegrationError(RuntimeError):
     def __init__(self, message: str, t: float, state: Mapping[str, np.ndarray], partial: Any) -> None:
         self.t, self.state, self.partial = t, dict(state), partial
         self._message = message
-        shown = ", ".join(f"{name} = {np.array2string(value, precision=4, threshold=20)}" for name, value in state.items())
-        super().__init__(f"{message}\n  last valid state, at t = {t:.6g}: {shown}\n  what was computed is in this error's .partial")
+        shown = ", ".join(
+            f"{name} = {np.array2string(value, precision=4, threshold=20)}" for name, value in state.items()
+        )
+        super().__init__(
+            f"{message}\n  last valid state, at t = {t:.6g}: {shown}\n  what was computed is in this error's .partial"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._message, self.t, self.state, self.partial)
@@ -34,7 +38,8 @@ class Diverged(IntegrationError):
 
 
 class NotPositiveSemidefinite(IntegrationError):
-    """The overlap matrix of all vectors has an eigenvalue below zero by more than the integration error: no vectors have these overlaps."""
+    """The overlap matrix of all vectors has an eigenvalue below zero by more than the integration error: no vectors
+    have these overlaps."""
 
 
 class StepLimit(IntegrationError):

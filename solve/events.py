@@ -75,15 +75,25 @@ def event_expression(dynamics: Dynamics, event: Event, sizes: Mapping[str, int])
     except (TypeError, IndexError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError("events", event.expr, "a scalar formula: arrays need their units, such as 'Q[1, 2]' or 'cosine[1, 1]'") from None
+        raise ModelError(
+            "events", event.expr, "a scalar formula: arrays need their units, such as 'Q[1, 2]' or 'cosine[1, 1]'"
+        ) from None
     shapes = {q.base: q.shape for q in (*dynamics.states, *dynamics.parameters)}
     closed = dynamics.closed(expr)
-    if not {q.base for q in dynamics.states} & {getattr(e, "base", e) for e in closed.atoms(sympy.Indexed, sympy.Symbol)}:
-        raise ModelError("events", event.expr, f"a function of the states {', '.join(q.name for q in dynamics.states)} or of observables")
+    if not {q.base for q in dynamics.states} & {
+        getattr(e, "base", e) for e in closed.atoms(sympy.Indexed, sympy.Symbol)
+    }:
+        raise ModelError(
+            "events",
+            event.expr,
+            f"a function of the states {', '.join(q.name for q in dynamics.states)} or of observables",
+        )
     for indexed in closed.atoms(sympy.Indexed):
         for index, size in zip(indexed.indices, shapes[indexed.base], strict=True):
             if index.is_number and not (index.is_Integer and 1 <= index <= sizes[str(size)]):
-                raise ModelError("events", event.expr, f"units from 1 to {size} = {sizes[str(size)]}; {indexed} is outside")
+                raise ModelError(
+                    "events", event.expr, f"units from 1 to {size} = {sizes[str(size)]}; {indexed} is outside"
+                )
     return expr
 
 

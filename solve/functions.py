@@ -1,7 +1,7 @@
 """Special functions as source text, to be pasted into generated kernels, which must be self-contained.
 
-Numba does not track what a cached function calls in another file; a changed helper would go unnoticed. Each is free of branches, so that
-LLVM vectorises loops around it, and returns NaN outside its domain rather than a clamped value.
+Numba does not track what a cached function calls in another file; a changed helper would go unnoticed. Each is free of
+branches, so that LLVM vectorises loops around it, and returns NaN outside its domain rather than a clamped value.
 """
 
 ASIN = '''

@@ -1,8 +1,10 @@
-"""Student and teacher fields in one loop: sums over families that differ only by the family become one sum over all fields.
+"""Student and teacher fields in one loop: sums over families that differ only by the family become one sum over all
+fields.
 
-Σ_j u_j I(…, h_j) + Σ_n v_n I(…, h*_n) = Σ_f c_f I(…, h_f) with c = (u, v), and likewise the three double sums of a squared error. All
-overlaps then live in one symmetric matrix C over all fields, in the order of the families. Only sums that match are touched; the rest,
-such as those of a teacher with an activation of its own, stay as they are. Knows nothing of loops or memory.
+Σ_j u_j I(…, h_j) + Σ_n v_n I(…, h*_n) = Σ_f c_f I(…, h_f) with c = (u, v), and likewise the three double sums of a
+squared error. All overlaps then live in one symmetric matrix C over all fields, in the order of the families. Only
+sums that match are touched; the rest, such as those of a teacher with an activation of its own, stay as they are.
+Knows nothing of loops or memory.
 """
 
 from collections.abc import Callable
@@ -18,7 +20,9 @@ ANY_FIELD = sympy.IndexedBase("h_any", real=True)
 """A local field of any family."""
 ALL = sympy.Symbol("N", integer=True, positive=True)
 """The number of all fields."""
-F, G = (sympy.Symbol(name, integer=True, positive=True) for name in "uv")  # behind i, k, n, r in the alphabet: the last, contiguous index of a symmetric array
+F, G = (
+    sympy.Symbol(name, integer=True, positive=True) for name in "uv"
+)  # behind i, k, n, r in the alphabet: the last, contiguous index of a symmetric array
 
 
 @dataclass(slots=True)
@@ -31,7 +35,8 @@ class Fusion:
     covariance : dict
         The covariance of any two fields, by family, as an element of :data:`GRAM`.
     weights : dict
-        For each weight array c: its values over the first and over the second family, as functions of the index :data:`F`.
+        For each weight array c: its values over the first and over the second family, as functions of the index
+        :data:`F`.
     """
 
     families: tuple[FieldFamily, ...]
@@ -45,12 +50,20 @@ class Fusion:
 
 
 def fusion(dynamics: Dynamics) -> Fusion | None:
-    """Return the fields of a Dynamics as one family; ``None`` if their covariance is not made of blocks of plain arrays."""
+    """Return the fields of a Dynamics as one family; ``None`` if their covariance is not made of blocks of plain
+    arrays."""
     families = dynamics.families
-    plain = all(isinstance(block.expr, sympy.Indexed) and block.expr.indices == tuple(block.variables) for _, block in dynamics.covariance)
+    plain = all(
+        isinstance(block.expr, sympy.Indexed) and block.expr.indices == tuple(block.variables)
+        for _, block in dynamics.covariance
+    )
     if len(families) != 2 or not plain:
         return None
-    offsets = {str(families[0].base): sympy.S.Zero, str(families[1].base): families[0].size, str(ANY_FIELD): sympy.S.Zero}
+    offsets = {
+        str(families[0].base): sympy.S.Zero,
+        str(families[1].base): families[0].size,
+        str(ANY_FIELD): sympy.S.Zero,
+    }
     covariance = {(f, g): sympy.Lambda((F, G), GRAM[F + offsets[f], G + offsets[g]]) for f in offsets for g in offsets}
     return Fusion(families, covariance)
 
@@ -73,7 +86,8 @@ def fuse_sums(expr: sympy.Expr, fused: Fusion) -> sympy.Expr:
 
 @dataclass(frozen=True, slots=True)
 class _WeightedSum:
-    """``outside · Σ weights · moment``: the moment with its summed fields replaced is the template; ``second`` of them are of the second family."""
+    """``outside · Σ weights · moment``: the moment with its summed fields replaced is the template; ``second`` of them
+    are of the second family."""
 
     term: sympy.Expr
     outside: sympy.Expr
@@ -98,7 +112,11 @@ def _parse(term: sympy.Expr, fused: Fusion) -> _WeightedSum | None:
     for (index, _, size), placeholder in zip(limits, (F, G), strict=False):
         family = next((f for f in fused.families if f.size == size), None)
         weight = sympy.Mul(*(f for f in factors if index in f.free_symbols and not isinstance(f, Moment)))
-        if family is None or weight.free_symbols & (indices - {index}) or moments[0].fields.count(family.base[index]) != 1:
+        if (
+            family is None
+            or weight.free_symbols & (indices - {index})
+            or moments[0].fields.count(family.base[index]) != 1
+        ):
             return None
         weights.append(weight.xreplace({index: F}))
         placeholders[family.base[index]] = ANY_FIELD[placeholder]
@@ -107,7 +125,9 @@ def _parse(term: sympy.Expr, fused: Fusion) -> _WeightedSum | None:
         return None
     if len(limits) == 2:  # the order of two equal fields says nothing
         template = min(template, template.xreplace({F: G, G: F}), key=sympy.default_sort_key)
-    return _WeightedSum(term, outside, tuple(weights), template, sum(limit[2] == fused.families[1].size for limit in limits))
+    return _WeightedSum(
+        term, outside, tuple(weights), template, sum(limit[2] == fused.families[1].size for limit in limits)
+    )
 
 
 def _join(template: sympy.Expr, members: dict[int, _WeightedSum], fused: Fusion) -> sympy.Expr | None:

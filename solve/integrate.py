@@ -52,18 +52,18 @@ def integrate(
     t_span : (float, float)
         From and to, in the dynamics' clock (``steps/d`` in the high-dimensional limit: examples per input dimension).
     y0 : dict or Dataset
-        Initial value of each state: ``Q`` (K, K), ``R`` (K, M), and ``a`` (K,) or scalar where it is trained. A Dataset with the
-        states at one time, such as ``solution.isel(t=-1)``, restarts from there.
+        Initial value of each state: ``Q`` (K, K), ``R`` (K, M), and ``a`` (K,) or scalar where it is trained. A
+        Dataset with the states at one time, such as ``solution.isel(t=-1)``, restarts from there.
     params : dict
         Value of each parameter: ``eta``, ``sigma``, ``T`` (M, M), ``b`` (M,) or scalar, …
     t_eval : array_like, optional
         Output times, (T,), from the solver's interpolant. ``None``: the solver's own steps.
     rtol, atol : float
-        Local error per step: ``atol + rtol·|y|``. Errors grow along an escape from a plateau, by about 100; ``eg`` is not
-        resolved below about 1000·rtol.
+        Local error per step: ``atol + rtol·|y|``. Errors grow along an escape from a plateau, by about 100; ``eg`` is
+        not resolved below about 1000·rtol.
     method : str
-        ``"DOP853"``: compiled, adaptive, order 8. ``"scipy:DOP853"``, ``"scipy:LSODA"``, ``"scipy:odeint"``, …: SciPy's, on the same
-        compiled right-hand side, as referees.
+        ``"DOP853"``: compiled, adaptive, order 8. ``"scipy:DOP853"``, ``"scipy:LSODA"``, ``"scipy:odeint"``, …:
+        SciPy's, on the same compiled right-hand side, as referees.
     events : sequence of Event or str
         Zeros to find, such as ``Event("eg - 1e-3", terminal=True)`` or ``"eg - 1e-3"``.
     max_steps, max_step, first_step, wall_limit :
@@ -74,8 +74,8 @@ def integrate(
     Returns
     -------
     xarray.Dataset
-        Every state and observable with dim ``t``; with events, also ``t_event`` and ``event_name``. Interrupted with Ctrl-C, the
-        solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
+        Every state and observable with dim ``t``; with events, also ``t_event`` and ``event_name``. Interrupted with
+        Ctrl-C, the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
 
     Raises
     ------
@@ -89,7 +89,8 @@ def integrate(
     >>> import numpy as np
     >>> from effdyn import derive, solve
     >>> dyn = derive.TeacherStudent(activation="erf").dynamics()
-    >>> sol = solve.integrate(dyn, (0, 20), y0=dict(Q=[[0.5]], R=[[0.1]]), params=dict(eta=0.5, sigma=0.0, T=[[1.0]], a=1.0, b=1.0))
+    >>> params = dict(eta=0.5, sigma=0.0, T=[[1.0]], a=1.0, b=1.0)
+    >>> sol = solve.integrate(dyn, (0, 20), y0=dict(Q=[[0.5]], R=[[0.1]]), params=params)
     >>> bool(sol.eg[-1] < 1e-3 < sol.eg[0])
     True
     """
@@ -97,12 +98,22 @@ def integrate(
     span = _checked_span(t_span)
     times = _checked_times(t_eval, span)
     _check_numbers(rtol=rtol, atol=atol, max_steps=max_steps)
-    found = [e if isinstance(e, Event) else Event(e) for e in ([events] if isinstance(events, (str, Event)) else events)]
+    found = [
+        e if isinstance(e, Event) else Event(e) for e in ([events] if isinstance(events, (str, Event)) else events)
+    ]
     rhs = kernel(dynamics)
-    problem = _Problem(dynamics, inputs, rhs, parameter_vector(dynamics.sizes, dynamics.parameters, inputs), pack(dynamics.states, inputs.y0))
+    problem = _Problem(
+        dynamics,
+        inputs,
+        rhs,
+        parameter_vector(dynamics.sizes, dynamics.parameters, inputs),
+        pack(dynamics.states, inputs.y0),
+    )
     options = {"rtol": rtol, "atol": atol, "max_step": max_step, "first_step": first_step}
     if method == "DOP853":
-        run = _ours(problem, span, times, found, {**options, "max_steps": max_steps, "wall_limit": wall_limit}, progress)
+        run = _ours(
+            problem, span, times, found, {**options, "max_steps": max_steps, "wall_limit": wall_limit}, progress
+        )
     elif method in METHODS:
         if found:
             raise NotYet(f"events= with method={method!r}", "events with method='DOP853'")
@@ -123,13 +134,27 @@ class _Problem:
 
 
 class _Run:
-    """What a method produced: times, packed states, why it stopped (empty: it arrived), and facts for the attributes."""
+    """What a method produced: times, packed states, why it stopped (empty: it arrived), facts for the attributes."""
 
-    def __init__(self, t: np.ndarray, y: np.ndarray, stopped: str, facts: dict[str, Any], events: tuple[np.ndarray, list[str]] | None) -> None:
+    def __init__(
+        self,
+        t: np.ndarray,
+        y: np.ndarray,
+        stopped: str,
+        facts: dict[str, Any],
+        events: tuple[np.ndarray, list[str]] | None,
+    ) -> None:
         self.t, self.y, self.stopped, self.facts, self.events = t, y, stopped, facts, events
 
 
-def _ours(problem: _Problem, span: tuple[float, float], times: np.ndarray | None, events: list[Event], options: dict[str, Any], progress: bool) -> _Run:
+def _ours(
+    problem: _Problem,
+    span: tuple[float, float],
+    times: np.ndarray | None,
+    events: list[Event],
+    options: dict[str, Any],
+    progress: bool,
+) -> _Run:
     address = 0
     n_work = problem.n_work
     if events:
@@ -157,7 +182,9 @@ def _ours(problem: _Problem, span: tuple[float, float], times: np.ndarray | None
     return _Run(r.t, r.y, stopped, facts, (r.t_event, [events[i].name for i in r.i_event]) if events else None)
 
 
-def _scipy(problem: _Problem, span: tuple[float, float], times: np.ndarray | None, name: str, options: dict[str, Any]) -> _Run:
+def _scipy(
+    problem: _Problem, span: tuple[float, float], times: np.ndarray | None, name: str, options: dict[str, Any]
+) -> _Run:
     from scipy.integrate import odeint, solve_ivp
 
     f, work, out = problem.rhs.function, np.zeros(problem.n_work), np.empty_like(problem.y0)
@@ -172,9 +199,24 @@ def _scipy(problem: _Problem, span: tuple[float, float], times: np.ndarray | Non
     if name == "odeint":
         grid = np.linspace(*span, 101) if times is None else times
         start = np.concatenate([[span[0]], grid]) if grid[0] != span[0] else grid
-        y, info = odeint(rhs, problem.y0, start, tfirst=True, rtol=options["rtol"], atol=options["atol"], full_output=True, mxstep=100_000)
+        y, info = odeint(
+            rhs,
+            problem.y0,
+            start,
+            tfirst=True,
+            rtol=options["rtol"],
+            atol=options["atol"],
+            full_output=True,
+            mxstep=100_000,
+        )
         stopped = "" if info["message"] == "Integration successful." else "step_limit"
-        return _Run(grid, y[len(start) - len(grid) :], stopped, {"status": stopped or "success", "n_rhs": int(info["nfe"][-1])}, None)
+        return _Run(
+            grid,
+            y[len(start) - len(grid) :],
+            stopped,
+            {"status": stopped or "success", "n_rhs": int(info["nfe"][-1])},
+            None,
+        )
     r = solve_ivp(rhs, span, problem.y0, method=name, t_eval=times, **options)
     stopped = "" if r.status == 0 else "step_too_small"
     return _Run(r.t, r.y.T, stopped, {"status": stopped or "success", "n_rhs": int(r.nfev)}, None)
@@ -188,7 +230,11 @@ def _finish(problem: _Problem, run: _Run, span: tuple[float, float], attrs: dict
     if bad < len(run.t) or run.stopped in ("not_finite", "step_too_small", "step_limit", "wall_limit"):
         raise _failure(problem, run, bad, span, solution)
     if run.stopped == "interrupted":
-        warnings.warn(f"interrupted at t = {run.t[-1] if len(run.t) else span[0]:.6g}; the solution so far is returned", RuntimeWarning, stacklevel=3)
+        warnings.warn(
+            f"interrupted at t = {run.t[-1] if len(run.t) else span[0]:.6g}; the solution so far is returned",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     return solution
 
 
@@ -201,22 +247,33 @@ def _valid_until(problem: _Problem, run: _Run, attrs: dict[str, Any]) -> np.ndar
     if gram is None or not n:
         return run.t[:n]
     eigenvalues = np.linalg.eigvalsh(gram)
-    # Errors grow by orders of magnitude along the escape from a plateau; 1e4 local tolerances is beyond anything that a sound run showed.
+    # Errors grow along the escape from a plateau, by 100 in sound runs; 1e4 is beyond that.
     slack = min(1e4 * attrs["rtol"], 0.05) * np.abs(eigenvalues).max(axis=1) + 1e4 * attrs["atol"]
     sound = eigenvalues[:, 0] >= -slack
     return run.t[: n if sound.all() else int(np.argmin(sound))]
 
 
-def _failure(problem: _Problem, run: _Run, bad: int, span: tuple[float, float], solution: "xr.Dataset") -> IntegrationError:
+def _failure(
+    problem: _Problem, run: _Run, bad: int, span: tuple[float, float], solution: "xr.Dataset"
+) -> IntegrationError:
     last = run.y[bad - 1] if bad else problem.y0
     t = float(run.t[bad - 1]) if bad else span[0]
     state = unpack(problem.dynamics.states, last, problem.inputs.sizes)
     if bad < len(run.t) and np.isfinite(run.y[bad]).all() and (np.abs(run.y[bad]) < HUGE).all():
         return NotPositiveSemidefinite(
-            f"the overlap matrix is no longer positive semidefinite at t = {run.t[bad]:.6g}: lower rtol, or check the equations", t, state, solution
+            f"the overlap matrix is no longer positive semidefinite at t = {run.t[bad]:.6g}: "
+            "lower rtol, or check the equations",
+            t,
+            state,
+            solution,
         )
     if run.stopped == "step_limit":
-        return StepLimit(f"more than max_steps steps are needed to reach t = {span[1]:g}: raise max_steps, or loosen rtol", t, state, solution)
+        return StepLimit(
+            f"more than max_steps steps are needed to reach t = {span[1]:g}: raise max_steps, or loosen rtol",
+            t,
+            state,
+            solution,
+        )
     if run.stopped == "wall_limit":
         return WallLimit(f"wall_limit was reached before t = {span[1]:g}", t, state, solution)
     return Diverged("the order parameters diverge: a smaller learning rate may keep them finite", t, state, solution)
@@ -225,9 +282,18 @@ def _failure(problem: _Problem, run: _Run, bad: int, span: tuple[float, float], 
 def _dataset(problem: _Problem, run: _Run, n: int, attrs: dict[str, Any]) -> "xr.Dataset":
     dynamics, sizes = problem.dynamics, problem.inputs.sizes
     states = unpack(dynamics.states, run.y[:n], sizes)
-    solution = to_dataset(dynamics, run.t[:n], states, observe(dynamics, problem.inputs, run.t[:n], run.y[:n]), problem.inputs.params, attrs | run.facts)
+    solution = to_dataset(
+        dynamics,
+        run.t[:n],
+        states,
+        observe(dynamics, problem.inputs, run.t[:n], run.y[:n]),
+        problem.inputs.params,
+        attrs | run.facts,
+    )
     if run.events is not None:
-        solution = solution.assign(t_event=("event", run.events[0]), event_name=("event", np.array(run.events[1], dtype=object)))
+        solution = solution.assign(
+            t_event=("event", run.events[0]), event_name=("event", np.array(run.events[1], dtype=object))
+        )
     return solution
 
 
@@ -265,7 +331,14 @@ def _checked_times(t_eval: Any, span: tuple[float, float]) -> np.ndarray | None:
     times = np.atleast_1d(np.asarray(t_eval, dtype=float))
     low, high = sorted(span)
     order = np.diff(times) * np.sign(span[1] - span[0])
-    if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (order <= 0).any() or times.min() < low or times.max() > high:
+    if (
+        times.ndim != 1
+        or not len(times)
+        or not np.isfinite(times).all()
+        or (order <= 0).any()
+        or times.min() < low
+        or times.max() > high
+    ):
         raise ModelError("t_eval", t_eval, f"increasing times within t_span = {span}")
     return times
 
@@ -275,7 +348,9 @@ def _check_numbers(**limits: float) -> None:
         if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
             raise ModelError(name, value, "a positive number")
     if limits["rtol"] < _dop853.RTOL_MIN:
-        raise ModelError("rtol", limits["rtol"], f"at least {_dop853.RTOL_MIN:g}: below, rounding errors exceed the tolerance")
+        raise ModelError(
+            "rtol", limits["rtol"], f"at least {_dop853.RTOL_MIN:g}: below, rounding errors exceed the tolerance"
+        )
 
 
 class _progress_bar:
@@ -289,7 +364,11 @@ class _progress_bar:
             return None
         from tqdm.auto import tqdm
 
-        self.bar = tqdm(total=abs(self.span[1] - self.span[0]), unit="t", bar_format="{l_bar}{bar}| t = {n:.4g}/{total:.4g} [{elapsed}<{remaining}]")
+        self.bar = tqdm(
+            total=abs(self.span[1] - self.span[0]),
+            unit="t",
+            bar_format="{l_bar}{bar}| t = {n:.4g}/{total:.4g} [{elapsed}<{remaining}]",
+        )
 
         def tick(t: float) -> None:
             self.bar.update(abs(t - self.span[0]) - self.bar.n)
@@ -299,4 +378,3 @@ class _progress_bar:
     def __exit__(self, *_: object) -> None:
         if self.show:
             self.bar.close()
-

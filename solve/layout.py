@@ -14,7 +14,8 @@ from effdyn.derive import FieldFamily, ModelError, Quantity
 from effdyn.derive.errors import nearest
 
 PSD_TOLERANCE = 1e-12
-"""How negative an eigenvalue of the initial overlaps may be, relative to the largest: what rounding does to a Gram matrix."""
+"""How negative an eigenvalue of the initial overlaps may be, relative to the largest: what rounding does to a Gram
+matrix."""
 
 
 class HasQuantities(Protocol):
@@ -47,16 +48,17 @@ class Inputs:
     params: dict[str, np.ndarray]
 
 
-def read_inputs(problem: HasQuantities, y0: Mapping[str, Any], params: Mapping[str, Any]) -> Inputs:
+def read_inputs(problem: HasQuantities, y0: Any, params: Mapping[str, Any]) -> Inputs:
     """Return initial values and parameters as full arrays.
 
-    One-dimensional quantities (``a``, ``b``) may be given as a scalar, for all units. ``y0`` may be a Dataset with the states at one time.
+    One-dimensional quantities (``a``, ``b``) may be given as a scalar, for all units. ``y0`` may be a Dataset with the
+    states at one time.
 
     Raises
     ------
     ModelError
-        Naming the entry: unknown, missing, at the wrong place, of the wrong shape, not finite, out of range, not symmetric, or overlaps
-        that are not positive semidefinite.
+        Naming the entry: unknown, missing, at the wrong place, of the wrong shape, not finite, out of range, not
+        symmetric, or overlaps that are not positive semidefinite.
     """
     states = {q.name: q for q in problem.states}
     parameters = {q.name: q for q in problem.parameters}
@@ -67,7 +69,10 @@ def read_inputs(problem: HasQuantities, y0: Mapping[str, Any], params: Mapping[s
     _check_complete("params", params, parameters)
     place = {name: f"y0[{name!r}]" for name in states} | {name: f"params[{name!r}]" for name in parameters}
     quantities = states | parameters
-    arrays = {name: _as_array(place[name], (given_y0 if name in states else params)[name], q) for name, q in quantities.items()}
+    arrays = {
+        name: _as_array(place[name], (given_y0 if name in states else params)[name], q)
+        for name, q in quantities.items()
+    }
     sizes = _read_sizes(problem, arrays, place)
     arrays = {name: _broadcast(place[name], q, arrays[name], sizes) for name, q in quantities.items()}
     _check_gram(problem, arrays)
@@ -87,7 +92,11 @@ def gram_matrix(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> np.
             block = covariance.get((str(f.base), str(g.base)))
             transposed = block is None
             block = covariance.get((str(g.base), str(f.base))) if block is None else block
-            if block is None or not isinstance(block.expr, sympy.Indexed) or block.expr.indices != tuple(block.variables):
+            if (
+                block is None
+                or not isinstance(block.expr, sympy.Indexed)
+                or block.expr.indices != tuple(block.variables)
+            ):
                 return None
             array = arrays[str(block.expr.base)]
             row.append(np.swapaxes(array, -1, -2) if transposed else array)
@@ -95,12 +104,17 @@ def gram_matrix(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> np.
     if not rows:
         return None
     lead = np.broadcast_shapes(*(a.shape[:-2] for row in rows for a in row))
-    return np.concatenate([np.concatenate([np.broadcast_to(a, (*lead, *a.shape[-2:])) for a in row], axis=-1) for row in rows], axis=-2)
+    return np.concatenate(
+        [np.concatenate([np.broadcast_to(a, (*lead, *a.shape[-2:])) for a in row], axis=-1) for row in rows], axis=-2
+    )
 
 
 def pack(quantities: Sequence[Quantity], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the states as one vector: symmetric ones as their upper triangle, row by row."""
-    parts = [arrays[q.name][np.triu_indices(arrays[q.name].shape[-1])] if q.symmetric else np.ravel(arrays[q.name]) for q in quantities]
+    parts = [
+        arrays[q.name][np.triu_indices(arrays[q.name].shape[-1])] if q.symmetric else np.ravel(arrays[q.name])
+        for q in quantities
+    ]
     return np.concatenate([np.asarray(p, dtype=float) for p in parts])
 
 
@@ -130,7 +144,9 @@ def packed_length(q: Quantity, sizes: Mapping[str, int]) -> int:
     return shape[0] * (shape[0] + 1) // 2 if q.symmetric else int(np.prod(shape, dtype=int))
 
 
-def parameter_vector(size_symbols: Sequence[sympy.Symbol], parameters: Sequence[Quantity], inputs: Inputs) -> np.ndarray:
+def parameter_vector(
+    size_symbols: Sequence[sympy.Symbol], parameters: Sequence[Quantity], inputs: Inputs
+) -> np.ndarray:
     """Return ``par``: the sizes, then the parameters."""
     head = [float(inputs.sizes[str(s)]) for s in size_symbols]
     return np.concatenate([np.asarray(head), *(np.ravel(inputs.params[q.name]) for q in parameters)])
@@ -142,12 +158,16 @@ def parameter_vector(size_symbols: Sequence[sympy.Symbol], parameters: Sequence[
 def _entries(argument: str, given: Any, quantities: Mapping[str, Quantity]) -> Any:
     if hasattr(given, "data_vars"):  # a Dataset with the states at one time, such as a solution's last
         if "t" in given.dims:
-            raise ModelError(argument, f"Dataset with {given.sizes['t']} times", "the states at one time: dataset.isel(t=-1)")
+            raise ModelError(
+                argument, f"Dataset with {given.sizes['t']} times", "the states at one time: dataset.isel(t=-1)"
+            )
         return {name: given[name].values for name in quantities if name in given}
     return given
 
 
-def _check_names(argument: str, given: Any, known: Mapping[str, Quantity], other: tuple[str, Mapping[str, Quantity]]) -> None:
+def _check_names(
+    argument: str, given: Any, known: Mapping[str, Quantity], other: tuple[str, Mapping[str, Quantity]]
+) -> None:
     if not isinstance(given, Mapping):
         raise ModelError(argument, given, f"a dict with {', '.join(known)}")
     place, elsewhere = other
@@ -156,7 +176,9 @@ def _check_names(argument: str, given: Any, known: Mapping[str, Quantity], other
             role = "a state of this model: its initial value" if place == "y0" else "a parameter of this model: it"
             raise ModelError(f"{argument}[{name!r}]", given[name], f"{name} is {role} belongs in {place}")
         if name not in known:
-            raise ModelError(f"{argument}[{name!r}]", given[name], f"one of {', '.join(known)}{nearest(name, [*known, *elsewhere])}")
+            raise ModelError(
+                f"{argument}[{name!r}]", given[name], f"one of {', '.join(known)}{nearest(name, [*known, *elsewhere])}"
+            )
 
 
 def _check_complete(argument: str, given: Mapping[str, Any], known: Mapping[str, Quantity]) -> None:
@@ -183,14 +205,18 @@ def _as_array(argument: str, given: Any, q: Quantity) -> np.ndarray:
 def _shape_text(q: Quantity) -> str:
     if not q.shape:
         return "a scalar"
-    return f"shape ({', '.join(map(str, q.shape))}{',' if len(q.shape) == 1 else ''})" + (" or a scalar" if len(q.shape) == 1 else "")
+    return f"shape ({', '.join(map(str, q.shape))}{',' if len(q.shape) == 1 else ''})" + (
+        " or a scalar" if len(q.shape) == 1 else ""
+    )
 
 
 def _read_sizes(problem: HasQuantities, arrays: Mapping[str, np.ndarray], place: Mapping[str, str]) -> dict[str, int]:
     """Return the numbers of units, from the arrays that tell them; a rectangular state (R) first, then other states."""
     sizes: dict[str, int] = {}
     source: dict[str, str] = {}
-    ordered = sorted((*problem.states, *problem.parameters), key=lambda q: (len(set(q.shape)) < 2, q not in problem.states))
+    ordered = sorted(
+        (*problem.states, *problem.parameters), key=lambda q: (len(set(q.shape)) < 2, q not in problem.states)
+    )
     for q in ordered:
         array = arrays[q.name]
         if array.ndim != len(q.shape):
@@ -203,11 +229,15 @@ def _read_sizes(problem: HasQuantities, arrays: Mapping[str, np.ndarray], place:
         expected = tuple(sizes[str(symbol)] for symbol in q.shape)
         if array.shape != expected:
             known = " and ".join(dict.fromkeys(f"{s} = {sizes[s]} in {source[s]}" for s in map(str, q.shape)))
-            raise ModelError(place[q.name], f"array of shape {array.shape}", f"{_shape_text(q)}, which is {expected}, since {known}")
+            raise ModelError(
+                place[q.name], f"array of shape {array.shape}", f"{_shape_text(q)}, which is {expected}, since {known}"
+            )
     for q in ordered:
         for symbol in map(str, q.shape):
             if symbol not in sizes:
-                raise ModelError(place[q.name], float(arrays[q.name]), f"an array: nothing else says how many {symbol} there are")
+                raise ModelError(
+                    place[q.name], float(arrays[q.name]), f"an array: nothing else says how many {symbol} there are"
+                )
     return sizes
 
 
@@ -227,7 +257,11 @@ def _check_gram(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> Non
         return
     eigenvalues = np.linalg.eigvalsh(gram)
     if eigenvalues[0] < -PSD_TOLERANCE * len(gram) * max(eigenvalues[-1], 0.0) or eigenvalues[-1] < 0:
-        names = ", ".join(dict.fromkeys(str(block.expr.base) for _, block in problem.covariance if isinstance(block.expr, sympy.Indexed)))
+        names = ", ".join(
+            dict.fromkeys(
+                str(block.expr.base) for _, block in problem.covariance if isinstance(block.expr, sympy.Indexed)
+            )
+        )
         raise ModelError(
             "y0",
             f"overlaps with smallest eigenvalue {eigenvalues[0]:.3g}",

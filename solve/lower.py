@@ -1,7 +1,8 @@
 """From the equations of a Dynamics to expressions that a kernel can be written from.
 
-Sums over student and teacher become one, moments become closed forms, double sums over a symmetric summand run over half of it, what does not depend on a summation index leaves
-its sum. The result is SymPy still; knows nothing of loops, memory or Numba.
+Sums over student and teacher become one, moments become closed forms, double sums over a symmetric summand run over
+half of it, what does not depend on a summation index leaves its sum. The result is SymPy still; knows nothing of
+loops, memory or Numba.
 """
 
 from functools import reduce
@@ -14,7 +15,8 @@ from .fuse import Fusion, fuse_sums
 
 
 class SymmetricSum(sympy.Expr):
-    """``Σ_{j,l} f(j, l)`` with f symmetric: its diagonal, and twice its lower triangle. ``args`` are f, j, l and the size."""
+    """``Σ_{j,l} f(j, l)`` with f symmetric: its diagonal, and twice its lower triangle. ``args`` are f, j, l and the
+    size."""
 
     is_commutative = True
     is_real = True
@@ -27,7 +29,16 @@ class SymmetricSum(sympy.Expr):
 
 
 def lower(dynamics: Dynamics, expr: sympy.Expr, fused: Fusion | None, symmetric: frozenset[sympy.Basic]) -> sympy.Expr:
-    """Return ``expr`` ready to be emitted as loops."""
+    """Return ``expr`` ready to be emitted as loops.
+
+    Raises
+    ------
+    ValueError
+        For a sum that does not run from 1.
+    """
+    for limit in (limit for s in expr.atoms(sympy.Sum) for limit in s.limits):
+        if len(limit) != 3 or limit[1] != 1:
+            raise ValueError(f"sums in kernels run from 1 to a size; got {limit}")
     if fused:
         expr = fuse_sums(expr, fused)
     halved = halve_symmetric_sums(expr, symmetric)
@@ -45,13 +56,16 @@ def sort_symmetric_indices(expr: sympy.Expr, symmetric: frozenset[sympy.Basic]) 
 
 
 def halve_symmetric_sums(expr: sympy.Expr, symmetric: frozenset[sympy.Basic]) -> sympy.Expr:
-    """Return ``expr`` with nested single sums, and a :class:`SymmetricSum` for each pair whose exchange changes nothing."""
+    """Return ``expr`` with nested single sums, and a :class:`SymmetricSum` for each pair whose exchange changes
+    nothing."""
 
     def rewrite(summand: sympy.Expr, *limits: sympy.Tuple) -> sympy.Expr:
         remaining = [(index, size) for index, _, size in limits]  # innermost first
         while remaining:
             index, size = remaining.pop(0)
-            partner = next((p for p in remaining if p[1] == size and _symmetric_under(summand, index, p[0], symmetric)), None)
+            partner = next(
+                (p for p in remaining if p[1] == size and _symmetric_under(summand, index, p[0], symmetric)), None
+            )
             if partner:
                 remaining.remove(partner)
                 summand = SymmetricSum(summand, partner[0], index, size)
@@ -62,25 +76,28 @@ def halve_symmetric_sums(expr: sympy.Expr, symmetric: frozenset[sympy.Basic]) ->
     return expr.replace(sympy.Sum, rewrite)
 
 
-def _symmetric_under(summand: sympy.Expr, one: sympy.Symbol, other: sympy.Symbol, symmetric: frozenset[sympy.Basic]) -> bool:
+def _symmetric_under(
+    summand: sympy.Expr, one: sympy.Symbol, other: sympy.Symbol, symmetric: frozenset[sympy.Basic]
+) -> bool:
     swapped = summand.xreplace({one: other, other: one})
     return sort_symmetric_indices(swapped, symmetric) == sort_symmetric_indices(summand, symmetric)
 
 
 def pull_out_of_sums(expr: sympy.Expr) -> sympy.Expr:
-    """Return ``expr`` with factors that do not depend on a summation index moved out of its sum, innermost sums first."""
+    """Return ``expr`` with factors that do not depend on a summation index moved out of its sum, innermost sums
+    first."""
     if not expr.args or isinstance(expr, sympy.Indexed):
         return expr
     if isinstance(expr, sympy.Sum):
         result = pull_out_of_sums(expr.function)
         for limit in expr.limits:  # innermost first
             outside, inside = _split(result, {limit[0]})
-            result = outside * sympy.Sum(inside, limit)
+            result = outside * (limit[2] if inside == 1 else sympy.Sum(inside, limit))
         return result
     if isinstance(expr, SymmetricSum):
         summand, first, second, size = expr.args
         outside, inside = _split(pull_out_of_sums(summand), {first, second})
-        return outside * SymmetricSum(inside, first, second, size)
+        return outside * (size**2 if inside == 1 else SymmetricSum(inside, first, second, size))
     return expr.func(*map(pull_out_of_sums, expr.args))
 
 

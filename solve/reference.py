@@ -1,8 +1,8 @@
-"""The reference interpreter: the equations of a Dynamics evaluated as they are written, slowly, one node after the other.
+"""The reference interpreter: the equations of a Dynamics evaluated as they are written, slowly, node after node.
 
-It is the oracle for generated kernels. A ``Sum`` is a loop from 1 to its size, an ``Indexed`` an array element, a Gaussian moment its
-closed form at the covariances of its fields. Nothing is hoisted, halved, shared or reordered, and no code is shared with the passes that
-do so. Knows nothing of Numba, memory layouts or packed states.
+It is the oracle for generated kernels. A ``Sum`` is a loop from 1 to its size, an ``Indexed`` an array element, a
+Gaussian moment its closed form at the covariances of its fields. Nothing is hoisted, halved, fused or reordered, and no
+code is shared with the passes that do so. Knows nothing of Numba, memory layouts or packed states.
 """
 
 import math
@@ -90,8 +90,8 @@ class Interpreter:
     number : callable
         Turns an exact SymPy number into a number to calculate with.
     functions : mapping
-        Functions by the name of SymPy's. With other numbers and functions (mpmath's, or numbers that keep track of their
-        rounding errors) the same recursion gives another arithmetic.
+        Functions by the name of SymPy's. With other numbers and functions (mpmath's, or numbers that keep track of
+        their rounding errors) the same recursion gives another arithmetic.
     """
 
     def __init__(
@@ -208,7 +208,9 @@ class Interpreter:
             array = array.astype(np.float64)
         if array.ndim and array.shape != shape:
             expected = ", ".join(f"{size}={n}" for size, n in zip(quantity.shape, shape, strict=True))
-            raise ValueError(f"{quantity.name} has shape {array.shape}, but its shape is {quantity.shape} with {expected}")
+            raise ValueError(
+                f"{quantity.name} has shape {array.shape}, but its shape is {quantity.shape} with {expected}"
+            )
         return np.broadcast_to(array, shape)
 
 

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def variable(q: Quantity, values: np.ndarray, lead: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
-    """Return the dims, values and attributes of a quantity as xarray takes them; ``lead`` are the dims before its own."""
+def variable(
+    q: Quantity, values: np.ndarray, lead: tuple[str, ...]
+) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+    """Return the dims, values and attributes of a quantity as xarray takes them; ``lead`` are the dims before its
+    own."""
     dims = q.dims or tuple(f"{q.name}_{n + 1}" for n in range(len(q.shape)))
     return (*lead, *dims), values, {"long_name": q.meaning}
 
@@ -41,7 +44,7 @@ def to_dataset(
     import xarray as xr
 
     quantities = {q.name: q for q in (*dynamics.states, *(e.quantity for e in dynamics.observables))}
-    variables = {name: variable(quantities[name], values, ("t",)) for name, values in (states | dict(observables)).items()}
+    variables = {name: variable(quantities[name], values, ("t",)) for name, values in {**states, **observables}.items()}
     return xr.Dataset(
         variables,
         coords={"t": ("t", t, {"long_name": dynamics.clock})},

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effdyn.derive import ModelError
 from effdyn.solve.layout import read_inputs as solve_inputs
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -74,11 +74,10 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
         overlaps that no vectors have.
     """
     given = solve_inputs(model.training_step(), y0, params)
-    arrays = given.y0 | given.params
+    arrays: dict[str, Any] = given.y0 | given.params
     scalars = {name: float(arrays.get(name, 0.0)) for name in ("eta", "eta_a", "sigma", "kappa")}
     return Inputs(
-        **{name: arrays[name] for name in ("Q", "R", "T", "a", "b")},
-        **scalars,
+        **{name: arrays[name] for name in ("Q", "R", "T", "a", "b")} | scalars,
         scale=_output_scale(model, given.sizes["K"]),
         trained=model.trains_second_layer,
     )
@@ -86,4 +85,3 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
 
 def _output_scale(model: TeacherStudent, K: int) -> float:
     return float(model.output_scale.subs({symbol: K for symbol in model.output_scale.free_symbols}))
-

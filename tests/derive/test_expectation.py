@@ -1,8 +1,8 @@
 """Closed forms of Gaussian expectations against three independent witnesses: cubature, pairings, published formulas.
 
 Cubature: h = F z with C = F Fᵀ and a tensor Gauss–Hermite rule for z; the functions are written here in NumPy. Its own
-error is estimated with a smaller rule. Pairings: Isserlis' theorem by brute force. Published: Saad & Solla, Phys. Rev. E
-52, 4225 (1995).
+error is estimated with a smaller rule. Pairings: Isserlis' theorem by brute force. Published: Saad & Solla, Phys. Rev.
+E 52, 4225 (1995).
 """
 
 import itertools

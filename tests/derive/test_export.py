@@ -13,15 +13,10 @@ import sympy
 from scipy.special import erf, roots_hermitenorm
 
 from effdyn import derive
-from effdyn.derive.export import (
-    decode,
-    dynamics_from_json,
-    dynamics_to_json,
-    encode,
-    model_from_json,
-    model_to_json,
-    numpy_module,
-)
+from effdyn.derive.encode import decode, encode
+from effdyn.derive.export import to_text
+from effdyn.derive.numpy_module import numpy_module
+from effdyn.derive.serialize import dynamics_from_json, dynamics_to_json, model_from_json, model_to_json
 
 CASES = {
     "erf": (dict(activation="erf"), "high-dimensional"),
@@ -212,7 +207,7 @@ def test_dynamics_round_trip(case):
     assert again == dyn and again.steps == dyn.steps
 
 
-@pytest.mark.parametrize("case", ["erf", "gradient_flow", "He3"])
+@pytest.mark.parametrize("case", ["erf", "gradient_flow", "linear", "He3"])
 def test_equations_without_a_model_round_trip_node_by_node(case):
     bare = dataclasses.replace(dynamics(case), model=None, limit="", steps=(), dropped=())
     again = dynamics_from_json(dynamics_to_json(bare))
@@ -232,6 +227,8 @@ def test_unknown_nodes_are_an_error():
         decode(["Popen", ["plain", "ls"]])
     with pytest.raises(derive.ModelError, match="made of"):
         encode(sympy.zeta(sympy.Symbol("x")))
+    with pytest.raises(derive.ModelError, match="a Dynamics"):
+        dynamics_from_json('{"dynamics": "a number", "version": 1, "tree": ["Integer", "1"]}')
 
 
 # --- endings ----------------------------------------------------------------------------------------------------------
@@ -241,6 +238,7 @@ def test_unknown_nodes_are_an_error():
 def test_write_returns_the_path(ending, tmp_path):
     path = dynamics("linear").write(tmp_path / f"model{ending}")
     assert path == tmp_path / f"model{ending}" and path.stat().st_size > 500
+    assert path.read_text(encoding="utf-8") == to_text(dynamics("linear"), ending)
 
 
 @pytest.mark.parametrize("name", ["model.jsn", "model", "model.jl"])

@@ -32,7 +32,9 @@ def decay(rate: sympy.Expr, name: str = "x") -> derive.Dynamics:
 X, RATE = sympy.symbols("x k", real=True)
 
 
-@pytest.mark.parametrize("method", ["scipy:DOP853", "scipy:RK45", "scipy:LSODA", "scipy:odeint", "scipy:Radau", "scipy:BDF"])
+@pytest.mark.parametrize(
+    "method", ["scipy:DOP853", "scipy:RK45", "scipy:LSODA", "scipy:odeint", "scipy:Radau", "scipy:BDF"]
+)
 def test_agrees_with_scipy_on_the_same_right_hand_side(method):
     times = np.linspace(0, 20, 11)
     ours = solve.integrate(ERF, (0, 20), START, PARAMS, t_eval=times, rtol=1e-11, atol=1e-13)
@@ -140,7 +142,9 @@ def test_large_learning_rate_of_a_polynomial_student_diverges_with_an_error():
 def test_overlaps_of_no_vectors_are_an_error():
     """Equations that shrink Q at fixed R leave the cone of Gram matrices; the solver must say so, not go on."""
     broken = ERF
-    drift = tuple(Equation(e.quantity, -e.quantity.symbol if e.quantity.name == "Q" else sympy.S.Zero) for e in ERF.drift)
+    drift = tuple(
+        Equation(e.quantity, -e.quantity.symbol if e.quantity.name == "Q" else sympy.S.Zero) for e in ERF.drift
+    )
     broken = derive.Dynamics(
         "broken", "ode", "t", drift, ERF.parameters, families=ERF.families, covariance=ERF.covariance
     )
@@ -157,7 +161,9 @@ def test_step_and_wall_limits_are_errors_that_keep_what_was_computed():
     assert 0 < caught.value.t < 1000
     assert len(caught.value.partial.t) > 1
     with pytest.raises(solve.WallLimit):
-        solve.integrate(decay(sympy.cos(1e6 * X) * RATE), (0, 1e6), {"x": 1.0}, {"k": 1.0}, wall_limit=0.3, max_steps=10**9)
+        solve.integrate(
+            decay(sympy.cos(1e6 * X) * RATE), (0, 1e6), {"x": 1.0}, {"k": 1.0}, wall_limit=0.3, max_steps=10**9
+        )
 
 
 def test_interruption_returns_the_solution_so_far(monkeypatch):

@@ -1,0 +1,55 @@
+"""Microseconds per step of the exact chain of the overlaps (engine "gram"), whose cost must not depend on d, and of the network itself."""
+
+from collections.abc import Callable
+
+import numpy as np
+from problems import model, parameters, start
+from timing import Row, interleaved
+
+from effdyn.validate.gram import Gram, compile_gram
+from effdyn.validate.initial import coordinates
+from effdyn.validate.inputs import read_inputs
+from effdyn.validate.network import Network, compile_network
+
+K = 4
+TARGET = 2.0  # microseconds
+SAME = 1.15
+"""The chain does the same work at every d: what remains is the weather of the machine, and χ² draws of another shape."""
+
+
+def measure(quick: bool) -> list[Row]:
+    """Return the rows of this benchmark."""
+    replicas = {
+        "chain, d = 1000": replica(Gram, compile_gram, 1000),
+        "chain, d = 100000": replica(Gram, compile_gram, 100_000),
+        "network, d = 1000": replica(Network, compile_network, 1000),
+        "network, d = 10000": replica(Network, compile_network, 10_000),
+    }
+
+    def job(machine: Gram | Network) -> Callable[[], object]:
+        def run() -> None:
+            assert machine.advance(machine.block) == machine.block, "a replica that has diverged is no measurement"
+
+        return run
+
+    seconds = interleaved({name: job(r) for name, r in replicas.items()}, 7 if quick else 40)
+    us = {name: 1e6 * s / replicas[name].block for name, s in seconds.items()}
+    near, far = us["chain, d = 1000"], us["chain, d = 100000"]
+    rows = [
+        Row(f"chain, K = M = {K}, d = 1000", near, "us/step", near / far, "the chain at d = 100000", f"< {TARGET:g} us", near < TARGET),
+        Row(f"chain, K = M = {K}, d = 100000", far, "us/step", far / near, "the chain at d = 1000", f"<= {SAME:g}", far / near <= SAME),
+    ]
+    for d in (1000, 10_000):
+        name = f"network, d = {d}"
+        rows.append(Row(f"chain, K = M = {K}, d = {d}", near, "us/step", us[name] / near, f"the network, {us[name]:.3g} us/step"))
+    return rows
+
+
+def replica(engine: type, compile_engine: Callable, d: int, units: int = K, teachers: int | None = None) -> "Gram | Network":
+    """Return one replica, as ``simulate`` makes it."""
+    teachers = units if teachers is None else teachers
+    erf = model()
+    y0 = start(units) | {"R": np.full((units, teachers), 1e-3)}
+    params = parameters(units, eta=0.1) | {"T": np.eye(teachers)}
+    inputs = read_inputs(erf, y0, params)
+    return engine(compile_engine(erf), inputs, coordinates(inputs), d, "exact", np.random.SeedSequence(1))

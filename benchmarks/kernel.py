@@ -1,0 +1,184 @@
+"""Nanoseconds per right-hand side: generated kernels against loops written from the paper, and against themselves without SIMD."""
+
+import ctypes
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numba import config, njit
+from problems import model, parameters, start
+from timing import Row, interleaved
+
+from effdyn import derive, solve
+from effdyn.solve.kernel import generate
+from effdyn.solve.layout import pack, parameter_vector, read_inputs
+
+CALLS = {2: 1000, 4: 200, 10: 10, 30: 1}
+"""Right-hand sides to a call from Python, by K: about 0.1 ms, beside which the call itself is nothing."""
+TEXTBOOK_CALLS = {2: 100, 4: 10, 10: 1, 30: 1}
+LEAST_SPEEDUP = {2: 3.0, 4: 9.0, 10: 17.0, 30: 30.0}
+"""Against the textbook: half of what was measured with AVX-512, since narrower registers gain less. It grows with K, because factors are
+hoisted out of longer loops, and these vectorise."""
+SIMD_AT, SIMD_LEAST = 10, 1.5
+"""At K = 10 most of the time goes to loops that vectorise: 2.4× was measured with registers of 8 doubles. A loop that has lost its SIMD (a
+branch, a call, a check for division by zero) gives 1.0×; half-way between lies the guard, with room for registers of 4."""
+
+
+def measure(quick: bool) -> list[Row]:
+    """Return the rows of this benchmark."""
+    dynamics = {"erf": model("erf").dynamics(), "He3": model("He3").dynamics()}
+    loops = {name: _repeated(solve.kernel(dyn).function) for name, dyn in dynamics.items()}
+    scalar = _repeated(_without_simd(dynamics["erf"]))
+    rows = []
+    for K in (2, 4, 10) if quick else CALLS:
+        arrays = {name: _arrays(dyn, K) for name, dyn in dynamics.items()}
+        overlaps = _overlaps(K)
+        _check(arrays["erf"], overlaps, loops["erf"], K)
+
+        def job(call: Callable[..., None], *arguments: object) -> Callable[[], None]:
+            return lambda: call(*arguments)
+
+        jobs = {name: job(loop, CALLS[K], *arrays[name]) for name, loop in loops.items()}
+        jobs["textbook"] = job(_textbook_repeated, TEXTBOOK_CALLS[K], *overlaps)
+        if K == SIMD_AT:
+            jobs["scalar"] = job(scalar, CALLS[K], *arrays["erf"])
+        seconds = interleaved(jobs, 5 if quick else 30)
+        each = {n: s / (TEXTBOOK_CALLS if n == "textbook" else CALLS)[K] for n, s in seconds.items()}
+        speedup, least = each["textbook"] / each["erf"], LEAST_SPEEDUP[K]
+        ns = 1e9 * each["erf"]
+        rows.append(
+            Row(
+                f"erf, K = M = {K}",
+                ns,
+                "ns",
+                speedup,
+                "the paper's formulas in njit loops",
+                f">= {least:g}",
+                speedup >= least,
+            )
+        )
+        rows.append(Row(f"He3, K = M = {K}", 1e9 * each["He3"], "ns", each["erf"] / each["He3"], "the kernel for erf"))
+        if "scalar" in each:
+            gain = each["scalar"] / each["erf"]
+            against = "the same source, vectoriser off"
+            rows.append(Row(f"SIMD, erf, K = M = {K}", ns, "ns", gain, against, f">= {SIMD_LEAST:g}", gain >= SIMD_LEAST))
+    return rows
+
+
+def _arrays(dynamics: derive.Dynamics, K: int) -> tuple[np.ndarray, ...]:
+    """Return state, derivative, parameters and workspace of the kernel."""
+    inputs = read_inputs(dynamics, _overlaps_at(K), parameters(K))
+    y = pack(dynamics.states, inputs.y0)
+    par = parameter_vector(dynamics.sizes, dynamics.parameters, inputs)
+    return y, np.empty_like(y), par, np.zeros(solve.kernel(dynamics).workspace_size(inputs.sizes))
+
+
+def _overlaps_at(K: int) -> dict[str, np.ndarray]:
+    """Return overlaps of random vectors, so that no term is zero."""
+    vectors = np.random.default_rng(0).standard_normal((K, 4 * K)) / math.sqrt(4 * K)
+    teacher = np.eye(K, 4 * K)
+    return start(K) | {"Q": vectors @ vectors.T, "R": vectors @ teacher.T}
+
+
+def _overlaps(K: int) -> tuple[np.ndarray, ...]:
+    state = _overlaps_at(K)
+    gram = np.block([[state["Q"], state["R"]], [state["R"].T, np.eye(K)]])
+    weights = np.concatenate([-np.ones(K), np.ones(K)])
+    return gram, weights, np.empty((K, K)), np.empty((K, K))
+
+
+def _repeated(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a compiled loop of calls of a kernel."""
+
+    @njit
+    def loop(count: int, y: np.ndarray, out: np.ndarray, par: np.ndarray, work: np.ndarray) -> None:
+        for _ in range(count):
+            function(0.0, y.ctypes, out.ctypes, par.ctypes, work.ctypes)
+
+    return loop
+
+
+def _without_simd(dynamics: derive.Dynamics) -> Callable[..., None]:
+    """Return the kernel of the same source, compiled without LLVM's loop vectoriser."""
+    source, _ = generate(dynamics, [(e.quantity, e.expr) for e in dynamics.drift], "without SIMD")
+    before = config.LOOP_VECTORIZE, config.SLP_VECTORIZE
+    config.LOOP_VECTORIZE = config.SLP_VECTORIZE = 0
+    try:
+        module: dict[str, object] = {}
+        exec(source.replace("cache=True, ", ""), module)
+        kernel = module["kernel"]
+    finally:
+        config.LOOP_VECTORIZE, config.SLP_VECTORIZE = before
+    address = kernel.address  # type: ignore[attr-defined]
+    function = ctypes.CFUNCTYPE(None, ctypes.c_double, *[ctypes.c_void_p] * 4)(address)
+    function.keep = kernel  # type: ignore[attr-defined]
+    return function
+
+
+# -- the alternative: Saad & Solla 1995, eqs. (B1)-(B5), as one writes them down -----------------------------------------------------
+
+
+@njit
+def _I2(c11, c12, c22):
+    return 2.0 / math.pi * math.asin(c12 / math.sqrt((1.0 + c11) * (1.0 + c22)))
+
+
+@njit
+def _I3(c11, c12, c13, c22, c23, c33):
+    scale = (1.0 + c11) * (1.0 + c33) - c13 * c13
+    return 2.0 / math.pi / math.sqrt(scale) * (c23 * (1.0 + c11) - c12 * c13) / (1.0 + c11)
+
+
+@njit
+def _I4(C):
+    p, q = 1.0 + C[0, 0], 1.0 + C[1, 1]
+    l4 = p * q - C[0, 1] ** 2
+    l0 = (
+        l4 * C[2, 3] - C[1, 2] * C[1, 3] * p - C[0, 2] * C[0, 3] * q
+        + C[0, 1] * C[0, 2] * C[1, 3] + C[0, 1] * C[0, 3] * C[1, 2]
+    )  # fmt: skip
+    l1 = l4 * (1.0 + C[2, 2]) - C[1, 2] ** 2 * p - C[0, 2] ** 2 * q + 2.0 * C[0, 1] * C[0, 2] * C[1, 2]
+    l2 = l4 * (1.0 + C[3, 3]) - C[1, 3] ** 2 * p - C[0, 3] ** 2 * q + 2.0 * C[0, 1] * C[0, 3] * C[1, 3]
+    return 4.0 / math.pi**2 / math.sqrt(l4) * math.asin(l0 / math.sqrt(l1 * l2))
+
+
+@njit
+def _textbook(C, s, dQ, dR, G):
+    """For eta = 1 without noise: students and teachers in one list, the student's weights −a and the teacher's b in ``s``."""
+    K, P = dQ.shape[0], C.shape[0]
+    for i in range(K):
+        for n in range(P - K):
+            total = 0.0
+            for m in range(P):
+                total += s[m] * _I3(C[i, i], C[i, K + n], C[i, m], C[K + n, K + n], C[K + n, m], C[m, m])
+            dR[i, n] = -s[i] * total
+    index = np.empty(4, np.int64)
+    for i in range(K):
+        for k in range(K):
+            total = 0.0
+            for m in range(P):
+                total -= s[i] * s[m] * _I3(C[i, i], C[i, k], C[i, m], C[k, k], C[k, m], C[m, m])
+                total -= s[k] * s[m] * _I3(C[k, k], C[k, i], C[k, m], C[i, i], C[i, m], C[m, m])
+            for n in range(P):
+                for m in range(P):
+                    index[0], index[1], index[2], index[3] = i, k, n, m
+                    for u in range(4):
+                        for v in range(4):
+                            G[u, v] = C[index[u], index[v]]
+                    total += s[i] * s[k] * s[n] * s[m] * _I4(G)
+            dQ[i, k] = total
+
+
+@njit
+def _textbook_repeated(count, C, s, dQ, dR):
+    G = np.empty((4, 4))
+    for _ in range(count):
+        _textbook(C, s, dQ, dR, G)
+
+
+def _check(arrays: tuple[np.ndarray, ...], overlaps: tuple[np.ndarray, ...], loop: Callable[..., None], K: int) -> None:
+    """The alternative must compute the same, or it is none."""
+    loop(1, *arrays)
+    _textbook_repeated(1, *overlaps)
+    expected = np.concatenate([overlaps[2][np.triu_indices(K)], overlaps[3].ravel()])
+    np.testing.assert_allclose(arrays[1], expected, rtol=1e-9, atol=1e-12)

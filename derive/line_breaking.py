@@ -1,0 +1,103 @@
+r"""Equations as lines that fit: where a line may break, which breaks cost least, and the rows of a display.
+
+A line breaks before a sign, outside brackets if it can; of all choices the cheapest is found by dynamic programming.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .grouping import Item
+from .printed_width import width
+
+LINE = 31.0
+"""Width of a line in em: what LaTeX's article class prints in one column at 10, 11 and 12 pt is 32.5 to 34.5."""
+Row = tuple[str, list[str]]
+"""A left-hand side, and its right-hand side in lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What stands between two possible line breaks, and the depth of brackets at its beginning."""
+
+    text: str
+    level: int
+
+
+def chunks(items: Sequence[Item], level: int = 0, first: bool = True) -> list[Chunk]:
+    """Return the items cut wherever a line may break: before a sign, outside brackets or in them."""
+    out: list[Chunk] = []
+    for n, item in enumerate(items):
+        text = item.text(first and n == 0)
+        if not item.inside:
+            out.append(Chunk(text, level))
+            continue
+        left, right = (r"\Bigl[ ", r" \Bigr]") if level == 0 else (r"\bigl( ", r" \bigr)")
+        inner = chunks(item.inside, level + 1)
+        inner[0] = Chunk(f"{text} {left}{inner[0].text}", level)
+        inner[-1] = Chunk(f"{inner[-1].text}{right}", inner[-1].level)
+        out += inner
+    return out
+
+
+def fill(pieces: Sequence[Chunk], start: float, line: float = LINE) -> list[str]:
+    """Return the pieces as lines, none wider than ``line`` em if it can be; breaks stand outside brackets if they can.
+
+    Parameters
+    ----------
+    pieces : sequence of Chunk
+    start : float
+        Where the lines begin: the width of the left-hand side.
+    line : float
+        The width of a line.
+    """
+    widths = [width(p.text) + 0.3 for p in pieces]
+    best: list[tuple[float, int]] = [(0.0, 0)]  # cost and beginning of the last line, for each number of pieces set
+    for end in range(1, len(pieces) + 1):
+        options = []
+        for begin in range(end):
+            total = start + sum(widths[begin:end]) + (_indent_width(pieces[begin].level) if begin else 0)
+            over = max(0.0, total - line)
+            level = pieces[begin].level
+            torn = level > 0 and any(p.level < level for p in pieces[begin + 1 : end])
+            short = 0.0 if end == len(pieces) else ((line - min(total, line)) / line) ** 2
+            cost = best[begin][0] + 10 + 3 * level * (begin > 0) + 12 * torn + 100 * over + 2 * short
+            options.append((cost, -begin))
+        cost, begin = min(options)
+        best.append((cost, -begin))
+    lines, end = [], len(pieces)
+    while end:
+        begin = best[end][1]
+        text = " ".join(p.text for p in pieces[begin:end])
+        lines.append(f"{_indent(pieces[begin].level)} {{}}{text}" if begin else text)
+        end = begin
+    return lines[::-1]
+
+
+def _indent(level: int) -> str:
+    return r"\quad" if level == 0 else r"\qquad" + r"\quad" * level
+
+
+def _indent_width(level: int) -> float:
+    return 1.0 if level == 0 else 2.0 + level
+
+
+def row(left: str, items: Sequence[Item], line: float = LINE) -> Row:
+    """Return one equation as a row: its right-hand side broken into lines."""
+    return left, fill(chunks(items), width(left) + 1.4, line)
+
+
+def environment(name: str, rows: Iterable[Row]) -> str:
+    r"""Return rows as an amsmath environment such as ``align``, with one number an equation.
+
+    Examples
+    --------
+    >>> print(environment("align", [("a", ["b", "+ c"])]))
+    \begin{align}
+    a &= b \nonumber \\
+    &+ c
+    \end{align}
+    """
+    numberless = r" \nonumber" if name == "align" else ""
+    body = (rf"{numberless} \\" + "\n&").join
+    equations = [f"{left} &= {body(lines)}" for left, lines in rows]
+    return "\n".join([rf"\begin{{{name}}}", " \\\\\n".join(equations), rf"\end{{{name}}}"])

@@ -1,0 +1,281 @@
+r"""Expressions as LaTeX, one symbol per quantity, factors in the order of the papers.
+
+Knows nothing of equations, nor of lines: what it returns is one formula, however long.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sympy
+from sympy.core.function import AppliedUndef
+from sympy.printing.latex import LatexPrinter
+
+from .index_order import index_rank, order_indices
+from .moments import Dilation, Moment, Univariate, Value
+
+
+class PaperPrinter(LatexPrinter):
+    r"""Prints expressions as the papers do: constants, rates, units, then sums, over j, l = 1 … K under one sign.
+
+    Parameters
+    ----------
+    names : mapping of str to str, optional
+        How names print that do not print as themselves.
+    scalars : sequence of str, optional
+        The order of scalar factors; others follow by name.
+    """
+
+    def __init__(self, names: Mapping[str, str] | None = None, scalars: Sequence[str] = ()) -> None:
+        super().__init__({"inv_trig_style": "full", "mul_symbol": None})
+        self.names = dict(names or {})
+        self.scalars = list(scalars)
+
+    # names
+
+    def name(self, name: str) -> str:
+        """Return how a name prints: ``h_star`` as h with a star, Greek letters by name, the rest as SymPy would."""
+        if name in self.names:
+            return self.names[name]
+        if match := re.fullmatch(r"(hat )?C('*)_(\w\w)", name):
+            letter = r"\hat{C}" if match[1] else "C"
+            return f"{letter}{match[2]}_{{{match[3]}}}"
+        if name.endswith("_star"):
+            return rf"{self.name(name.removesuffix('_star'))}^{{\star}}"
+        return str(super()._print_Symbol(sympy.Symbol(name)))
+
+    def _print_Symbol(self, expr: sympy.Symbol, style: str = "plain") -> str:
+        return self.name(expr.name)
+
+    def _print_Dummy(self, expr: sympy.Dummy) -> str:
+        return self.name(expr.name)
+
+    def _print_IndexedBase(self, expr: sympy.IndexedBase) -> str:
+        return self.name(str(expr))
+
+    def _print_Indexed(self, expr: sympy.Indexed) -> str:
+        indices = [self._print(i) for i in expr.indices]
+        comma = "," if any(len(i) > 1 and not i.startswith("\\") for i in indices) else ""
+        return f"{self.name(str(expr.base))}_{{{comma.join(indices)}}}"
+
+    # random things
+
+    def _print_Univariate(self, expr: Univariate) -> str:
+        symbol, order, _ = expr.args
+        base = str(symbol)
+        text = rf"\tilde{{{base.removesuffix('_star')}}}" if base.endswith("_star") else self.name(base)
+        return text + "'" * int(order)
+
+    def _print_Value(self, expr: Value, exp: str | None = None) -> str:
+        text = f"{self._print(expr.args[0])}({self._print(expr.args[1])})"
+        return text if exp is None else f"{text}^{{{exp}}}"
+
+    def _factors(self, moment: Moment) -> str:
+        return r"\,".join(self._print(f) for f in moment.args)
+
+    def _print_Moment(self, expr: Moment, exp: str | None = None) -> str:
+        return rf"\langle {self._factors(expr)}\rangle"
+
+    def _print_Dilation(self, expr: Dilation, exp: str | None = None) -> str:
+        return rf"\partial_s\langle {self._factors(expr.args[0])}\rangle_{{s\Omega}}\big|_{{s=1}}"
+
+    def _print_AppliedUndef(self, expr: sympy.Expr, exp: str | None = None) -> str:
+        match = re.fullmatch(r"([A-Z])_(\d+)", name := expr.func.__name__)
+        head = f"{match[1]}_{{{match[2]}}}" if match else self.name(name)
+        power = "" if exp is None else f"^{{{exp}}}"
+        return f"{head}{power}({','.join(self._print(a) for a in expr.args)})"
+
+    def _print_StarredIndex(self, expr: "StarredIndex") -> str:
+        return rf"{expr.name}^{{\star}}"
+
+    def _print_erf(self, expr: sympy.Expr, exp: str | None = None) -> str:
+        return self._call(r"\operatorname{erf}", expr, exp)
+
+    def _print_asin(self, expr: sympy.Expr, exp: str | None = None) -> str:
+        return self._call(r"\arcsin", expr, exp)
+
+    def _call(self, head: str, expr: sympy.Expr, exp: str | None) -> str:
+        power = "" if exp is None else f"^{{{exp}}}"
+        return f"{head}{power}{parenthesised(self._print(expr.args[0]))}"
+
+    # arithmetic
+
+    def _print_Add(self, expr: sympy.Expr, order: object = None) -> str:
+        text = ""
+        for term in self.summands(expr):
+            negative, size = split_sign(term)
+            sign = "-" if negative else "+" if text else ""
+            text += f" {sign} " if text else sign
+            text += self._print(size)
+        return text
+
+    def summands(self, expr: sympy.Expr) -> list[sympy.Expr]:
+        """Return the terms of a sum as they print: 1 + C_11 but C_11 + … − 1, the first positive if one is."""
+        terms = expr.as_ordered_terms()
+        early = len(terms) == 2 and any(t.is_number and t.is_positive for t in terms)
+        terms = sorted(terms, key=lambda t: bool(t.is_number) != early)
+        first = next((n for n, t in enumerate(terms) if not split_sign(t)[0]), 0)
+        return [terms[first], *terms[:first], *terms[first + 1 :]]
+
+    def _print_Mul(self, expr: sympy.Expr) -> str:
+        negative, expr = split_sign(expr)
+        return ("-" if negative else "") + self.product(sympy.Mul.make_args(expr))
+
+    def product(self, factors: Iterable[sympy.Expr]) -> str:
+        """Return a product without sign: constants, a fraction or scalars, then sums, moments and brackets."""
+        constant, over, scalars, indexed, big = sympy.S.One, sympy.S.One, [], [], []
+        for f in factors:
+            base, exponent = f.as_base_exp()
+            if f.is_number:
+                constant *= f
+            elif exponent.is_number and exponent.is_negative and not isinstance(f, sympy.exp):
+                over *= base**-exponent
+            elif isinstance(base, sympy.Symbol) and str(base) != "x":
+                scalars.append(f)
+            elif isinstance(base, sympy.Indexed) and not str(base.base).startswith("h"):
+                indexed.append(f)
+            else:
+                big.append(f)
+        scalars.sort(key=self._scalar_key)
+        indexed.sort(key=self._indexed_key)
+        big.sort(key=self._big_key)
+        if (
+            over == 1
+            and scalars
+            and not indexed
+            and not big
+            and constant**-2 == (below := abs(constant**-2))
+            and below.is_Integer
+        ):
+            over, constant = 1 / constant, sympy.S.One  # σ²/2, h/√2
+        if over != 1:
+            above = scalars or indexed
+            indexed = indexed if scalars else []
+            if not above and len(big) == 1 and isinstance(big[0], sympy.Add):
+                above, big = big, []
+            if not constant.has(sympy.pi):  # one fraction reads better than two
+                number, below = constant.as_numer_denom()
+                over, constant = over * below, sympy.S.One
+                above = [*([number] if number != 1 or not above else []), *above]
+            lonely = len(above) == 1 and isinstance(above[0], sympy.Add)
+            numerator = self._print(above[0]) if lonely else self._join(above) or "1"
+            fraction = rf"\frac{{{numerator}}}{{{self._denominator(over)}}}"
+        else:
+            fraction = self._join(scalars)
+        parts = [self._constant(constant) if constant != 1 else "", fraction, self._join(indexed), self._join(big)]
+        return " ".join(p for p in parts if p) or "1"
+
+    def _denominator(self, expr: sympy.Expr) -> str:
+        factors = sympy.Mul.make_args(expr)
+        return self._print(expr) if len(factors) == 1 else self._join(sorted(factors, key=self._denominator_key))
+
+    def _join(self, factors: Iterable[sympy.Expr]) -> str:
+        factors, text = list(factors), []
+        roots = [f for f in factors if isinstance(f, sympy.Pow) and f.exp == sympy.S.Half and not f.base.is_Add]
+        if len(roots) > 1:  # √Q √T is √(QT); sums under a root stay apart, as in the papers
+            text.append(rf"\sqrt{{{self._join(sorted((r.base for r in roots), key=self._any_key))}}}")
+            factors = [f for f in factors if f not in roots]
+        for f in factors:
+            printed = self._print(f)
+            text.append(parenthesised(printed) if f.is_Add or (f.is_Mul and split_sign(f)[0]) else printed)
+        return " ".join(text)
+
+    def _constant(self, value: sympy.Expr) -> str:
+        """Return a number with its roots together: 2√2/π^(3/2) as (2/π) √(2/π)."""
+        whole, root = sympy.S.One, sympy.S.One
+        for base, exponent in value.as_powers_dict().items():
+            integer = sympy.Integer(int(exponent)) if exponent.is_Rational else exponent
+            whole *= base**integer
+            root *= base ** (2 * (exponent - integer))
+        if not root.is_number or any(not e.is_Integer for e in root.as_powers_dict().values()):
+            return str(super()._print_Mul(value) if value.is_Mul else self._print(value))
+        if whole == 1 and root.as_numer_denom()[0] == 1 and root != 1:
+            return rf"\frac{{1}}{{\sqrt{{{self._ratio(1 / root)}}}}}"
+        if root.is_Integer and root != 1:
+            return self._ratio(whole, rf"\sqrt{{{root}}}")
+        return " ".join([self._ratio(whole)] * (whole != 1) + [rf"\sqrt{{{self._ratio(root)}}}"] * (root != 1))
+
+    def _ratio(self, value: sympy.Expr, times: str = "") -> str:
+        above, below = (" ".join(self._print(f) for f in sympy.Mul.make_args(part)) for part in value.as_numer_denom())
+        above = above if not times else times if above == "1" else f"{above} {times}"
+        return above if below == "1" else rf"\frac{{{above}}}{{{below}}}"
+
+    def _print_Pow(self, expr: sympy.Expr) -> str:
+        base, exponent = expr.as_base_exp()
+        if exponent.is_number and exponent.is_negative:
+            return rf"\frac{{1}}{{{self._print(base**-exponent)}}}"
+        if exponent == sympy.S.Half:
+            return rf"\sqrt{{{self._print(base)}}}"
+        if isinstance(base, AppliedUndef):
+            return str(self._print(base, exp=self._print(exponent)))
+        printed = self._print(base)
+        if (
+            base.is_Add
+            or base.is_Mul
+            or base.is_Pow
+            or isinstance(base, (Value, Moment, Dilation, sympy.Sum))
+            or re.search("[\\^']", printed)
+        ):
+            printed = parenthesised(printed)
+        if exponent.is_Rational and not exponent.is_Integer:
+            return f"{printed}^{{{exponent.p}/{exponent.q}}}"
+        return f"{printed}^{{{self._print(exponent)}}}"
+
+    def _print_Sum(self, expr: sympy.Sum) -> str:
+        heads, body = self.sum_parts(expr)
+        printed = self._print(body)
+        return f"{heads} {parenthesised(printed) if body.is_Add else printed}"
+
+    def sum_parts(self, expr: sympy.Sum) -> tuple[str, sympy.Expr]:
+        """Return the summation signs, outermost first, equal ranges under one; and the summand, indices in order."""
+        body, limits = order_indices(expr)
+        heads, n = [], 0
+        while n < len(limits):
+            same = [index for index, low, high in limits[n:] if (low, high) == limits[n][1:]]
+            low, high = (self._print(bound) for bound in limits[n][1:])
+            heads.append(rf"\sum_{{{','.join(map(self._print, same))}={low}}}^{{{high}}}")
+            n += len(same)
+        return " ".join(heads), body
+
+    # the order of factors
+
+    def _scalar_key(self, f: sympy.Expr) -> tuple[Any, ...]:
+        name = str(f.as_base_exp()[0])
+        return (self.scalars.index(name) if name in self.scalars else len(self.scalars), name)
+
+    def _indexed_key(self, f: sympy.Expr) -> tuple[Any, ...]:
+        entry = f.as_base_exp()[0]
+        return (len(entry.indices), str(entry.base), tuple(index_rank(i) for i in entry.indices))
+
+    def _big_key(self, f: sympy.Expr) -> tuple[Any, ...]:
+        base = f.as_base_exp()[0]
+        if isinstance(base, sympy.Add):
+            return (0, 0)
+        if isinstance(base, Value):
+            order = int(base.args[0].args[1])
+            return (1, -order if order else 2, *self._indexed_key(base.args[1]))
+        if isinstance(base, sympy.Indexed):
+            return (1, 1, *self._indexed_key(base))
+        return (2, sympy.default_sort_key(f)) if str(base) != "x" else (9, 0)
+
+    def _denominator_key(self, f: sympy.Expr) -> tuple[Any, ...]:
+        return (not f.is_number, *self._any_key(f))
+
+    def _any_key(self, f: sympy.Expr) -> tuple[Any, ...]:
+        names = sorted(str(s) for s in f.free_symbols if not isinstance(s, sympy.Indexed)) or [""]
+        return (max(n.count("'") for n in names), len(names), names, sympy.default_sort_key(f))
+
+
+class StarredIndex(sympy.Symbol):
+    """The number of a teacher's unit, which prints with a star to tell it from a student's."""
+
+
+def parenthesised(text: str) -> str:
+    """Return a formula in brackets as tall as it is."""
+    return rf"\left({text}\right)" if r"\frac" in text or r"\sum" in text else f"({text})"
+
+
+def split_sign(expr: sympy.Expr) -> tuple[bool, sympy.Expr]:
+    """Return whether an expression is a negative multiple, and the multiple made positive."""
+    negative = bool(expr.as_coeff_Mul()[0].is_negative)
+    return negative, -expr if negative else expr

@@ -1,0 +1,202 @@
+"""Models and Dynamics as JSON that reads back to an equal value.
+
+Nothing here evaluates text: formulas are read by the closed list of :mod:`effdyn.derive.text`, models are built by name
+from their plain arguments, and equations without a model are read node by node from a closed table.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .dynamics import Dynamics, Quantity
+from .encode import decode, encode
+from .errors import ModelError, nearest
+
+VERSION = 1
+"""Of the JSON documents."""
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def model_to_json(model: Any) -> str:
+    """Return a model as JSON text: its name and the arguments that differ from their defaults.
+
+    Raises
+    ------
+    ModelError
+        If the text would not read back to an equal model.
+
+    Examples
+    --------
+    >>> from effdyn import derive
+    >>> print(model_to_json(derive.TeacherStudent(activation="He3", second_layer="trained")))
+    {
+      "model": "TeacherStudent",
+      "arguments": {
+        "activation": "He3",
+        "second_layer": "trained"
+      },
+      "version": 1
+    }
+    """
+    text = json.dumps(_model_document(model), indent=2, ensure_ascii=False)
+    if model_from_json(text) != model:
+        raise ModelError(
+            "model", model, "a model that its arguments as text determine: write numbers such as 1/3 as fractions"
+        )
+    return text
+
+
+def model_from_json(text: str) -> Any:
+    """Return the model that JSON text states.
+
+    Raises
+    ------
+    ModelError
+        If it states none.
+
+    Examples
+    --------
+    >>> from effdyn import derive
+    >>> model = derive.TeacherStudent(activation="erf", output_scale="1/sqrt(K)")
+    >>> model_from_json(model_to_json(model)) == model
+    True
+    """
+    return _model_from(_document(text, "model"))
+
+
+def _model_document(model: Any) -> dict[str, Any]:
+    return {"model": type(model).__name__, "arguments": model.arguments(), "version": VERSION}
+
+
+def _models() -> dict[str, Callable[..., Any]]:
+    """Return the classes that are models: what the room makes public and states its arguments."""
+    room = sys.modules[__package__]
+    public = {name: getattr(room, name) for name in room.__all__}
+    return {
+        name: c
+        for name, c in public.items()
+        if isinstance(c, type) and hasattr(c, "arguments") and hasattr(c, "dynamics")
+    }
+
+
+def _model_from(document: Mapping[str, Any]) -> Any:
+    models = _models()
+    name, arguments = document.get("model"), document.get("arguments", {})
+    if name not in models:
+        raise ModelError("model", name, f"one of {', '.join(map(repr, models))}{nearest(str(name), models)}")
+    if not isinstance(arguments, dict) or not all(
+        isinstance(v, (str, int, float, bool, type(None))) for v in arguments.values()
+    ):
+        raise ModelError("arguments", arguments, "an object of texts, numbers, true and false")
+    known = {field for field in getattr(models[name], "__dataclass_fields__", {})}
+    for argument in arguments:
+        if argument not in known:
+            raise ModelError(
+                argument, arguments[argument], f"{name} takes {', '.join(sorted(known))}{nearest(argument, known)}"
+            )
+    return models[name](**arguments)
+
+
+def _document(text: str, key: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ModelError("text", text[:40], f"JSON; at line {error.lineno} there is {error.msg}") from None
+    if not isinstance(document, dict) or key not in document:
+        raise ModelError("text", text[:40], f"a JSON object with the entry {key!r}")
+    if document.get("version") != VERSION:
+        raise ModelError(
+            "version", document.get("version"), f"{VERSION}, the version of documents that this effdyn writes and reads"
+        )
+    return document
+
+
+# --- equations --------------------------------------------------------------------------------------------------------
+
+
+def dynamics_to_json(dyn: Dynamics) -> str:
+    """Return a Dynamics as JSON text: what it was derived from, and its equations, for readers and for checking.
+
+    Examples
+    --------
+    >>> from effdyn import derive
+    >>> document = json.loads(dynamics_to_json(derive.TeacherStudent(activation="linear").dynamics("gradient-flow")))
+    >>> document["equations"]["eg"][:32]
+    'Sum(I_2(j, l)*a[j]*a[l], (l, 1, '
+    """
+    document: dict[str, Any] = {"dynamics": dyn.title, "version": VERSION}
+    if dyn.model is not None:
+        model_to_json(dyn.model)  # raises where the text does not determine the model
+        document["derived_from"] = {**_model_document(dyn.model), "limit": dyn.limit}
+    document |= _readable(dyn)
+    if dyn.model is None:
+        document["tree"] = encode(dyn)
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def dynamics_from_json(text: str) -> Dynamics:
+    """Return the Dynamics that JSON text states: derived again from its model and checked, or read node by node.
+
+    Raises
+    ------
+    ModelError
+        If it states none, or if the equations in it are not those that its model gives.
+
+    Examples
+    --------
+    >>> from effdyn import derive
+    >>> dyn = derive.TeacherStudent(activation="square").dynamics()
+    >>> dynamics_from_json(dynamics_to_json(dyn)) == dyn
+    True
+    """
+    document = _document(text, "dynamics")
+    if "derived_from" in document:
+        source = document["derived_from"]
+        if not isinstance(source, dict):
+            raise ModelError("derived_from", source, "an object with the entries 'model', 'arguments' and 'limit'")
+        dyn = _model_from(source).dynamics(limit=source.get("limit"))
+    else:
+        dyn = decode(document.get("tree"))
+        if not isinstance(dyn, Dynamics):
+            raise ModelError("tree", str(dyn)[:60], "a Dynamics, as dynamics_to_json writes it")
+    for key, right in _readable(dyn).items():
+        _compare(key, document.get(key), right)
+    return dyn
+
+
+def _compare(what: str, given: Any, right: Any) -> None:
+    """Raise a ModelError that names the first entry in which two values of a document differ, if they do."""
+    if given == right:
+        return
+    if isinstance(given, dict) and isinstance(right, dict):
+        for key in sorted(right):
+            _compare(f"{what}[{key!r}]", given.get(key), right[key])
+    raise ModelError(what, given, f"what its model gives: {right}")
+
+
+def _readable(dyn: Dynamics) -> dict[str, Any]:
+    """Return what a reader finds in a document, and what is compared when it is read."""
+
+    def entry(q: Quantity) -> dict[str, Any]:
+        return {
+            "symbol": str(q.symbol),
+            "shape": [str(s) for s in q.shape],
+            "symmetric": q.symmetric,
+            "meaning": q.meaning,
+        }
+
+    return {
+        "kind": dyn.kind,
+        "clock": dyn.clock,
+        "status": dyn.status,
+        "assumptions": list(dyn.assumptions),
+        "states": {q.name: entry(q) for q in dyn.states},
+        "parameters": {q.name: entry(q) for q in dyn.parameters},
+        "observables": {e.quantity.name: entry(e.quantity) for e in dyn.observables},
+        "equations": {f"d{e.quantity.name}/dt": str(dyn.named(e.expr)) for e in dyn.drift}
+        | {e.quantity.name: str(dyn.named(e.expr)) for e in dyn.observables},
+        "moments": {m.name: m.text() for m in dyn.moments},
+    }

@@ -1,0 +1,98 @@
+"""Names that are safe in generated code: what a user calls a quantity must not collide with what a kernel calls its own.
+
+The equations are the same afterwards; only symbols are renamed, ``y`` to ``y_``. Knows nothing of how code is emitted
+beyond the names that it uses.
+"""
+
+import builtins
+import keyword
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import sympy
+
+from effdyn.derive import Dynamics, FieldFamily, Quantity
+from effdyn.derive.dynamics import Equation
+
+from .functions import LIBRARY, SOURCES
+
+OWN_NAMES = {"t", "y", "out", "par", "work", "p", "q", "at", "gather", "math", "njit", "cfunc", "kernel"}
+OWN_NAMES |= {"N", "C", "u", "v", "h_any"}  # of fused families
+OWN_PATTERN = re.compile(r"(t|s|r|f|c|row|start|stop)\d*$|.*_full$")
+"""Temporaries, sums, row indices, gathered values, weights, rows and offsets."""
+
+
+def safe_names(
+    dynamics: Dynamics, outputs: Sequence[tuple[Quantity, sympy.Expr]]
+) -> tuple[Dynamics, list[tuple[Quantity, sympy.Expr]], dict[sympy.Symbol, sympy.Symbol]]:
+    """Return a Dynamics and outputs that mean the same, with every name safe to appear in a kernel's source.
+
+    The last value returned tells the sizes' names before, for those that were renamed.
+
+    Raises
+    ------
+    ValueError
+        If one symbol is both an index and a size: no renaming can tell them apart.
+    """
+    expressions = [e.expr for e in dynamics.equations] + [expr for _, expr in outputs]
+    quantities = (*dynamics.states, *dynamics.parameters, *(e.quantity for e in dynamics.observables))
+    quantities += tuple(q for q, _ in outputs)
+    indices = {i for q in quantities for i in q.indices} | {i for e in expressions for i in _bound(e)}
+    sizes = {s for q in quantities for s in q.shape}
+    if indices & sizes:
+        raise ValueError(f"{', '.join(sorted(map(str, indices & sizes)))} is both an index and a size")
+    taken = {str(i) for i in indices} | {str(s) for s in sizes}
+    new: dict[sympy.Basic, sympy.Basic] = {}
+    for symbol in sorted(indices | sizes, key=str):
+        if not _safe(str(symbol)):
+            new[symbol] = sympy.Symbol(_free(str(symbol), taken), **symbol.assumptions0)
+    names: dict[str, str] = {}
+    for q in quantities:
+        if q.name not in names:
+            names[q.name] = q.name if _safe(q.name) and q.name not in taken else _free(q.name, taken)
+            taken.add(names[q.name])
+    for q in quantities:
+        if names[q.name] != q.name:
+            new[q.base] = replace(q, name=names[q.name]).base
+
+    def renamed_quantity(q: Quantity) -> Quantity:
+        swap = {old: fresh for old, fresh in new.items() if isinstance(old, sympy.Symbol)}
+        return replace(
+            q,
+            name=names[q.name],
+            indices=tuple(swap.get(i, i) for i in q.indices),
+            shape=tuple(swap.get(s, s) for s in q.shape),
+        )
+
+    def renamed(equations: Sequence[Equation]) -> tuple[Equation, ...]:
+        return tuple(replace(e, quantity=renamed_quantity(e.quantity), expr=e.expr.xreplace(new)) for e in equations)
+
+    safe = Dynamics(
+        dynamics.title,
+        dynamics.kind,
+        dynamics.clock,
+        renamed(dynamics.drift),
+        tuple(map(renamed_quantity, dynamics.parameters)),
+        renamed(dynamics.observables),
+        tuple(FieldFamily(f.base, new.get(f.size, f.size), f.latex) for f in dynamics.families),
+        tuple((families, block.xreplace(new)) for families, block in dynamics.covariance),
+    )
+    before = {fresh: old for old, fresh in new.items() if old in sizes}
+    return safe, [(renamed_quantity(q), expr.xreplace(new)) for q, expr in outputs], before
+
+
+def _safe(name: str) -> bool:
+    reserved = keyword.iskeyword(name) or hasattr(builtins, name) or name in OWN_NAMES or name in SOURCES
+    return not reserved and not OWN_PATTERN.match(name) and name.isidentifier() and f"math.{name}" not in LIBRARY
+
+
+def _free(name: str, taken: set[str]) -> str:
+    name = re.sub(r"\W", "_", name) or "_"
+    while not _safe(name) or name in taken:
+        name += "_"
+    return name
+
+
+def _bound(expr: sympy.Expr) -> set[sympy.Symbol]:
+    return {limit[0] for s in expr.atoms(sympy.Sum) for limit in s.limits}
