@@ -38,8 +38,6 @@ class Activation:
     name: str = ""
 
     def __post_init__(self) -> None:
-        if self.expr.has(sympy.zoo, sympy.oo, -sympy.oo, sympy.nan):
-            raise ModelError("activation", self.expr, "a function that is finite")
         stray = sorted(str(s) for s in self.expr.free_symbols - {X})
         if stray:
             raise ModelError(
@@ -131,6 +129,8 @@ def _from_expression(expr: sympy.Expr, argument: str) -> Activation:
         raise ModelError(
             argument, expr, f"a function of one variable; it contains {', '.join(sorted(map(str, symbols)))}"
         )
+    if expr.has(sympy.zoo, sympy.oo, -sympy.oo, sympy.nan):
+        raise ModelError(argument, expr, "a function with finite values")
     expr = expr.subs({s: X for s in symbols})
     name = next((known for known, e in NAMED.items() if e == expr), "")
     return Activation(expr, name)

@@ -122,6 +122,14 @@ def wick(integrand: Integrand) -> sympy.Expr | None:
     return sympy.expand(total).xreplace({name: integrand.C[a][b] for (a, b), name in names.items()})
 
 
+def complement(integrand: Integrand) -> sympy.Expr | None:
+    """erfc is 1 − erf."""
+    for n, (a, f) in enumerate(integrand.factors):
+        if f.has(sympy.erfc):
+            return expectation(integrand.without(n).with_factor(a, f.rewrite(sympy.erf)))
+    return None
+
+
 def linearity(integrand: Integrand) -> sympy.Expr | None:
     """E[(f₁ + f₂) G] = E[f₁ G] + E[f₂ G]."""
     for n, (a, f) in enumerate(integrand.factors):
@@ -138,7 +146,8 @@ def tilt(integrand: Integrand) -> sympy.Expr | None:
         if isinstance(f, sympy.exp):
             alpha = sympy.expand(-2 * f.exp / X**2)
             if alpha.has(X) or not alpha.is_positive:
-                continue
+                reason = f"{f} is not of the form exp(-alpha*x**2) with a positive number alpha"
+                raise NoClosedForm(str(integrand), reason, INSTEAD)
             C, scale = integrand.C, 1 + alpha * integrand.C[a][a]
             tilted = tuple(
                 tuple(C[b][c] - alpha * C[b][a] * C[a][c] / scale for c in range(len(C))) for b in range(len(C))
@@ -192,6 +201,7 @@ RULES: tuple[Rule, ...] = (
     products,
     parity,  # most terms vanish: before anything is expanded
     wick,  # a complete answer for polynomials, and a fast one
+    complement,
     linearity,
     tilt,  # before Stein's rule, which would differentiate the Gaussian again and again
     stein,

@@ -183,7 +183,8 @@ def _output_scale(given: "sympy.Expr | str | float | Callable[..., Any]") -> sym
         given = given.subs({s: K for s in given.free_symbols if s.name == "K"})
     elif isinstance(given, (int, float)) and not isinstance(given, bool):
         given = sympy.nsimplify(given) if isinstance(given, int) else sympy.Float(given)
-    if not isinstance(given, sympy.Expr) or given.free_symbols - {K} or given.is_finite is False or given == 0:
+    usable = isinstance(given, sympy.Expr) and not given.has(sympy.nan, sympy.oo, sympy.zoo) and given != 0
+    if not usable or given.free_symbols - {K}:
         raise ModelError(
             "output_scale", given, "a number other than 0, or an expression of K alone such as '1/K' or '1/sqrt(K)'"
         )
@@ -240,7 +241,7 @@ def training_step(model: TeacherStudent) -> TrainingStep:
 
     teacher = VectorUpdate(H_STAR[N_], sympy.S.One, sympy.S.Zero)
     train_a = model.trains_second_layer
-    scalars = ((A_, ScalarUpdate(a[I], keep, ETA_A * descent(I, a[I]))),) if train_a else ()
+    update_a = ScalarUpdate(a[I], keep, ETA_A * descent(I, a[I]))
     names = ["eta", *(["eta_a"] if train_a else []), *(["kappa"] if model.weight_decay else []), "sigma"]
     x, phi_, y_, ell = (sympy.Symbol(s) for s in ("x", "phi", "y", "ell"))
     weight = sympy.IndexedBase("w")[I]
@@ -251,13 +252,13 @@ def training_step(model: TeacherStudent) -> TrainingStep:
         (sympy.Function("Delta")(weight), (keep - 1) * weight + student(I).kick / sympy.sqrt(D) * x),
     ]
     if train_a:
-        definitions.append((sympy.Function("Delta")(a[I]), (keep - 1) * a[I] + scalars[0][1].kick / D))
+        definitions.append((sympy.Function("Delta")(a[I]), (keep - 1) * a[I] + update_a.kick / D))
     return TrainingStep(
         title=_title(model),
         families=(FieldFamily(H, K, "h"), FieldFamily(H_STAR, M, r"h^{\star}")),
         covariance=COVARIANCE,
         overlaps=((Q_, student(I), student(KK)), (R_, student(I), teacher)),
-        scalars=scalars,
+        scalars=((A_, update_a),) if train_a else (),
         parameters=(*(SCALARS[name] for name in names), T_, *(() if train_a else (A_,)), B_),
         averages=(
             (

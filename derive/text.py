@@ -21,10 +21,16 @@ _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
     ast.Div: lambda a, b: a / b,
-    ast.Pow: lambda a, b: a**b,
+    ast.Pow: lambda a, b: _power(a, b),
     ast.USub: lambda a: -a,
     ast.UAdd: lambda a: a,
 }
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if getattr(base, "is_number", False) and getattr(exponent, "is_number", False) and abs(exponent) > 1000:
+        raise ValueError("a power too large to be meant")  # 9**9**9 would be computed in full
+    return base**exponent
 
 
 def parse_expression(text: str, argument: str, symbols: dict[str, Any] | None = None) -> sympy.Expr:
@@ -79,5 +85,7 @@ def parse_expression(text: str, argument: str, symbols: dict[str, Any] | None = 
 
     try:
         return build(ast.parse(text.strip(), mode="eval"))
-    except SyntaxError:
+    except (SyntaxError, TypeError, ValueError, RecursionError, AttributeError, MemoryError) as error:
+        if isinstance(error, ModelError):
+            raise
         raise ModelError(argument, text, "a formula in Python's syntax, such as 'x**3 - 3*x'") from None
