@@ -1,4 +1,4 @@
-"""Nanoseconds per right-hand side: generated kernels against loops written from the paper, and against themselves without SIMD."""
+"""Nanoseconds per right-hand side: generated kernels against loops written from the paper, and without SIMD."""
 
 import ctypes
 import math
@@ -17,11 +17,12 @@ CALLS = {2: 1000, 4: 200, 10: 10, 30: 1}
 """Right-hand sides to a call from Python, by K: about 0.1 ms, beside which the call itself is nothing."""
 TEXTBOOK_CALLS = {2: 100, 4: 10, 10: 1, 30: 1}
 LEAST_SPEEDUP = {2: 3.0, 4: 9.0, 10: 17.0, 30: 30.0}
-"""Against the textbook: half of what was measured with AVX-512, since narrower registers gain less. It grows with K, because factors are
-hoisted out of longer loops, and these vectorise."""
+"""Against the textbook: half of what was measured with AVX-512, since narrower registers gain less. It grows with K,
+because factors are hoisted out of longer loops, and these vectorise."""
 SIMD_AT, SIMD_LEAST = 10, 1.5
-"""At K = 10 most of the time goes to loops that vectorise: 2.4× was measured with registers of 8 doubles. A loop that has lost its SIMD (a
-branch, a call, a check for division by zero) gives 1.0×; half-way between lies the guard, with room for registers of 4."""
+"""At K = 10 most of the time goes to loops that vectorise: 2.4× was measured with registers of 8 doubles. A loop that has
+lost its SIMD (a branch, a call, a check for division by zero) gives 1.0×; the guard lies half-way, with room for
+registers of 4."""
 
 
 def measure(quick: bool) -> list[Row]:
@@ -61,7 +62,9 @@ def measure(quick: bool) -> list[Row]:
         if "scalar" in each:
             gain = each["scalar"] / each["erf"]
             against = "the same source, vectoriser off"
-            rows.append(Row(f"SIMD, erf, K = M = {K}", ns, "ns", gain, against, f">= {SIMD_LEAST:g}", gain >= SIMD_LEAST))
+            rows.append(
+                Row(f"SIMD, erf, K = M = {K}", ns, "ns", gain, against, f">= {SIMD_LEAST:g}", gain >= SIMD_LEAST)
+            )
     return rows
 
 
@@ -115,7 +118,7 @@ def _without_simd(dynamics: derive.Dynamics) -> Callable[..., None]:
     return function
 
 
-# -- the alternative: Saad & Solla 1995, eqs. (B1)-(B5), as one writes them down -----------------------------------------------------
+# -- the alternative: the integrals of Saad & Solla (1995), as one writes them down ------------------------------------
 
 
 @njit
@@ -144,7 +147,7 @@ def _I4(C):
 
 @njit
 def _textbook(C, s, dQ, dR, G):
-    """For eta = 1 without noise: students and teachers in one list, the student's weights −a and the teacher's b in ``s``."""
+    """For eta = 1 without noise: students and teachers in one list; in ``s`` the student's −a and the teacher's b."""
     K, P = dQ.shape[0], C.shape[0]
     for i in range(K):
         for n in range(P - K):

@@ -1,7 +1,8 @@
-"""From a shell prompt to the first solution: a fresh process that derives, compiles, integrates and prints; caches empty, then warm.
+"""From a shell prompt to the first solution: a fresh process that derives, compiles, integrates, prints and ends.
 
-"Empty" are effdyn's cache of generated source and Numba's cache of machine code, as on the first run on a machine; Python's bytecode is
-there, as after ``pip install``. Wall time, since that is what a user waits; the alternative is a process that only imports the libraries.
+Caches empty, then warm. "Empty" are effdyn's cache of generated source and Numba's of machine code, as on the first run
+on a machine; Python's bytecode is there, as after ``pip install``. Wall time, since that is what a user waits; the
+alternative is a process that only imports the libraries.
 """
 
 import json
@@ -68,8 +69,24 @@ def measure(quick: bool) -> list[Row]:
                 stages[name].append(dict(json.loads(_seconds(STAGES, cache)[1])))
     imports = min(bare)
     rows = [
-        Row("first solution, empty caches", min(cold), "s", min(cold) / imports, "importing the libraries", f"< {COLD:g} s", min(cold) < COLD),
-        Row("first solution, warm caches", min(warm), "s", min(warm) / imports, "importing the libraries", f"< {WARM:g} s", min(warm) < WARM),
+        Row(
+            "first solution, empty caches",
+            min(cold),
+            "s",
+            min(cold) / imports,
+            "importing the libraries",
+            f"< {COLD:g} s",
+            min(cold) < COLD,
+        ),
+        Row(
+            "first solution, warm caches",
+            min(warm),
+            "s",
+            min(warm) / imports,
+            "importing the libraries",
+            f"< {WARM:g} s",
+            min(warm) < WARM,
+        ),
         Row("bare import of the libraries", imports, "s", 1.0, "itself"),
     ]
     for name, found in stages.items():
@@ -81,7 +98,11 @@ def measure(quick: bool) -> list[Row]:
 
 def _seconds(code: str, cache: str) -> tuple[float, str]:
     """Return the wall time of a fresh process, and its output."""
-    environment = {**os.environ, "EFFDYN_CACHE_DIR": os.path.join(cache, "effdyn"), "NUMBA_CACHE_DIR": os.path.join(cache, "numba")}
+    environment = {
+        **os.environ,
+        "EFFDYN_CACHE_DIR": os.path.join(cache, "effdyn"),
+        "NUMBA_CACHE_DIR": os.path.join(cache, "numba"),
+    }
     begin = time.perf_counter()
     run = subprocess.run([sys.executable, "-c", code], env=environment, check=True, text=True, stdout=subprocess.PIPE)
     return time.perf_counter() - begin, run.stdout

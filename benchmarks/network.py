@@ -1,8 +1,8 @@
-"""One step of network training (engine "network"), against what NumPy and BLAS need for the same random numbers and multiply-adds.
+"""One step of network training (engine "network"), against NumPy and BLAS on the same normals and multiply-adds.
 
-A step at dimension d draws d normals, forms K + M fields and updates K vectors: (2K + M)·d multiply-adds. The alternative is the time in
-which this machine draws d normals and multiplies a (2K + M, d) matrix by a vector, matrix and vectors on the same footing as in training:
-weights stay, inputs are new. The time of the call itself (the same at d = 1) is not counted.
+A step at dimension d draws d normals, forms K + M fields and updates K vectors: (2K + M)·d multiply-adds. The alternative
+is the time in which this machine draws d normals and multiplies a (2K + M, d) matrix by a vector, as in training: weights
+stay, inputs are new. The time of the call itself (as at d = 1) is not counted.
 """
 
 from collections.abc import Callable
@@ -48,6 +48,14 @@ def measure(quick: bool) -> list[Row]:
         ratio = us["train"] / (us["draw"] + arithmetic)
         against = f"NumPy: normals {us['draw']:.3g} us, multiply-adds {arithmetic:.2g} us"
         rows.append(
-            Row(f"network, d = {D}, K = M = {K}", us["train"], "us/step", ratio, against, f"<= {TARGET:g}", ratio <= TARGET)
+            Row(
+                f"network, d = {D}, K = M = {K}",
+                us["train"],
+                "us/step",
+                ratio,
+                against,
+                f"<= {TARGET:g}",
+                ratio <= TARGET,
+            )
         )
     return rows

@@ -1,4 +1,4 @@
-"""The problem that the benchmarks solve: Saad and Solla's soft committee machine, of any size, from a nearly symmetric start."""
+"""The problem of the benchmarks: Saad and Solla's soft committee machine, of any size, nearly symmetric at first."""
 
 from typing import Any
 

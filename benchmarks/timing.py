@@ -1,6 +1,7 @@
 """What the benchmarks share: a row of the table, and how two alternatives are timed side by side.
 
-Every figure is a ratio against a named alternative, measured in the same run: seconds age with the machine, ratios hardly do.
+Every figure is a ratio against a named alternative, measured in the same run: seconds age with the machine, ratios
+hardly do.
 """
 
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure: ``measured`` in ``unit``, and ``ratio`` to what it was measured ``against``; a figure without target is for information."""
+    """One figure: ``measured`` in ``unit``, and the ``ratio`` to what it is ``against``; without target, for information."""
 
     name: str
     measured: float
@@ -29,8 +30,9 @@ def interleaved(
 ) -> dict[str, float]:
     """Return the seconds of each piece of work, the least of ``repeats`` rounds in which all take turns.
 
-    Other jobs on the machine only ever add time, and taking turns gives everyone the same weather. The clock counts the CPU time of
-    this thread, so that being preempted does not count. What is shorter than ``least`` seconds is repeated within its turn.
+    Other jobs on the machine only ever add time, and taking turns gives everyone the same weather. The clock counts the
+    CPU time of this thread, so that being preempted does not count. What is shorter than ``least`` seconds is repeated
+    within its turn.
     """
     counts = {name: _count(job, least, clock) for name, job in work.items()}
     best = dict.fromkeys(work, float("inf"))

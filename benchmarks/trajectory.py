@@ -39,7 +39,14 @@ def measure(quick: bool) -> list[Row]:
             rows.append(Row(f"{name}, rtol 1e-8", milliseconds, "ms", plain, against))
             target = (f">= {TARGET:g}", equal >= TARGET) if K == 2 else ()
             rows.append(
-                Row(f"{name}, error {errors['ours'][NOMINAL]:.1e}", milliseconds, "ms", equal, "SciPy's DOP853, equal error", *target)
+                Row(
+                    f"{name}, error {errors['ours'][NOMINAL]:.1e}",
+                    milliseconds,
+                    "ms",
+                    equal,
+                    "SciPy's DOP853, equal error",
+                    *target,
+                )
             )
     return rows
 
@@ -69,7 +76,7 @@ def _error(t: np.ndarray, y: np.ndarray, ours: Solver) -> float:
 
 
 def _at_error(seconds: np.ndarray, errors: np.ndarray, error: float) -> float:
-    """Return the time at which a work–precision curve reaches an error: linear between points, logarithm against logarithm."""
+    """Return the time at which a work–precision curve reaches an error, linear between points in logarithms."""
     order = np.argsort(errors)
     assert errors.min() <= error <= errors.max(), "the curve does not reach this error: widen RTOLS"
     return float(np.exp(np.interp(np.log(error), np.log(errors[order]), np.log(seconds[order]))))

@@ -108,7 +108,7 @@ def activation(
     return _from_expression(sympy.sympify(given), argument)
 
 
-_ACCEPTED = f"one of {', '.join(map(repr, NAMED))}, 'He<n>', or a SymPy expression of one symbol"
+_ACCEPTED = f"one of {', '.join(map(repr, NAMED))}, 'He<n>', or a formula or SymPy expression of one symbol"
 
 
 def _by_name(name: str, argument: str) -> Activation:

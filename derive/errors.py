@@ -19,10 +19,19 @@ class ModelError(ValueError):
 
     def __init__(self, argument: str, given: object, accepted: str) -> None:
         self.argument, self.given, self.accepted = argument, given, accepted
-        super().__init__(f"{argument}={given!r} is not accepted: {accepted}")
+        super().__init__(f"{argument} = {given!r} is not accepted: {accepted}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.argument, self.given, self.accepted)
+
+
+class Described(str):
+    """A description of what was given, where the thing itself would say less; prints without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class NotYet(NotImplementedError):

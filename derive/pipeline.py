@@ -3,7 +3,7 @@
 Knows nothing of any particular model; a model states its :class:`TrainingStep`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy
 
@@ -102,7 +102,7 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object) -> Dyna
             ),
             Step(
                 "Expectations",
-                "Averaged over the fresh example: local fields are jointly Gaussian, with the Gram matrix as covariance.",
+                "Averaged over the fresh example: local fields are jointly Gaussian, the Gram matrix their covariance.",
                 tuple((_average_symbol(q), assemble(terms)) for q, terms in averages),
             ),
             Step("Limit", f"{limit.assumption}.", tuple((_rate_symbol(e.quantity), e.expr) for e in drift)),
@@ -142,8 +142,6 @@ def _survives(q: Quantity, limit: Limit, drift: tuple[Equation, ...]) -> bool:
 
 def _rescaled(q: Quantity, limit: Limit) -> Quantity:
     """Return the parameter that takes its place where a parameter scales with a small one."""
-    from dataclasses import replace
-
     scaling = dict(limit.scaling)
     if q.base not in scaling:
         return q

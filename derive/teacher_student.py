@@ -4,7 +4,6 @@ Sources: Saad & Solla, Phys. Rev. E 52, 4225 (1995); Goldt et al., NeurIPS 2019 
 decay).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
@@ -176,7 +175,7 @@ def _plain(g: Activation) -> str:
     return g.name or sympy.sstr(g.expr, full_prec=True)
 
 
-def _output_scale(given: "sympy.Expr | str | float | Callable[..., Any]") -> sympy.Expr:
+def _output_scale(given: Any) -> sympy.Expr:
     if isinstance(given, str):
         given = parse_expression(given, "output_scale", {"K": K})
     elif isinstance(given, sympy.Expr):

@@ -3,6 +3,7 @@
 A :class:`Term` is ``coefficient · Σ_indices  Π factors``. Knows nothing of Gaussian rules or limits.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -121,8 +122,6 @@ def _monomials(term: Term) -> Iterator[Term]:
 
 def _orderings(term: Term, free: set[sympy.Symbol]) -> Iterator[Term]:
     """Yield the term with its summation indices renamed in every order that keeps students before teachers."""
-    import itertools
-
     groups = [list(group) for _, group in itertools.groupby(term.indices, key=lambda pair: str(pair[1]))]
     for choice in itertools.product(*(itertools.permutations(group) for group in groups)):
         yield replace(term, indices=tuple(itertools.chain(*choice))).renamed(free)

@@ -348,6 +348,15 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"
 HELPER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
+def _table(letter: str, rows: range) -> NDArray[np.float64]:
+    """Return (rows, 16) the coefficients of that letter; zero where the tableau has none."""
+    return np.array([[getattr(c, f"{letter}{row}_{k}", 0.0) for k in range(1, 17)] for row in rows])
+
+
+A_DENSE, D_DENSE = _table("A", range(14, 17)), _table("D", range(4, 8))
+C_DENSE = np.array([c.C14, c.C15, c.C16])
+
+
 @intrinsic
 def _call(typing_context, address, t, y, dy, par, work):
     """Call the C function at ``address``; arrays are passed as pointers to their data."""
@@ -646,56 +655,29 @@ def _error(h, y, stages, rtol, atol):
 
 @njit(**HELPER)
 def _prepare_interpolant(rhs, t, h, y, par, work, stages):
-    """Stages 14 to 16 and the coefficients of the interpolant of order 7. Source: II.6, and ``contd8`` in dop853.f."""
-    n = y.size
-    k1, k6, k7, k8, k9, k10 = stages[0], stages[5], stages[6], stages[7], stages[8], stages[9]
-    k11, k12, k13, k14, k15, k16 = stages[10], stages[11], stages[12], stages[13], stages[14], stages[15]
-    z, y_new = stages[Y_TRIAL], stages[Y_NEW]
-    f0, f1, f2, f3 = stages[DENSE], stages[DENSE + 1], stages[DENSE + 2], stages[DENSE + 3]
-    f4, f5, f6 = stages[DENSE + 4], stages[DENSE + 5], stages[DENSE + 6]
+    """Stages 14 to 16 and the coefficients of the interpolant of order 7. Source: II.6, and ``contd8`` in dop853.f.
 
-    for i in range(n):
-        z[i] = y[i] + h * (
-            c.A14_1 * k1[i] + c.A14_7 * k7[i] + c.A14_8 * k8[i] + c.A14_9 * k9[i] + c.A14_10 * k10[i]
-            + c.A14_11 * k11[i] + c.A14_12 * k12[i] + c.A14_13 * k13[i]
-        )  # fmt: skip
-    _call(rhs, t + c.C14 * h, z, k14, par, work)
-    for i in range(n):
-        z[i] = y[i] + h * (
-            c.A15_1 * k1[i] + c.A15_6 * k6[i] + c.A15_7 * k7[i] + c.A15_8 * k8[i] + c.A15_11 * k11[i]
-            + c.A15_12 * k12[i] + c.A15_13 * k13[i] + c.A15_14 * k14[i]
-        )  # fmt: skip
-    _call(rhs, t + c.C15 * h, z, k15, par, work)
-    for i in range(n):
-        z[i] = y[i] + h * (
-            c.A16_1 * k1[i] + c.A16_6 * k6[i] + c.A16_7 * k7[i] + c.A16_8 * k8[i] + c.A16_9 * k9[i] + c.A16_13 * k13[i]
-            + c.A16_14 * k14[i] + c.A16_15 * k15[i]
-        )  # fmt: skip
-    _call(rhs, t + c.C16 * h, z, k16, par, work)
-    for i in range(n):
+    By tables: unrolled like the stages of a step it took a second longer to compile, and saved 0.1 µs in a step.
+    """
+    z, y_new, k1, k13 = stages[Y_TRIAL], stages[Y_NEW], stages[0], stages[12]
+    f0, f1, f2 = stages[DENSE], stages[DENSE + 1], stages[DENSE + 2]
+    for stage in range(13, 16):
+        for i in range(y.size):
+            slope = 0.0
+            for k in range(stage):
+                slope += A_DENSE[stage - 13, k] * stages[k, i]
+            z[i] = y[i] + h * slope
+        _call(rhs, t + C_DENSE[stage - 13] * h, z, stages[stage], par, work)
+    for i in range(y.size):
         f0[i] = y_new[i] - y[i]
         f1[i] = h * k1[i] - f0[i]
         f2[i] = 2.0 * f0[i] - h * (k1[i] + k13[i])
-        f3[i] = h * (
-            c.D4_1 * k1[i] + c.D4_6 * k6[i] + c.D4_7 * k7[i] + c.D4_8 * k8[i] + c.D4_9 * k9[i] + c.D4_10 * k10[i]
-            + c.D4_11 * k11[i] + c.D4_12 * k12[i] + c.D4_13 * k13[i] + c.D4_14 * k14[i]
-            + c.D4_15 * k15[i] + c.D4_16 * k16[i]
-        )  # fmt: skip
-        f4[i] = h * (
-            c.D5_1 * k1[i] + c.D5_6 * k6[i] + c.D5_7 * k7[i] + c.D5_8 * k8[i] + c.D5_9 * k9[i] + c.D5_10 * k10[i]
-            + c.D5_11 * k11[i] + c.D5_12 * k12[i] + c.D5_13 * k13[i] + c.D5_14 * k14[i]
-            + c.D5_15 * k15[i] + c.D5_16 * k16[i]
-        )  # fmt: skip
-        f5[i] = h * (
-            c.D6_1 * k1[i] + c.D6_6 * k6[i] + c.D6_7 * k7[i] + c.D6_8 * k8[i] + c.D6_9 * k9[i] + c.D6_10 * k10[i]
-            + c.D6_11 * k11[i] + c.D6_12 * k12[i] + c.D6_13 * k13[i] + c.D6_14 * k14[i]
-            + c.D6_15 * k15[i] + c.D6_16 * k16[i]
-        )  # fmt: skip
-        f6[i] = h * (
-            c.D7_1 * k1[i] + c.D7_6 * k6[i] + c.D7_7 * k7[i] + c.D7_8 * k8[i] + c.D7_9 * k9[i] + c.D7_10 * k10[i]
-            + c.D7_11 * k11[i] + c.D7_12 * k12[i] + c.D7_13 * k13[i] + c.D7_14 * k14[i]
-            + c.D7_15 * k15[i] + c.D7_16 * k16[i]
-        )  # fmt: skip
+    for row in range(4):
+        for i in range(y.size):
+            slope = 0.0
+            for k in range(16):
+                slope += D_DENSE[row, k] * stages[k, i]
+            stages[DENSE + 3 + row, i] = h * slope
 
 
 @njit(**HELPER)

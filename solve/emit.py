@@ -12,12 +12,12 @@ into SIMD instructions. Knows nothing of physics: arrays, sizes and expressions 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import sympy
 
+from .blocks import Block
 from .functions import LIBRARY, SOURCES
-from .lower import SymmetricSum
+from .sums import SymmetricSum, calls, extent, free_sums, outer_sums, outermost
 
 ROW_COST = 3
 """From how many operations an expression is worth an array of its own rather than being computed again."""
@@ -27,56 +27,6 @@ COSTS = {sympy.Add: 1, sympy.Mul: 1, sympy.Pow: 6, sympy.Sum: 50, SymmetricSum: 
 LANES = 16
 """The number of gathered function arguments is rounded up to a multiple of this, so that no scalar remainder loop is
 left over."""
-
-
-@dataclass(slots=True)
-class Block:
-    """The statements inside one loop, under construction.
-
-    Attributes
-    ----------
-    index : Symbol or None
-        The loop's index; None for the body of the kernel.
-    size : Expr or None
-        The symbolic number of its values.
-    header : str
-        The ``for`` line.
-    lines : list of str
-    names : dict
-        Values already computed here, by expression.
-    rows : dict
-        The rows filled here, by their generic expression and shape.
-    pending : dict
-        The loops that fill them, by shape, outermost first; written out before the next loop that may read them.
-    fills : bool
-        Whether this is a loop that fills rows.
-    """
-
-    index: sympy.Symbol | None = None
-    size: sympy.Expr | None = None
-    header: str = ""
-    lines: list[str] = field(default_factory=list)
-    names: dict[sympy.Expr, str] = field(default_factory=dict)
-    rows: dict[sympy.Expr, str] = field(default_factory=dict)
-    pending: dict[tuple[sympy.Expr, ...], "list[Block]"] = field(default_factory=dict)
-    fills: bool = False
-
-    def close(self, inner: "Block") -> None:
-        """Append a finished inner loop, after the rows that it may read."""
-        for shape in list(self.pending):
-            self.flush(shape)
-        self._append(inner)
-
-    def flush(self, shape: tuple[sympy.Expr, ...]) -> None:
-        """Append the loop that fills the rows of this shape."""
-        *outer, inner = self.pending.pop(shape)
-        for block in reversed(outer):
-            block.close(inner)
-            inner = block
-        self._append(inner)
-
-    def _append(self, inner: "Block") -> None:
-        self.lines += [inner.header, *(f"    {line}" for line in inner.lines)]
 
 
 class Emitter:
@@ -133,7 +83,7 @@ class Emitter:
         self.free = len(self.stack) - 1
         self._uses, self._starts, self._gathered = {}, {}, set()
         self._count(expr)
-        here = [s for s in sorted(_outer_sums(expr), key=sympy.default_sort_key) if self._complete(s, self.free)]
+        here = [s for s in sorted(outer_sums(expr), key=sympy.default_sort_key) if self._complete(s, self.free)]
         evaluate = self._gather(here)
         self._accumulate_together(here)  # between writing the buffer and reading it as SIMD vectors: that would stall
         for line in evaluate:
@@ -235,7 +185,7 @@ class Emitter:
         generic: list[sympy.Symbol],
         depth: int,
     ) -> None:
-        """Write the loop that fills a row. Rows with sums inside have a loop of their own, since those read other rows."""
+        """Write the loop that fills a row. One with sums inside has a loop of its own, since those read other rows."""
         outer, self.stack = self.stack, self.stack[: depth + 1]
         home = self.stack[-1]
         loops = [
@@ -243,7 +193,7 @@ class Emitter:
         ]
         alone = template.has(sympy.Sum, SymmetricSum)
         if alone:
-            for inner_sum in _free_sums(template, set(generic)):
+            for inner_sum in free_sums(template, set(generic)):
                 self._code(inner_sum)
             for waiting in list(home.pending):
                 home.flush(waiting)
@@ -373,7 +323,7 @@ class Emitter:
         return f"{LIBRARY.get(name, name)}({', '.join(map(self._code, expr.args))})"
 
     def _accumulate(self, expr: sympy.Sum) -> str:
-        index, size, summand = _outermost(expr)
+        index, size, summand = outermost(expr)
         total = self._name("s")
         self.line(f"{total} = 0.0")
         self._rewind(expr)
@@ -386,8 +336,8 @@ class Emitter:
         """Compute simple sums over the same index in one loop."""
         groups: dict[tuple[sympy.Symbol, sympy.Expr], list[sympy.Expr]] = {}
         for s in sums:
-            if isinstance(s, sympy.Sum) and not _outer_sums(_outermost(s)[2]) and s not in self._starts:
-                groups.setdefault(_outermost(s)[:2], []).append(s)
+            if isinstance(s, sympy.Sum) and not outer_sums(outermost(s)[2]) and s not in self._starts:
+                groups.setdefault(outermost(s)[:2], []).append(s)
         for (index, size), members in groups.items():
             totals = [self._name("s") for _ in members]
             for total in totals:
@@ -433,7 +383,7 @@ class Emitter:
                 self._starts[expr_sum] = start = self._name("start")
                 self.line(f"{start} = at")
                 self._fill(expr_sum)
-                self._gather_size += _extent(expr_sum) + LANES
+                self._gather_size += extent(expr_sum) + LANES
             self.line(f"{end} = at = (at + {LANES - 1}) // {LANES} * {LANES}")
             evaluate += [f"for q in range(gather + {begin}, gather + {end}):", f"    work[q] = {function}(work[q])"]
         return evaluate
@@ -448,16 +398,16 @@ class Emitter:
             self.end()
             self.end()
         elif isinstance(expr, sympy.Sum):
-            index, size, summand = _outermost(expr)
+            index, size, summand = outermost(expr)
             self.loop(index, size)
             self._fill(summand)
             self.end()
         else:
-            nested = _outer_sums(expr)
+            nested = outer_sums(expr)
             if nested:
                 self._fill(nested[0])
                 return
-            (call,) = _calls(expr)
+            (call,) = calls(expr)
             self._gathered.add(call)
             self.line(f"work[gather + at] = {self._code(call.args[0])}")
             self.line("at += 1")
@@ -467,54 +417,17 @@ class Emitter:
         if isinstance(expr, SymmetricSum):
             summand, indices = expr.args[0], {expr.args[2]}
         else:
-            index, _, summand = _outermost(expr)
+            index, _, summand = outermost(expr)
             indices = {index}
-        nested = _outer_sums(summand)
-        calls = _calls(summand)
-        if len(nested) == 1 and len(calls) == len(_calls(nested[0])):
+        nested = outer_sums(summand)
+        found = calls(summand)
+        if len(nested) == 1 and len(found) == len(calls(nested[0])):
             return self._single_call(nested[0]) if isinstance(expr, sympy.Sum) else ""
-        return calls[0].func.__name__ if not nested and len(calls) == 1 and indices <= calls[0].free_symbols else ""
+        return found[0].func.__name__ if not nested and len(found) == 1 and indices <= found[0].free_symbols else ""
 
     def _rewind(self, expr: sympy.Expr) -> None:
         if expr in self._starts:
             self.line(f"at = {self._starts[expr]}")
-
-
-def _outermost(expr: sympy.Sum) -> tuple[sympy.Symbol, sympy.Expr, sympy.Expr]:
-    """Return the outermost index of a sum, its upper limit, and what is summed over it."""
-    *inner, (index, _, size) = expr.limits  # innermost first
-    return index, size, sympy.Sum(expr.function, *inner) if inner else expr.function
-
-
-def _outer_sums(expr: sympy.Expr) -> list[sympy.Expr]:
-    """Return the sums in an expression that stand in no other sum."""
-    if isinstance(expr, (sympy.Sum, SymmetricSum)):
-        return [expr]
-    return [] if isinstance(expr, sympy.Indexed) else list(dict.fromkeys(s for a in expr.args for s in _outer_sums(a)))
-
-
-def _free_sums(expr: sympy.Expr, bound: set[sympy.Symbol]) -> list[sympy.Expr]:
-    """Return the outermost sums in an expression that depend on none of these indices."""
-    if isinstance(expr, (sympy.Sum, SymmetricSum)):
-        if not expr.free_symbols & bound:
-            return [expr]
-        own = set(expr.args[1:3]) if isinstance(expr, SymmetricSum) else {limit[0] for limit in expr.limits}
-        return _free_sums(expr.args[0], bound | own)
-    return [] if isinstance(expr, sympy.Indexed) else [s for a in expr.args for s in _free_sums(a, bound)]
-
-
-def _calls(expr: sympy.Expr) -> list[sympy.Expr]:
-    """Return the distinct calls of functions for which kernels bring source."""
-    return sorted((f for f in expr.atoms(sympy.Function) if f.func.__name__ in SOURCES), key=sympy.default_sort_key)
-
-
-def _extent(expr: sympy.Expr) -> sympy.Expr:
-    """Return an upper bound on the number of terms of a sum."""
-    if isinstance(expr, SymmetricSum):
-        return expr.args[3] ** 2
-    _, size, summand = _outermost(expr)
-    nested = _outer_sums(summand)
-    return size * (_extent(nested[0]) if nested else 1)
 
 
 def flat_index(indices: Sequence[str], shape: Sequence[sympy.Expr]) -> str:

@@ -68,17 +68,11 @@ def event_expression(dynamics: Dynamics, event: Event, sizes: Mapping[str, int])
     symbols: dict[str, Any] = {q.name: q.base for q in (*dynamics.states, *dynamics.parameters)}
     for e in dynamics.observables:
         symbols[e.quantity.name] = _IndexedObservable(e.quantity, e.expr) if e.quantity.indices else e.expr
-    try:
-        expr = parse_expression(str(event.expr), "events", symbols)
-        if not isinstance(expr, sympy.Expr):
-            raise TypeError
-    except (TypeError, IndexError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(
-            "events", event.expr, "a scalar formula: arrays need their units, such as 'Q[1, 2]' or 'cosine[1, 1]'"
-        ) from None
+    expr = parse_expression(str(event.expr), "events", symbols)
     shapes = {q.base: q.shape for q in (*dynamics.states, *dynamics.parameters)}
+    bare = expr.subs({e: 0 for e in expr.atoms(sympy.Indexed)}) if isinstance(expr, sympy.Expr) else None
+    if bare is None or bare.atoms(sympy.IndexedBase):
+        raise ModelError("events", event.expr, "a scalar: arrays need their units, as in 'Q[1, 2]' or 'cosine[1, 1]'")
     closed = dynamics.closed(expr)
     if not {q.base for q in dynamics.states} & {
         getattr(e, "base", e) for e in closed.atoms(sympy.Indexed, sympy.Symbol)

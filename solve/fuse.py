@@ -7,7 +7,6 @@ sums that match are touched; the rest, such as those of a teacher with an activa
 Knows nothing of loops or memory.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import sympy
@@ -141,8 +140,8 @@ def _join(template: sympy.Expr, members: dict[int, _WeightedSum], fused: Fusion)
     if ratio.atoms(sympy.Indexed) or ratio.free_symbols & _bound(template):
         return None
     u, v = members[0].weights[0], last.weights[0]
-    same: Callable[[sympy.Expr, sympy.Expr], bool] = lambda a, b: sympy.expand(a - b) == 0  # noqa: E731
-    if count == 2 and not (same(members[0].outside, last.outside * ratio**2) and middle.weights == (u, v)):
+    squared = sympy.expand(members[0].outside - last.outside * ratio**2) == 0
+    if count == 2 and not (squared and middle.weights == (u, v)):
         return None
     if any(len(set(m.weights)) > 1 for m in (members[0], last)):
         return None

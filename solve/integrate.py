@@ -2,7 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from effdyn.derive import Dynamics, ModelError, NotYet
 from effdyn.derive.errors import nearest
 
 from . import dop853 as _dop853
+from . import warmup
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
 from .events import Event, events_kernel
 from .kernel import Kernel, kernel, observables_kernel
@@ -101,6 +104,8 @@ def integrate(
     found = [
         e if isinstance(e, Event) else Event(e) for e in ([events] if isinstance(events, (str, Event)) else events)
     ]
+    if method == "DOP853":
+        warmup.start()
     rhs = kernel(dynamics)
     problem = _Problem(
         dynamics,
@@ -121,30 +126,34 @@ def integrate(
     else:
         if str(method).startswith("cyrk:"):
             raise NotYet(f"method={method!r}", f"one of {', '.join(METHODS)}")
-        raise ModelError("method", method, f"one of {', '.join(METHODS)}{nearest(str(method), METHODS)}")
+        raise ModelError("method", method, f"one of {', '.join(METHODS)}{nearest(f'scipy:{method}', METHODS)}")
     return _finish(problem, run, span, {"y0": parameters_json(inputs.y0), "method": method, "rtol": rtol, "atol": atol})
 
 
+@dataclass(frozen=True, slots=True)
 class _Problem:
-    """What every method integrates: the compiled right-hand side with its parameters and initial state."""
+    """What every method integrates: the compiled right-hand side with its parameters and initial state, packed."""
 
-    def __init__(self, dynamics: Dynamics, inputs: Inputs, rhs: Kernel, par: np.ndarray, y0: np.ndarray) -> None:
-        self.dynamics, self.inputs, self.rhs, self.par, self.y0 = dynamics, inputs, rhs, par, y0
-        self.n_work = rhs.workspace_size(inputs.sizes)
+    dynamics: Dynamics
+    inputs: Inputs
+    rhs: Kernel
+    par: np.ndarray
+    y0: np.ndarray
+
+    @property
+    def n_work(self) -> int:
+        return self.rhs.workspace_size(self.inputs.sizes)
 
 
+@dataclass(frozen=True, slots=True)
 class _Run:
     """What a method produced: times, packed states, why it stopped (empty: it arrived), facts for the attributes."""
 
-    def __init__(
-        self,
-        t: np.ndarray,
-        y: np.ndarray,
-        stopped: str,
-        facts: dict[str, Any],
-        events: tuple[np.ndarray, list[str]] | None,
-    ) -> None:
-        self.t, self.y, self.stopped, self.facts, self.events = t, y, stopped, facts, events
+    t: np.ndarray
+    y: np.ndarray
+    stopped: str
+    facts: dict[str, Any]
+    events: tuple[np.ndarray, list[str]] | None = None
 
 
 def _ours(
@@ -160,6 +169,9 @@ def _ours(
     if events:
         compiled = events_kernel(problem.dynamics, events, problem.inputs.sizes)
         address, n_work = compiled.address, max(n_work, compiled.workspace_size(problem.inputs.sizes))
+    if problem.dynamics.observables:
+        observables_kernel(problem.dynamics)  # compiled before the wait
+    warmup.wait()
     with _progress_bar(span, progress) as tick:
         r = _dop853.dop853(
             problem.rhs.address,
@@ -219,7 +231,7 @@ def _scipy(
         )
     r = solve_ivp(rhs, span, problem.y0, method=name, t_eval=times, **options)
     stopped = "" if r.status == 0 else "step_too_small"
-    return _Run(r.t, r.y.T, stopped, {"status": stopped or "success", "n_rhs": int(r.nfev)}, None)
+    return _Run(r.t, r.y.T, stopped, {"status": stopped or "success", "n_rhs": int(r.nfev)})
 
 
 def _finish(problem: _Problem, run: _Run, span: tuple[float, float], attrs: dict[str, Any]) -> "xr.Dataset":
@@ -353,28 +365,14 @@ def _check_numbers(**limits: float) -> None:
         )
 
 
-class _progress_bar:
-    """A bar over the time integrated, or nothing."""
+@contextmanager
+def _progress_bar(span: tuple[float, float], show: bool) -> Iterator[Callable[[float], object] | None]:
+    """Show a bar over the time integrated, or nothing; gives the function to be told the time reached."""
+    if not show:
+        yield None
+        return
+    from tqdm.auto import tqdm
 
-    def __init__(self, span: tuple[float, float], show: bool) -> None:
-        self.span, self.show = span, show
-
-    def __enter__(self) -> Callable[[float], object] | None:
-        if not self.show:
-            return None
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(
-            total=abs(self.span[1] - self.span[0]),
-            unit="t",
-            bar_format="{l_bar}{bar}| t = {n:.4g}/{total:.4g} [{elapsed}<{remaining}]",
-        )
-
-        def tick(t: float) -> None:
-            self.bar.update(abs(t - self.span[0]) - self.bar.n)
-
-        return tick
-
-    def __exit__(self, *_: object) -> None:
-        if self.show:
-            self.bar.close()
+    form = "{l_bar}{bar}| t = {n:.4g}/{total:.4g} [{elapsed}<{remaining}]"
+    with tqdm(total=abs(span[1] - span[0]), bar_format=form) as bar:
+        yield lambda t: bar.update(abs(t - span[0]) - bar.n)

@@ -21,8 +21,9 @@ from effdyn.derive import Dynamics, Quantity
 from .cache import load_generated
 from .emit import Emitter, flat_index
 from .functions import SOURCES
-from .fuse import ALL, GRAM, F, Fusion, fusion
+from .fuse import F, fusion
 from .lower import lower, sort_symmetric_indices
+from .memory import Memory, packed_size, plus
 from .rename import safe_names
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
@@ -128,7 +129,7 @@ def generate(
         emitter.line("")
         emitter.line(f"# {comment}")
         _emit_equation(emitter, quantity, low, offset)
-        offset = _plus(offset, packed_size(quantity))
+        offset = plus(offset, packed_size(quantity))
     body = emitter.stack[0].lines
     names = [(name, shape) for name, shape in (*memory.unpacked, *emitter.scratch)]
     return _SOURCE.format(
@@ -170,7 +171,7 @@ def _emit_equation(emitter: Emitter, quantity: Quantity, expr: sympy.Expr, offse
         emitter.line("p += 1")
     else:
         emitter.line(
-            f"out[{_plus(offset, flat_index([str(i) for i in indices], shape)) if indices else offset}] = {value}"
+            f"out[{plus(offset, flat_index([str(i) for i in indices], shape)) if indices else offset}] = {value}"
         )
     for _ in indices:
         emitter.end()
@@ -187,123 +188,6 @@ def _emit_weights(
         emitter.end()
 
 
-class Memory:
-    """Where each array of a Dynamics lies: sizes and parameters in ``par``, states in ``y``, and in ``work`` what is
-    unpacked from them.
-
-    Overlaps that are the covariance of two families of fields are unpacked into one matrix C over all fields; other
-    symmetric states into their full matrices.
-    """
-
-    def __init__(self, dynamics: Dynamics, fused: Fusion | None) -> None:
-        self.dynamics = dynamics
-        self.families = fused.families if fused else ()
-        self._fused = fused
-        blocks = dict(dynamics.covariance) if fused else {}
-        self._blocks = {block.expr.base: families for families, block in blocks.items()}  # overlap: its two families
-        symmetric = {q.base for q in (*dynamics.states, *dynamics.parameters) if q.symmetric}
-        self.symmetric = frozenset(symmetric | {GRAM} if fused else symmetric)
-        self._quantities = {q.base: q for q in (*dynamics.states, *dynamics.parameters)}
-
-    @property
-    def unpacked(self) -> list[tuple[str, tuple[sympy.Expr, ...]]]:
-        """The arrays that the prologue fills, with their shapes."""
-        own = [(q.name, q.shape) for q in self.dynamics.states if q.symmetric and q.base not in self._blocks]
-        if not self._fused:
-            return own
-        return [("C", (ALL, ALL)), *((str(c), (ALL,)) for c in self._fused.weights.values()), *own]
-
-    def element(self, expr: sympy.Expr, indices: list[str]) -> str:
-        """Return the text of a scalar or an array element."""
-        base = expr.base if isinstance(expr, sympy.Indexed) else expr
-        if base in self._blocks:
-            return self.element(
-                GRAM[0, 0], [_plus(self._start(f), i) for f, i in zip(self._blocks[base], indices, strict=True)]
-            )
-        if base == GRAM:
-            return f"work[C + {flat_index(indices, (ALL, ALL))}]"
-        if self._fused and base in self._fused.weights.values():
-            return f"work[{base} + {indices[0]}]"
-        quantity = self._quantities.get(base)
-        if quantity is None:
-            return str(expr)  # a size
-        if not indices:
-            return quantity.name
-        if quantity in self.dynamics.states and quantity.symmetric:
-            return f"work[{quantity.name}_full + {flat_index(indices, quantity.shape)}]"
-        array = "y" if quantity in self.dynamics.states else "par"
-        return f"{array}[{quantity.name} + {flat_index(indices, quantity.shape)}]"
-
-    @property
-    def all_fields(self) -> sympy.Expr:
-        """The number of all fields, in the sizes of the families."""
-        return sympy.Add(*(family.size for family in self.families))
-
-    def in_sizes(self, extent: sympy.Expr) -> sympy.Expr:
-        """Return an extent in the sizes of the Dynamics."""
-        return extent.subs(ALL, self.all_fields) if self._fused else extent
-
-    def _start(self, family: str) -> str:
-        """Return the text of the position of a family's first field among all."""
-        return "0" if family == str(self.families[0].base) else str(self.families[0].size)
-
-    def prologue(self, scratch: Sequence[tuple[str, tuple[sympy.Expr, ...]]]) -> list[str]:
-        """Return the statements that name sizes, scalars and offsets, and unpack states."""
-        lines = [f"{size} = int(par[{n}])" for n, size in enumerate(self.dynamics.sizes)]
-        offset = str(len(lines))
-        if self._fused:
-            lines.append(f"{ALL} = {' + '.join(str(family.size) for family in self.families)}")
-        for q in self.dynamics.parameters:
-            lines.append(f"{q.name} = {offset}" if q.indices else f"{q.name} = par[{offset}]")
-            offset = _plus(offset, _product(q.shape))
-        offset = "0"
-        for q in self.dynamics.states:
-            lines.append(f"{q.name} = {offset}" if q.indices else f"{q.name} = y[{offset}]")
-            offset = _plus(offset, packed_size(q))
-        offset = "0"
-        for name, shape in scratch:
-            lines.append(f"{_offset_name(name, self._quantities)} = {offset}")
-            offset = _plus(_offset_name(name, self._quantities), _product(shape))
-        return lines + [line for q in self._quantities.values() for line in self._unpack(q)]
-
-    def _unpack(self, q: Quantity) -> list[str]:
-        array = "y" if q in self.dynamics.states else "par"
-        if q.symmetric and array == "y":
-            size = q.shape[0]
-            target = f"{self.element(q.base[0, 0], ['r1', 'r2'])} = {self.element(q.base[0, 0], ['r2', 'r1'])}"
-            return [
-                f"p = {q.name}",
-                f"for r1 in range({size}):",
-                f"    for r2 in range(r1, {size}):",
-                f"        {target} = y[p]",
-                "        p += 1",
-            ]
-        if q.base not in self._blocks:
-            return []
-        f, g = (self._start(family) for family in self._blocks[q.base])
-        target = f"work[C + {flat_index([_plus(f, 'r1'), _plus(g, 'r2')], (ALL, ALL))}]"
-        if f != g:  # a block off the diagonal, and its transpose
-            target += f" = work[C + {flat_index([_plus(g, 'r2'), _plus(f, 'r1')], (ALL, ALL))}]"
-        return [
-            f"for r1 in range({q.shape[0]}):",
-            f"    for r2 in range({q.shape[1]}):",
-            f"        {target} = {array}[{q.name} + {flat_index(['r1', 'r2'], q.shape)}]",
-        ]
-
-
-def _offset_name(name: str, quantities: Mapping[sympy.Basic, Quantity]) -> str:
-    """Return the name of the offset of a scratch array; a symmetric state has one in ``y`` too."""
-    return f"{name}_full" if name in {q.name for q in quantities.values()} else name
-
-
-def packed_size(quantity: Quantity) -> str:
-    """Return the text of the number of doubles that a quantity takes."""
-    if quantity.symmetric:
-        size = quantity.shape[0]
-        return f"{size}*({size} + 1)//2"
-    return _product(quantity.shape)
-
-
 def equation_comment(dynamics: Dynamics, quantity: Quantity, expr: sympy.Expr) -> str:
     """Return the equation as one line of text, moments by name."""
     left = f"d{quantity}/dt" if quantity in dynamics.states else str(quantity)
@@ -312,13 +196,3 @@ def equation_comment(dynamics: Dynamics, quantity: Quantity, expr: sympy.Expr) -
 
 def _number(size: sympy.Expr, sizes: Mapping[str, int]) -> int:
     return int(size.subs({s: sizes[str(s)] for s in size.free_symbols}))
-
-
-def _product(shape: Sequence[sympy.Expr]) -> str:
-    return "*".join(f"({s})" if isinstance(s, sympy.Add) else str(s) for s in shape) or "1"
-
-
-def _plus(left: str, right: str) -> str:
-    if left == "0":
-        return right
-    return str(int(left) + int(right)) if left.isdigit() and right.isdigit() else f"{left} + {right}"

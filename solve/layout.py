@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 
 from effdyn.derive import FieldFamily, ModelError, Quantity
-from effdyn.derive.errors import nearest
+from effdyn.derive.errors import Described, nearest
 
 PSD_TOLERANCE = 1e-12
 """How negative an eigenvalue of the initial overlaps may be, relative to the largest: what rounding does to a Gram
@@ -64,7 +64,7 @@ def read_inputs(problem: HasQuantities, y0: Any, params: Mapping[str, Any]) -> I
     parameters = {q.name: q for q in problem.parameters}
     given_y0 = _entries("y0", y0, states)
     _check_names("y0", given_y0, states, other=("params", parameters))
-    _check_names("params", params, parameters, other=("y0", states))
+    _check_names("params", params, parameters, ("y0", states), clock=getattr(problem, "clock", ""))
     _check_complete("y0", given_y0, states)
     _check_complete("params", params, parameters)
     place = {name: f"y0[{name!r}]" for name in states} | {name: f"params[{name!r}]" for name in parameters}
@@ -159,14 +159,20 @@ def _entries(argument: str, given: Any, quantities: Mapping[str, Quantity]) -> A
     if hasattr(given, "data_vars"):  # a Dataset with the states at one time, such as a solution's last
         if "t" in given.dims:
             raise ModelError(
-                argument, f"Dataset with {given.sizes['t']} times", "the states at one time: dataset.isel(t=-1)"
+                argument,
+                Described(f"Dataset with {given.sizes['t']} times"),
+                "the states at one time: dataset.isel(t=-1)",
             )
         return {name: given[name].values for name in quantities if name in given}
     return given
 
 
 def _check_names(
-    argument: str, given: Any, known: Mapping[str, Quantity], other: tuple[str, Mapping[str, Quantity]]
+    argument: str,
+    given: Any,
+    known: Mapping[str, Quantity],
+    other: tuple[str, Mapping[str, Quantity]],
+    clock: str = "",
 ) -> None:
     if not isinstance(given, Mapping):
         raise ModelError(argument, given, f"a dict with {', '.join(known)}")
@@ -176,9 +182,9 @@ def _check_names(
             role = "a state of this model: its initial value" if place == "y0" else "a parameter of this model: it"
             raise ModelError(f"{argument}[{name!r}]", given[name], f"{name} is {role} belongs in {place}")
         if name not in known:
-            raise ModelError(
-                f"{argument}[{name!r}]", given[name], f"one of {', '.join(known)}{nearest(name, [*known, *elsewhere])}"
-            )
+            why = "; time counts the learning rate in this limit" if name == "eta" and "eta" in clock else ""
+            accepted = f"one of {', '.join(known)}{nearest(name, [*known, *elsewhere])}{why}"
+            raise ModelError(f"{argument}[{name!r}]", given[name], accepted)
 
 
 def _check_complete(argument: str, given: Mapping[str, Any], known: Mapping[str, Quantity]) -> None:
@@ -198,7 +204,7 @@ def _as_array(argument: str, given: Any, q: Quantity) -> np.ndarray:
     if q.minimum is not None and (array < q.minimum).any():
         raise ModelError(argument, given, f"at least {q.minimum:g} ({q.meaning})")
     if array.ndim != len(q.indices) and not (array.ndim == 0 and len(q.indices) == 1):
-        raise ModelError(argument, f"array of shape {array.shape}", f"{_shape_text(q)} ({q.meaning})")
+        raise ModelError(argument, Described(f"array of shape {array.shape}"), f"{_shape_text(q)} ({q.meaning})")
     return array
 
 
@@ -222,7 +228,7 @@ def _read_sizes(problem: HasQuantities, arrays: Mapping[str, np.ndarray], place:
         if array.ndim != len(q.shape):
             continue  # a scalar for all units
         if 0 in array.shape:
-            raise ModelError(place[q.name], f"array of shape {array.shape}", "at least one unit")
+            raise ModelError(place[q.name], Described(f"array of shape {array.shape}"), "at least one unit")
         for symbol, size in zip(map(str, q.shape), array.shape, strict=True):
             sizes.setdefault(symbol, size)
             source.setdefault(symbol, q.name)
@@ -230,7 +236,9 @@ def _read_sizes(problem: HasQuantities, arrays: Mapping[str, np.ndarray], place:
         if array.shape != expected:
             known = " and ".join(dict.fromkeys(f"{s} = {sizes[s]} in {source[s]}" for s in map(str, q.shape)))
             raise ModelError(
-                place[q.name], f"array of shape {array.shape}", f"{_shape_text(q)}, which is {expected}, since {known}"
+                place[q.name],
+                Described(f"array of shape {array.shape}"),
+                f"{_shape_text(q)}, which is {expected}, since {known}",
             )
     for q in ordered:
         for symbol in map(str, q.shape):
@@ -264,6 +272,6 @@ def _check_gram(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> Non
         )
         raise ModelError(
             "y0",
-            f"overlaps with smallest eigenvalue {eigenvalues[0]:.3g}",
+            Described(f"overlaps with smallest eigenvalue {eigenvalues[0]:.3g}"),
             f"overlaps of actual vectors: the matrix made of {names} must have no negative eigenvalue",
         )

@@ -12,20 +12,7 @@ import sympy
 from effdyn.derive import Dynamics, close_moments
 
 from .fuse import Fusion, fuse_sums
-
-
-class SymmetricSum(sympy.Expr):
-    """``Σ_{j,l} f(j, l)`` with f symmetric: its diagonal, and twice its lower triangle. ``args`` are f, j, l and the
-    size."""
-
-    is_commutative = True
-    is_real = True
-
-    @property
-    def free_symbols(self) -> set[sympy.Basic]:
-        """The symbols that are not summed over."""
-        summand, first, second, size = self.args
-        return (summand.free_symbols - {first, second}) | size.free_symbols
+from .sums import SymmetricSum
 
 
 def lower(dynamics: Dynamics, expr: sympy.Expr, fused: Fusion | None, symmetric: frozenset[sympy.Basic]) -> sympy.Expr:

@@ -1,4 +1,4 @@
-"""Names that are safe in generated code: what a user calls a quantity must not collide with what a kernel calls its own.
+"""Names that are safe in generated code: a user's quantities must not collide with what a kernel calls its own.
 
 The equations are the same afterwards; only symbols are renamed, ``y`` to ``y_``. Knows nothing of how code is emitted
 beyond the names that it uses.

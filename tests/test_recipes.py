@@ -1,7 +1,7 @@
 """The recipes of docs/architecture.md, walked as a stranger would: one entry in one table, and everything else follows.
 
-Each test adds an entry as an edit of the table would, and then uses only what users use. A recipe that needed a second edit somewhere
-would fail here.
+Each test adds an entry as an edit of the table would, and then uses only what users use. A recipe that needed a second
+edit somewhere would fail here.
 """
 
 import itertools
@@ -92,7 +92,7 @@ def fourier(integrand: Integrand) -> sympy.Expr | None:
 
 
 def by_cubature(functions, C):
-    """The expectation by a tensor product of Gauss–Hermite rules; 40 points are exact to rounding for these functions."""
+    """The expectation by a tensor product of Gauss–Hermite rules; 40 points are exact to rounding for these."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     n = len(functions)
     z = np.stack(np.meshgrid(*[nodes] * n, indexing="ij"))

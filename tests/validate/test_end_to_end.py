@@ -1,5 +1,5 @@
-"""Derived, solved, simulated, compared: theory and finite networks agree for models far from the one they were tuned on, and a theory
-with a planted mistake does not pass.
+"""Derived, solved, simulated, compared: theory and finite networks agree, for models well beyond erf committees; and a
+theory with a planted mistake does not pass.
 
 The simulation knows nothing of the derived equations: it is made of the activation, the loss and the update rule alone.
 """
@@ -16,12 +16,13 @@ from effdyn.derive.teacher_student import SCALARS
 
 TWO = dict(Q=np.diag([0.4, 0.5]), R=np.array([[0.3, 0.05], [0.05, 0.35]]))
 THREE = dict(Q=np.diag([0.3, 0.5, 0.7]), R=np.array([[0.3, 0.05], [0.05, 0.35], [-0.1, 0.1]]))
-# Students differ by more than 1/√d: what a start does not tell apart would be matched to the first run, see validate.align.
+# Students differ by more than 1/√d: those that a start does not tell apart are matched to the first run (validate.align),
+# which biases their means.
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model with the run on which it is compared; ``resolution``: the error, as a fraction of scale, that must be visible."""
+    """A model, and the run on which it is compared; ``resolution`` is the error, of scale, that must have been visible."""
 
     model: TeacherStudent
     y0: dict[str, Any]
@@ -42,7 +43,7 @@ CASES = {
         TWO,
         dict(eta=0.3, sigma=0.1, T=np.eye(2), a=1.0, b=0.3),
     ),
-    # Squares are steep, and a rate that is not small diverges; Q then moves little, and its own scale is only just resolved.
+    # Squares are steep: only small rates do not diverge. Q then moves little, and is only just resolved on that scale.
     "phase retrieval": Case(
         TeacherStudent(activation="He2"),
         dict(Q=[[0.5]], R=[[0.3]]),

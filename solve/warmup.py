@@ -1,0 +1,46 @@
+"""The first run on a machine: the integrator compiles in a process of its own, while this one compiles the kernels.
+
+Numba compiles one function at a time in a process, and the integrator takes longer than everything else together. Once
+its machine code is in the cache, a marker file says so, and nothing here happens any more.
+"""
+
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+
+from . import dop853
+from .cache import cache_directory
+
+_COMPILE = "from effdyn.solve.dop853 import compiled_advance; compiled_advance()"
+
+
+@functools.cache
+def _marker() -> Path:
+    facts = [Path(dop853.__file__).read_bytes(), numba.__version__, sys.version, os.environ.get("NUMBA_CACHE_DIR", "")]
+    digest = hashlib.sha256(b"\0".join(f if isinstance(f, bytes) else f.encode() for f in facts)).hexdigest()
+    return cache_directory() / f"dop853_{digest[:16]}.compiled"
+
+
+@functools.cache
+def start() -> subprocess.Popen[bytes] | None:
+    """Start compiling the integrator, once in the life of this process, unless that was done before on this machine."""
+    if _marker().exists() or (os.cpu_count() or 1) < 2:
+        return None
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen([sys.executable, "-c", _COMPILE], stdin=quiet, stdout=quiet, stderr=quiet)
+
+
+def wait() -> None:
+    """Return when the integrator is compiled. Should the other process fail, this one compiles."""
+    if _marker().exists():
+        return
+    process = start()
+    if process is not None:
+        process.wait()
+    dop853.compiled_advance()
+    _marker().touch()
