@@ -1,4 +1,4 @@
-"""Microseconds per step of the exact chain of the overlaps (engine "gram"), at small and large d, and of the network."""
+"""Microseconds per step of the exact chain of the overlaps (engine "gram") at any d, and of the network."""
 
 from collections.abc import Callable
 

@@ -20,8 +20,8 @@ LEAST_SPEEDUP = {2: 3.0, 4: 9.0, 10: 17.0, 30: 30.0}
 """Against the textbook: half of what was measured with AVX-512, since narrower registers gain less. It grows with K,
 because factors are hoisted out of longer loops, and these vectorise."""
 SIMD_AT, SIMD_LEAST = 10, 1.5
-"""At K = 10 most of the time goes to loops that vectorise: 2.4× was measured with registers of 8 doubles. A loop that has
-lost its SIMD (a branch, a call, a check for division by zero) gives 1.0×; the guard lies half-way, with room for
+"""At K = 10 most of the time goes to loops that vectorise: 2.4× was measured with registers of 8 doubles. A loop that
+has lost its SIMD (a branch, a call, a check for division by zero) gives 1.0×; the guard lies half-way, with room for
 registers of 4."""
 
 

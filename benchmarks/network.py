@@ -1,8 +1,8 @@
 """One step of network training (engine "network"), against NumPy and BLAS on the same normals and multiply-adds.
 
-A step at dimension d draws d normals, forms K + M fields and updates K vectors: (2K + M)·d multiply-adds. The alternative
-is the time in which this machine draws d normals and multiplies a (2K + M, d) matrix by a vector, as in training: weights
-stay, inputs are new. The time of the call itself (as at d = 1) is not counted.
+A step at dimension d draws d normals, forms K + M fields and updates K vectors: (2K + M)·d multiply-adds. The
+alternative is the time in which this machine draws d normals and multiplies a (2K + M, d) matrix by a vector, as in
+training: weights stay, inputs are new. The time of the call itself (as at d = 1) is not counted.
 """
 
 from collections.abc import Callable

@@ -231,7 +231,10 @@ def _obstacle(integrand: Integrand) -> str:
     """Return why no rule applies: the functions that none knows, or else the product that is too long."""
     known = (sympy.erf, sympy.exp, sympy.sign)
     functions = {
-        e.func.__name__ for _, f in integrand.factors for e in f.atoms(sympy.Function) if not isinstance(e, known)
+        "the step function" if isinstance(e, sympy.Heaviside) else e.func.__name__
+        for _, f in integrand.factors
+        for e in f.atoms(sympy.Function)
+        if not isinstance(e, known)
     }
     if functions:
         verb = "is" if len(functions) == 1 else "are"

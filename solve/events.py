@@ -70,8 +70,7 @@ def event_expression(dynamics: Dynamics, event: Event, sizes: Mapping[str, int])
         symbols[e.quantity.name] = _IndexedObservable(e.quantity, e.expr) if e.quantity.indices else e.expr
     expr = parse_expression(str(event.expr), "events", symbols)
     shapes = {q.base: q.shape for q in (*dynamics.states, *dynamics.parameters)}
-    bare = expr.subs({e: 0 for e in expr.atoms(sympy.Indexed)}) if isinstance(expr, sympy.Expr) else None
-    if bare is None or bare.atoms(sympy.IndexedBase):
+    if not isinstance(expr, sympy.Expr) or _whole_array(expr):
         raise ModelError("events", event.expr, "a scalar: arrays need their units, as in 'Q[1, 2]' or 'cosine[1, 1]'")
     closed = dynamics.closed(expr)
     if not {q.base for q in dynamics.states} & {
@@ -89,6 +88,13 @@ def event_expression(dynamics: Dynamics, event: Event, sizes: Mapping[str, int])
                     "events", event.expr, f"units from 1 to {size} = {sizes[str(size)]}; {indexed} is outside"
                 )
     return expr
+
+
+def _whole_array(expr: sympy.Basic) -> bool:
+    """Return whether an array stands in the expression without its indices."""
+    return isinstance(expr, sympy.IndexedBase) or (
+        not isinstance(expr, sympy.Indexed) and any(_whole_array(a) for a in expr.args)
+    )
 
 
 def events_kernel(dynamics: Dynamics, events: Sequence[Event], sizes: Mapping[str, int]) -> Kernel:

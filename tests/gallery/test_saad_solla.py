@@ -1,4 +1,4 @@
-"""Saad and Solla, remade end to end in the quick form: verdicts pass, and every file that is promised holds something."""
+"""Saad and Solla, remade end to end in the quick form: verdicts pass, and every promised file holds something."""
 
 import json
 import shutil

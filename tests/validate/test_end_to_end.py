@@ -16,13 +16,13 @@ from effdyn.derive.teacher_student import SCALARS
 
 TWO = dict(Q=np.diag([0.4, 0.5]), R=np.array([[0.3, 0.05], [0.05, 0.35]]))
 THREE = dict(Q=np.diag([0.3, 0.5, 0.7]), R=np.array([[0.3, 0.05], [0.05, 0.35], [-0.1, 0.1]]))
-# Students differ by more than 1/√d: those that a start does not tell apart are matched to the first run (validate.align),
-# which biases their means.
+# Students differ by more than 1/√d: those that a start does not tell apart are matched to the first run
+# (validate.align), which biases their means.
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model, and the run on which it is compared; ``resolution`` is the error, of scale, that must have been visible."""
+    """A model and the run on which it is compared; ``resolution``: the error, of scale, that must have been visible."""
 
     model: TeacherStudent
     y0: dict[str, Any]
