@@ -26,6 +26,8 @@ sol = solve.integrate(dyn, (0, 100), y0=dict(Q=[[0.5, 0.0], [0.0, 0.6]], R=[[1e-
 print(sol)
 """
 
+INTEGRATOR = "from effdyn.solve.dop853 import compiled_advance; compiled_advance(False)"
+
 STAGES = """
 import json, time
 marks = [("", time.perf_counter())]
@@ -38,14 +40,15 @@ dyn = derive.TeacherStudent(activation="erf").dynamics()
 mark("derivation")
 numba.njit("float64(float64)")(lambda x: x)
 mark("Numba's first compilation")
+from effdyn.solve import warmup
+warmup.start()
 solve.kernel(dyn)
 mark("right-hand side: generate, compile")
 from effdyn.solve.kernel import observables_kernel
 observables_kernel(dyn)
 mark("observables: generate, compile")
-from effdyn.solve.dop853 import compiled_advance
-compiled_advance()
-mark("integrator: compile")
+warmup.wait()
+mark("integrator: waiting for its compilation beside")
 sol = solve.integrate(dyn, (0, 100), y0=dict(Q=[[0.5, 0.0], [0.0, 0.6]], R=[[1e-3, 0.0], [0.0, 2e-3]]),
                       params=dict(eta=1.0, sigma=0.0, T=[[1.0, 0.0], [0.0, 1.0]], a=1.0, b=1.0))
 str(sol)
@@ -57,6 +60,7 @@ print(json.dumps([[name, t - s] for (_, s), (name, t) in zip(marks, marks[1:])])
 def measure(quick: bool) -> list[Row]:
     """Return the rows of this benchmark."""
     cold, warm, bare = [], [], []
+    alone = []
     stages: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     for _ in range(1 if quick else 3):
         with tempfile.TemporaryDirectory() as cache:
@@ -64,6 +68,8 @@ def measure(quick: bool) -> list[Row]:
             for _ in range(2 if quick else 3):
                 bare.append(_seconds(IMPORTS, cache)[0])
                 warm.append(_seconds(FIRST_SOLUTION, cache)[0])
+        with tempfile.TemporaryDirectory() as cache:
+            alone.append(_seconds(INTEGRATOR, cache)[0])
         with tempfile.TemporaryDirectory() as cache:
             for name in stages:
                 seconds, printed = _seconds(STAGES, cache)
@@ -90,6 +96,7 @@ def measure(quick: bool) -> list[Row]:
             min(warm) < WARM,
         ),
         Row("bare import of the libraries", imports, "s", 1.0, "itself"),
+        Row("a process that compiles the integrator", min(alone), "s", min(alone) / imports, "importing the libraries"),
     ]
     for name, found in stages.items():
         for stage in found[0]:

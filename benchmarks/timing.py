@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure: ``measured`` in ``unit``, and its ``ratio`` to what it is ``against``; no target means no judgement."""
+    """One figure: ``measured`` in ``unit``, and its ``ratio`` to what it is ``against``; no target, no judgement."""
 
     name: str
     measured: float

@@ -5,16 +5,18 @@ Knows nothing of any particular model: what it prints stands on the Dynamics.
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sympy
 from sympy.core.function import AppliedUndef
 
+from . import line_breaking
 from .grouping import Item, arranged, grouped
-from .latex import symbol_table
-from .line_breaking import Row, environment, row
-from .moments import Dilation
+from .latex import order_latex, symbol_table
+from .line_breaking import Row, row
+from .moments import Dilation, Moment, Value
 from .printed_width import width
 from .printer import PaperPrinter
 from .prose import text_latex
@@ -24,10 +26,14 @@ from .terms import assemble
 if TYPE_CHECKING:
     from .dynamics import Dynamics
 
+environment = partial(line_breaking.environment, kept=True)
 PAGE = 40.0
 """Width of a line in em on this article's page."""
 VECTORS = {"w": r"\mathbf{w}", "w_star": r"\mathbf{w}^{\star}", "x": r"\mathbf{x}"}
 
+_FORMULA = re.compile(r"(?<!\\)\$[^$]*(?<!\\)\$")
+_VECTOR = re.compile(r"(?<![\\A-Za-z{])([wx])(?![A-Za-z])")
+"""Vectors as meanings and assumptions write them, which are bold in the equations."""
 _PREAMBLE = r"""\documentclass[11pt,a4paper]{article}
 \usepackage[utf8]{inputenc}
 \usepackage{amsmath}
@@ -84,6 +90,7 @@ def article_latex(dyn: "Dynamics") -> str:
     )
     title = f"\\title{{{text_latex(dyn.title)}}}\n\\author{{derived by \\texttt{{effdyn}}}}\n\\date{{}}\n"
     body = "\n\n".join(f"\\section{{{name}}}\n\n{text}" for name, text in sections if text)
+    body = _FORMULA.sub(lambda formula: _VECTOR.sub(r"\\mathbf{\1}", formula[0]), body)
     return f"{_PREAMBLE}\n{title}\n\\begin{{document}}\n\\maketitle\n\n{body}\n\n\\end{{document}}\n"
 
 
@@ -126,7 +133,8 @@ def _order_parameters(dyn: "Dynamics", printer: PaperPrinter) -> str:
         separator = r" ,\qquad "
         text = "The covariances of the local fields are the overlaps of the weight vectors,\n\\begin{equation*}\n"
         text += f"{separator.join(cells)} .\n\\end{{equation*}}\n"
-    states = ", ".join(f"${printer._print(q.symbol)}$ ({text_latex(q.meaning)})" for q in dyn.states)
+    *before, last = (f"${printer._print(q.symbol)}$ ({text_latex(q.meaning)})" for q in dyn.states)
+    states = f"{', '.join(before)} and {last}" if before else last
     return f"{text}What moves is {states}. Time is $t = {_clock(dyn.clock)}$."
 
 
@@ -137,7 +145,7 @@ def _derivation(dyn: "Dynamics", printer: PaperPrinter) -> str:
         text = f"\\subsection{{{text_latex(step.title)}}}\n\n{text_latex(step.explanation)}"
         shown = [(left, right) for left, right in step.equations if left.func.__name__ != "Rate"]
         if shown:
-            rows = [row(_left(left, printer), _terms(shorten(right), printer), PAGE) for left, right in shown]
+            rows = [row(_left(left, printer), _terms(_decayed(shorten(right)), printer), PAGE) for left, right in shown]
             text += "\n" + environment("align*", rows)
         elif step.equations:
             text += " What is left are the equations of the next section."
@@ -166,7 +174,7 @@ def _dropped(dyn: "Dynamics", printer: PaperPrinter) -> str:
         symbol = printer._print(quantities[name].symbol) if name in quantities else name
         _, lines = row("", _terms(sympy.Add(*terms), printer), PAGE)
         block = " \\\\\n&".join(lines)
-        text += f"\nin the equation of ${symbol}$, of order ${_order(order)}$,\n"
+        text += f"\nin the equation of ${symbol}$, of order ${order_latex(order)}$,\n"
         text += f"\\begin{{align*}}\n&{block}\n\\end{{align*}}"
     return text
 
@@ -224,6 +232,12 @@ def _residual(dyn: "Dynamics") -> Callable[[sympy.Expr], sympy.Expr]:
     return lambda expr: expr.xreplace({target - output: y - phi})
 
 
+def _decayed(expr: sympy.Expr) -> sympy.Expr:
+    """Return an increment with what does not depend on the example multiplied out: d (1 − κ/d) R − d R is −κR."""
+    fixed, random = expr.as_independent(Value, Moment, Dilation, *map(sympy.Symbol, ("phi", "y")), as_Add=True)
+    return sympy.expand(fixed) + random
+
+
 def _left(symbol: sympy.Basic, printer: PaperPrinter) -> str:
     if isinstance(symbol, sympy.Mul):  # d times a change
         scale, change = symbol.as_independent(AppliedUndef)
@@ -269,17 +283,6 @@ def _clock(clock: str) -> str:
     )
 
 
-def _order(order: str) -> str:
-    """Return ``1/d · eta`` as η/d."""
-    above, below = "", ""
-    for part in order.split(" · "):
-        name, _, power = part.replace("(", "").replace(")", "").partition("^")
-        letter = rf"\{name}" if name == "eta" else name.removeprefix("1/")
-        factor = f"{letter}^{{{power}}}" if power else letter
-        above, below = (above, below + factor) if name.startswith("1/") else (above + factor, below)
-    return f"{above or '1'}/{below}" if below else above
-
-
 def _list(head: str, lines: Iterable[str]) -> str:
     items = "\n".join(rf"  \item {text_latex(line)}" for line in lines)
     return f"{head}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}\n" if items else ""
@@ -292,4 +295,4 @@ def _verbatim(text: str) -> str:
         .replace("~", r"\~{}")
         .replace("'", "\\textquotesingle ")
     )
-    return re.sub(r"([(,=])", r"\1\\allowbreak ", escaped).replace("\\textquotesingle ", "'")
+    return re.sub(r"([(,=])", r"\1\\allowbreak{}", escaped).replace("\\textquotesingle ", "'")

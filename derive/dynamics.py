@@ -265,11 +265,9 @@ class Dynamics:
         return f"Dynamics({', '.join(shown)})"
 
     def __str__(self) -> str:
-        lines = [self.title, f"t = {self.clock}; {self.status}"]
-        lines += [f"d{e.quantity}/dt = {self.named(e.expr)}" for e in self.drift]
-        lines += [f"{e.quantity} = {self.named(e.expr)}" for e in self.observables]
-        lines += [m.text() for m in self.moments]
-        return "\n".join(lines)
+        from .rows import plain_page
+
+        return plain_page(self)
 
     def named(self, expr: sympy.Expr) -> sympy.Expr:
         """Return ``expr`` with moments as calls of their names: I_3(i, k, n)."""

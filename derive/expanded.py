@@ -6,7 +6,7 @@ Flattening K = M = 6 takes minutes to compile; what is computed is the indexed f
 import itertools
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Pair = tuple[sympy.Expr, sympy.Expr]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ExpandedDynamics:
     """Scalar equations for fixed numbers of units.
 
@@ -43,6 +43,8 @@ class ExpandedDynamics:
     Examples
     --------
     >>> from effdyn import derive
+    >>> derive.TeacherStudent(activation="erf").dynamics().expand(K=2, M=1)
+    TeacherStudent(activation='erf').dynamics(limit='high-dimensional').expand(K=2, M=1)
     >>> erf = derive.TeacherStudent(activation="erf").dynamics(limit="gradient-flow")
     >>> print(erf.expand(K=1, M=1))
     dQ[1, 1]/dt = -2*a[1]**2*E[g'(h[1]) h[1] g(h[1])] + 2*a[1]*b[1]*E[g'(h[1]) h[1] g(h_star[1])]
@@ -52,7 +54,7 @@ class ExpandedDynamics:
     dynamics: "Dynamics"
     sizes: tuple[tuple[str, int], ...]
     equations: tuple[Pair, ...]
-    observables: tuple[Pair, ...] = field(repr=False)
+    observables: tuple[Pair, ...]
 
     def closed(self) -> "ExpandedDynamics":
         """Return the same equations with every Gaussian moment replaced by its closed form in the overlaps.
@@ -87,6 +89,15 @@ class ExpandedDynamics:
             for left, right in self.equations
         ]
         return environment(name, rows)
+
+    def __repr__(self) -> str:
+        call = f"{self.dynamics!r}.expand({', '.join(f'{name}={number}' for name, number in self.sizes)})"
+        written = expand(self.dynamics, dict(self.sizes))
+        if self == written:
+            return call
+        if self == written.closed():
+            return f"{call}.closed()"
+        return f"ExpandedDynamics({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields(self))})"
 
     def __str__(self) -> str:
         return "\n".join(f"d{left}/dt = {right}" for left, right in self.equations)

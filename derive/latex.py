@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 from .line_breaking import environment
 from .printer import PaperPrinter
 from .prose import text_latex
-from .rows import activation_rows, equation_rows, moment_rows, moments_rows, printer_for
+from .rows import COVARIANCES, activation_rows, equation_rows, moment_rows, moments_rows, printer_for
+from .terms import assemble
 
 if TYPE_CHECKING:
     from .dynamics import Dynamics
+    from .limits import Dropped
     from .named_moments import NamedMoment
+
+_COVARIANCE = ("C_{ab}", [rf"\text{{{COVARIANCES}}}"])
+"""The row that says what C_ab is, where nothing around the display can."""
 
 
 def dynamics_latex(dyn: "Dynamics") -> str:
@@ -58,7 +63,7 @@ def notebook_latex(dyn: "Dynamics") -> str:
     moving, derived = equation_rows(dyn, printer, line=60)
     moments, shared = moments_rows(dyn, printer, line=60)
     rows = [*moving, *derived, *activation_rows(dyn, printer), *(r for rows in moments for r in rows), *shared]
-    return f"$${environment('aligned', rows)}$$"
+    return f"$${environment('aligned', [*rows, *([_COVARIANCE] if moments else [])])}$$"
 
 
 def symbol_table(dyn: "Dynamics") -> str:
@@ -102,3 +107,35 @@ def moment_latex(named: "NamedMoment") -> str:
     """
     main, definitions = moment_rows(named, PaperPrinter())
     return environment("align*", main + definitions)
+
+
+def notebook_moment(named: "NamedMoment") -> str:
+    """Return a moment's definition, its closed form and what that uses as one display that MathJax sets."""
+    main, definitions = moment_rows(named, PaperPrinter(), line=60)
+    return f"$${environment('aligned', [*main, *definitions, _COVARIANCE])}$$"
+
+
+def notebook_dropped(dropped: "Dropped") -> str:
+    r"""Return a term that vanishes, in whose equation and at what rate, as one formula that MathJax sets.
+
+    Examples
+    --------
+    >>> from effdyn import derive
+    >>> decay = derive.TeacherStudent(activation="linear", weight_decay=True).dynamics()
+    >>> print(notebook_dropped(decay.dropped[0]))
+    $\displaystyle Q_{ik},\ \text{order } 1/d:\quad \frac{\kappa^{2}}{d} Q_{ik}$
+    """
+    printer = PaperPrinter()
+    head = rf"{printer._print(dropped.symbol)},\ \text{{order }} {order_latex(dropped.order)}"
+    return rf"$\displaystyle {head}:\quad {printer._print(assemble([dropped.term]))}$"
+
+
+def order_latex(order: str) -> str:
+    """Return ``1/d · eta`` as η/d."""
+    above, below = "", ""
+    for part in order.split(" · "):
+        name, _, power = part.replace("(", "").replace(")", "").partition("^")
+        letter = rf"\{name}" if name == "eta" else name.removeprefix("1/")
+        factor = f"{letter}^{{{power}}}" if power else letter
+        above, below = (above, below + factor) if name.startswith("1/") else (above + factor, below)
+    return f"{above or '1'}/{below}" if below else above

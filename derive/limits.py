@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import sympy
 
 from .increments import D
+from .index_order import index_rank
 from .terms import Term
+from .text import parse_expression
 
 ETA = sympy.Symbol("eta", nonnegative=True)
 ETA_A = sympy.Symbol("eta_a", nonnegative=True)
@@ -47,13 +49,42 @@ class Limit:
     assumption: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Dropped:
-    """A term that vanishes in the limit: what it is, in whose equation, and at what rate it vanishes."""
+    """A term that vanishes in the limit: what it is, in whose equation, and at what rate it vanishes.
+
+    Examples
+    --------
+    >>> from effdyn import derive
+    >>> print(derive.TeacherStudent(activation="erf").dynamics().dropped[0])
+    Q_ik, order 1/d: 2 eta^2/d a_i a_k Σ_{j,l=1}^K a_j a_l ∂_s E_sΩ[g'(h_i) g'(h_k) g(h_j) g(h_l)]
+    """
 
     quantity: str
     term: Term
     order: str
+
+    @property
+    def symbol(self) -> sympy.Expr:
+        """The quantity at its indices, which are those that the term is not summed over."""
+        summed = {index for index, _ in self.term.indices}
+        entries = {e for part in (self.term.coefficient, *self.term.factors) for e in part.atoms(sympy.Indexed)}
+        free = sorted({i for e in entries for i in e.indices} - summed, key=index_rank)
+        return sympy.IndexedBase(self.quantity)[tuple(free)] if free else sympy.Symbol(self.quantity)
+
+    def __str__(self) -> str:
+        from .printer import PlainPrinter
+
+        order = parse_expression(self.order.replace(" · ", "*").replace("^", "**"), "order")
+        return f"{PlainPrinter().doprint(self.symbol)}, order {PlainPrinter().doprint(order)}: {self.term}"
+
+    def __repr__(self) -> str:
+        return f"<Dropped {self}>"
+
+    def _repr_latex_(self) -> str:
+        from .latex import notebook_dropped
+
+        return notebook_dropped(self)
 
 
 LIMITS: dict[str, Limit] = {

@@ -15,6 +15,12 @@ Row = tuple[str, list[str]]
 """A left-hand side, and its right-hand side in lines."""
 
 
+BRACKETS = ((r"\Bigl[ ", r" \Bigr]"), (r"\bigl( ", r" \bigr)"))
+"""Outer and inner brackets in LaTeX."""
+PLAIN_LINE, PLAIN_BRACKETS = 100, (("[", "]"), ("(", ")"))
+"""Characters in a line of plain text, and its brackets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """What stands between two possible line breaks, and the depth of brackets at its beginning."""
@@ -23,7 +29,9 @@ class Chunk:
     level: int
 
 
-def chunks(items: Sequence[Item], level: int = 0, first: bool = True) -> list[Chunk]:
+def chunks(
+    items: Sequence[Item], level: int = 0, first: bool = True, brackets: Sequence[tuple[str, str]] = BRACKETS
+) -> list[Chunk]:
     """Return the items cut wherever a line may break: before a sign, outside brackets or in them."""
     out: list[Chunk] = []
     for n, item in enumerate(items):
@@ -31,8 +39,8 @@ def chunks(items: Sequence[Item], level: int = 0, first: bool = True) -> list[Ch
         if not item.inside:
             out.append(Chunk(text, level))
             continue
-        left, right = (r"\Bigl[ ", r" \Bigr]") if level == 0 else (r"\bigl( ", r" \bigr)")
-        inner = chunks(item.inside, level + 1)
+        left, right = brackets[min(level, 1)]
+        inner = chunks(item.inside, level + 1, brackets=brackets)
         inner[0] = Chunk(f"{text} {left}{inner[0].text}", level)
         inner[-1] = Chunk(f"{inner[-1].text}{right}", inner[-1].level)
         out += inner
@@ -86,8 +94,34 @@ def row(left: str, items: Sequence[Item], line: float = LINE) -> Row:
     return left, fill(chunks(items), width(left) + 1.4, line)
 
 
-def environment(name: str, rows: Iterable[Row]) -> str:
+def plain_row(left: str, items: Sequence[Item], one_per_line: bool = True) -> list[str]:
+    """Return one equation as lines of plain text: each term on its own, or as many as fit.
+
+    Examples
+    --------
+    >>> print("\\n".join(plain_row("dx/dt", [Item(False, "a x"), Item(True, "b x^3")])))
+    dx/dt =
+        a x
+        - b x^3
+    """
+    pieces = [chunks([item], first=n == 0, brackets=PLAIN_BRACKETS) for n, item in enumerate(items)]
+    whole = f"{left} = {' '.join(c.text for piece in pieces for c in piece)}"
+    if len(whole) <= PLAIN_LINE and (len(items) == 1 or not one_per_line):
+        return [whole]
+    lines = [f"{left} ="]
+    for n, piece in enumerate(pieces):
+        for m, chunk in enumerate(piece):
+            if (m or (n and not one_per_line)) and len(lines[-1]) + 1 + len(chunk.text) <= PLAIN_LINE:
+                lines[-1] += f" {chunk.text}"
+            else:
+                lines.append(" " * (8 if m else 4) + chunk.text)
+    return lines
+
+
+def environment(name: str, rows: Iterable[Row], *, kept: bool = False) -> str:
     r"""Return rows as an amsmath environment such as ``align``, with one number an equation.
+
+    If ``kept``, no page ends after the first line of an equation, nor begins with its last.
 
     Examples
     --------
@@ -98,6 +132,12 @@ def environment(name: str, rows: Iterable[Row]) -> str:
     \end{align}
     """
     numberless = r" \nonumber" if name == "align" else ""
-    body = (rf"{numberless} \\" + "\n&").join
+
+    def body(lines: Sequence[str]) -> str:
+        ends = ["*" if kept and n in (1, len(lines) - 1) else "" for n in range(1, len(lines))]
+        return lines[0] + "".join(
+            rf"{numberless} \\{end}" + f"\n&{line}" for end, line in zip(ends, lines[1:], strict=True)
+        )
+
     equations = [f"{left} &= {body(lines)}" for left, lines in rows]
     return "\n".join([rf"\begin{{{name}}}", " \\\\\n".join(equations), rf"\end{{{name}}}"])

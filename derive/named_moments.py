@@ -13,7 +13,7 @@ LETTERS = "IJLUVWXYZ"
 overlaps)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class NamedMoment:
     """A moment with its name: ``I_3`` stands for ``E[g'(h_1) h_2 g(h_3)]`` at any three fields.
 
@@ -22,6 +22,17 @@ class NamedMoment:
     name : str
     moment : Moment
         Its first occurrence.
+
+    Examples
+    --------
+    >>> from effdyn import derive
+    >>> moments = {m.name: m for m in derive.TeacherStudent(activation="erf").dynamics().moments}
+    >>> moments["I_3"]
+    <NamedMoment I_3(i,k,j) = E[g'(h_i) h_k g(h_j)]>
+    >>> print(moments["I_3"])
+    I_3(i,k,j) = E[g'(h_i) h_k g(h_j)] = 2 C'_23/(pi sqrt(1 + C_11) sqrt(1 + C'_33))
+    C'_ab = C_ab - C_1a C_1b/(1 + C_11)
+    C_ab: the covariance of the fields of a moment's arguments a and b, counted from 1
     """
 
     name: str
@@ -41,6 +52,23 @@ class NamedMoment:
     def form(self) -> sympy.Expr:
         """The closed form in the covariances C_ab of the fields, in order."""
         return closed_form(self.signature)[0]
+
+    def __repr__(self) -> str:
+        from .rows import plain_definition
+
+        return f"<NamedMoment {plain_definition(self)}>"
+
+    def __str__(self) -> str:
+        from .printer import PlainPrinter
+        from .rows import PLAIN_COVARIANCE, plain_moment_rows
+
+        main, definitions = plain_moment_rows(self, PlainPrinter())
+        return "\n".join([*(line for _, lines in main + definitions for line in lines), PLAIN_COVARIANCE])
+
+    def _repr_latex_(self) -> str:
+        from .latex import notebook_moment
+
+        return notebook_moment(self)
 
     def text(self) -> str:
         """Return the definition and the closed form as a line of text."""

@@ -1,8 +1,9 @@
-r"""Expressions as LaTeX, one symbol per quantity, factors in the order of the papers.
+r"""Expressions as LaTeX or as plain text, one symbol per quantity, factors in the order of the papers.
 
 Knows nothing of equations, nor of lines: what it returns is one formula, however long.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,12 +11,70 @@ from typing import Any
 import sympy
 from sympy.core.function import AppliedUndef
 from sympy.printing.latex import LatexPrinter
+from sympy.printing.str import StrPrinter
 
 from .index_order import index_rank, order_indices
 from .moments import Dilation, Moment, Univariate, Value
 
+SumSign = tuple[list[sympy.Expr], sympy.Expr, sympy.Expr]
+"""The indices under one summation sign, and from where to where they run."""
 
-class PaperPrinter(LatexPrinter):
+
+class PaperOrder:
+    """In what order the papers write summands, sums and factors, in LaTeX as in plain text.
+
+    Parameters
+    ----------
+    scalars : sequence of str
+        The order of scalar factors; others follow by name.
+    """
+
+    def __init__(self, scalars: Sequence[str], settings: dict[str, Any]) -> None:
+        super().__init__(settings)  # type: ignore[call-arg]  # the printer beside which it stands
+        self.scalars = list(scalars)
+
+    def summands(self, expr: sympy.Expr) -> list[sympy.Expr]:
+        """Return the terms of a sum as they print: 1 + C_11 but C_11 + … − 1, the first positive if one is."""
+        terms = expr.as_ordered_terms()
+        early = len(terms) == 2 and any(t.is_number and t.is_positive for t in terms)
+        terms = sorted(terms, key=lambda t: bool(t.is_number) != early)
+        first = next((n for n, t in enumerate(terms) if not split_sign(t)[0]), 0)
+        return [terms[first], *terms[:first], *terms[first + 1 :]]
+
+    def sums(self, expr: sympy.Sum) -> tuple[list[SumSign], sympy.Expr]:
+        """Return the summation signs, outermost first, as (indices, from, to); and the summand, indices in order."""
+        body, limits = order_indices(expr)
+        runs = itertools.groupby(limits, key=lambda limit: limit[1:])
+        return [([limit[0] for limit in same], low, high) for (low, high), same in runs], body
+
+    def _scalar_key(self, f: sympy.Expr) -> tuple[Any, ...]:
+        name = str(f.as_base_exp()[0])
+        return (self.scalars.index(name) if name in self.scalars else len(self.scalars), name)
+
+    def _indexed_key(self, f: sympy.Expr) -> tuple[Any, ...]:
+        entry = f.as_base_exp()[0]
+        return (len(entry.indices), str(entry.base), tuple(index_rank(i) for i in entry.indices))
+
+    def _big_key(self, f: sympy.Expr) -> tuple[Any, ...]:
+        base = f.as_base_exp()[0]
+        if isinstance(base, sympy.Add):
+            return (0, 0)
+        if isinstance(base, Value):
+            order = int(base.args[0].args[1])
+            return (1, -order if order else 2, *self._indexed_key(base.args[1]))
+        if isinstance(base, sympy.Indexed):
+            return (1, 1, *self._indexed_key(base))
+        return (2, sympy.default_sort_key(f)) if str(base) != "x" else (9, 0)
+
+    def _denominator_key(self, f: sympy.Expr) -> tuple[Any, ...]:
+        return (not f.is_number, *self._any_key(f))
+
+    def _any_key(self, f: sympy.Expr) -> tuple[Any, ...]:
+        names = sorted(str(s) for s in f.free_symbols if not isinstance(s, sympy.Indexed)) or [""]
+        return (max(n.count("'") for n in names), len(names), names, sympy.default_sort_key(f))
+
+
+class PaperPrinter(PaperOrder, LatexPrinter):
     r"""Prints expressions as the papers do: constants, rates, units, then sums, over j, l = 1 … K under one sign.
 
     Parameters
@@ -27,9 +86,8 @@ class PaperPrinter(LatexPrinter):
     """
 
     def __init__(self, names: Mapping[str, str] | None = None, scalars: Sequence[str] = ()) -> None:
-        super().__init__({"inv_trig_style": "full", "mul_symbol": None})
+        super().__init__(scalars, {"inv_trig_style": "full", "mul_symbol": None})
         self.names = dict(names or {})
-        self.scalars = list(scalars)
 
     # names
 
@@ -42,6 +100,8 @@ class PaperPrinter(LatexPrinter):
             return f"{letter}{match[2]}_{{{match[3]}}}"
         if name.endswith("_star"):
             return rf"{self.name(name.removesuffix('_star'))}^{{\star}}"
+        if match := re.fullmatch("(.+)_over_(.+)", name):
+            return f"({self.name(match[1])}/{self.name(match[2])})"
         return str(super()._print_Symbol(sympy.Symbol(name)))
 
     def _print_Symbol(self, expr: sympy.Symbol, style: str = "plain") -> str:
@@ -77,7 +137,7 @@ class PaperPrinter(LatexPrinter):
         return rf"\langle {self._factors(expr)}\rangle"
 
     def _print_Dilation(self, expr: Dilation, exp: str | None = None) -> str:
-        return rf"\partial_s\langle {self._factors(expr.args[0])}\rangle_{{s\Omega}}\big|_{{s=1}}"
+        return rf"\,\partial_s\langle {self._factors(expr.args[0])}\rangle_{{s\Omega}}\big|_{{s=1}}"
 
     def _print_AppliedUndef(self, expr: sympy.Expr, exp: str | None = None) -> str:
         match = re.fullmatch(r"([A-Z])_(\d+)", name := expr.func.__name__)
@@ -108,14 +168,6 @@ class PaperPrinter(LatexPrinter):
             text += f" {sign} " if text else sign
             text += self._print(size)
         return text
-
-    def summands(self, expr: sympy.Expr) -> list[sympy.Expr]:
-        """Return the terms of a sum as they print: 1 + C_11 but C_11 + … − 1, the first positive if one is."""
-        terms = expr.as_ordered_terms()
-        early = len(terms) == 2 and any(t.is_number and t.is_positive for t in terms)
-        terms = sorted(terms, key=lambda t: bool(t.is_number) != early)
-        first = next((n for n, t in enumerate(terms) if not split_sign(t)[0]), 0)
-        return [terms[first], *terms[:first], *terms[first + 1 :]]
 
     def _print_Mul(self, expr: sympy.Expr) -> str:
         negative, expr = split_sign(expr)
@@ -228,42 +280,149 @@ class PaperPrinter(LatexPrinter):
 
     def sum_parts(self, expr: sympy.Sum) -> tuple[str, sympy.Expr]:
         """Return the summation signs, outermost first, equal ranges under one; and the summand, indices in order."""
-        body, limits = order_indices(expr)
-        heads, n = [], 0
-        while n < len(limits):
-            same = [index for index, low, high in limits[n:] if (low, high) == limits[n][1:]]
-            low, high = (self._print(bound) for bound in limits[n][1:])
-            heads.append(rf"\sum_{{{','.join(map(self._print, same))}={low}}}^{{{high}}}")
-            n += len(same)
+        groups, body = self.sums(expr)
+        heads = (
+            rf"\sum_{{{','.join(map(self._print, g))}={self._print(low)}}}^{{{self._print(high)}}}"
+            for g, low, high in groups
+        )
         return " ".join(heads), body
 
-    # the order of factors
 
-    def _scalar_key(self, f: sympy.Expr) -> tuple[Any, ...]:
-        name = str(f.as_base_exp()[0])
-        return (self.scalars.index(name) if name in self.scalars else len(self.scalars), name)
+class PlainPrinter(PaperOrder, StrPrinter):
+    """Prints expressions as plain text that reads like the papers: ``2 eta^2 sigma^2/d a_i a_k``.
 
-    def _indexed_key(self, f: sympy.Expr) -> tuple[Any, ...]:
-        entry = f.as_base_exp()[0]
-        return (len(entry.indices), str(entry.base), tuple(index_rank(i) for i in entry.indices))
+    Parameters
+    ----------
+    scalars : sequence of str, optional
+        The order of scalar factors; others follow by name.
 
-    def _big_key(self, f: sympy.Expr) -> tuple[Any, ...]:
-        base = f.as_base_exp()[0]
-        if isinstance(base, sympy.Add):
-            return (0, 0)
-        if isinstance(base, Value):
-            order = int(base.args[0].args[1])
-            return (1, -order if order else 2, *self._indexed_key(base.args[1]))
-        if isinstance(base, sympy.Indexed):
-            return (1, 1, *self._indexed_key(base))
-        return (2, sympy.default_sort_key(f)) if str(base) != "x" else (9, 0)
+    Examples
+    --------
+    >>> a, i, j, K, eta = sympy.IndexedBase("a"), *sympy.symbols("i j K eta")
+    >>> PlainPrinter().doprint(eta**2 * a[i] / 2 * sympy.Sum(a[j], (j, 1, K)))
+    'eta^2/2 a_i Σ_{j=1}^K a_j'
+    """
 
-    def _denominator_key(self, f: sympy.Expr) -> tuple[Any, ...]:
-        return (not f.is_number, *self._any_key(f))
+    printmethod = "_plain"  # not what nodes print by themselves, which is closer to code
 
-    def _any_key(self, f: sympy.Expr) -> tuple[Any, ...]:
-        names = sorted(str(s) for s in f.free_symbols if not isinstance(s, sympy.Indexed)) or [""]
-        return (max(n.count("'") for n in names), len(names), names, sympy.default_sort_key(f))
+    def __init__(self, scalars: Sequence[str] = ()) -> None:
+        super().__init__(scalars, {})
+
+    def name(self, name: str) -> str:
+        """Return how a name prints: ``h_star`` as ``h*``, as assumptions and meanings are written."""
+        if name.endswith("_star"):
+            return f"{name.removesuffix('_star')}*"
+        return name.replace("hat C", "Ĉ")
+
+    def _print_Symbol(self, expr: sympy.Symbol) -> str:
+        return self.name(expr.name)
+
+    _print_Dummy = _print_Symbol
+
+    def _print_IndexedBase(self, expr: sympy.IndexedBase) -> str:
+        return self.name(str(expr))
+
+    def _print_Indexed(self, expr: sympy.Indexed) -> str:
+        name, indices = self._print(expr.base), [self._print(i) for i in expr.indices]
+        if len(name.removesuffix("*")) > 1 or any(len(i) > 1 for i in indices):
+            return f"{name}[{','.join(indices)}]"
+        return f"{name}_{''.join(indices)}"
+
+    # random things
+
+    def _print_Univariate(self, expr: Univariate) -> str:
+        symbol, order, _ = expr.args
+        name = str(symbol)
+        return (f"{name.removesuffix('_star')}\u0303" if name.endswith("_star") else name) + "'" * int(order)
+
+    def _print_Value(self, expr: Value) -> str:
+        return f"{self._print(expr.args[0])}({self._print(expr.args[1])})"
+
+    def _print_Moment(self, expr: Moment) -> str:
+        return f"E[{' '.join(map(self._print, expr.args))}]"
+
+    def _print_Dilation(self, expr: Dilation) -> str:
+        return f"∂_s E_sΩ[{' '.join(map(self._print, expr.args[0].args))}]"
+
+    def _print_AppliedUndef(self, expr: sympy.Expr) -> str:
+        return f"{self.name(expr.func.__name__)}({','.join(map(self._print, expr.args))})"
+
+    def _print_asin(self, expr: sympy.Expr) -> str:
+        return f"arcsin({self._print(expr.args[0])})"
+
+    # arithmetic
+
+    def _print_Add(self, expr: sympy.Expr, order: object = None) -> str:
+        text = ""
+        for term in self.summands(expr):
+            negative, size = split_sign(term)
+            text += (" - " if negative else " + ") if text else "-" * negative
+            text += self._print(size)
+        return text
+
+    def _print_Mul(self, expr: sympy.Expr) -> str:
+        negative, expr = split_sign(expr)
+        return "-" * negative + self.product(sympy.Mul.make_args(expr))
+
+    def product(self, factors: Iterable[sympy.Expr]) -> str:
+        """Return a product without sign: number and scalars, over what is a number or scalar; units; sums and moments.
+
+        Any longer denominator stands at the end, in brackets.
+        """
+        number, over, scalars, indexed, big = sympy.S.One, sympy.S.One, [], [], []
+        for f in factors:
+            base, exponent = f.as_base_exp()
+            if f.is_number:
+                number *= f
+            elif exponent.is_number and exponent.is_negative and not isinstance(f, sympy.exp):
+                over *= base**-exponent
+            elif isinstance(base, sympy.Symbol):
+                scalars.append(f)
+            elif isinstance(base, sympy.Indexed) and not str(base.base).startswith("h"):
+                indexed.append(f)
+            else:
+                big.append(f)
+        number, below = (sympy.S.One, 1 / number) if (number**-2).is_Integer else number.as_numer_denom()
+        scalars.sort(key=self._scalar_key)
+        indexed.sort(key=self._indexed_key)
+        big.sort(key=self._big_key)
+        head = [*(sympy.Mul.make_args(number) if number != 1 else ()), *scalars]
+        below = [*(sympy.Mul.make_args(below) if below != 1 else ()), *self._sorted_denominator(over)]
+        tail = [*indexed, *big]
+        short = all(f.is_number or f.as_base_exp()[0].is_Symbol for f in below)
+        lonely = not head and len(tail) == 1 and isinstance(tail[0], (sympy.Indexed, sympy.Add))  # Q_ik/d, (a + b)/√2
+        if short and not lonely:
+            return " ".join(t for t in (self._over(head, below), self._joined(tail)) if t) or "1"
+        return self._over([*head, *tail], below)
+
+    def _sorted_denominator(self, over: sympy.Expr) -> list[sympy.Expr]:
+        return sorted(sympy.Mul.make_args(over), key=self._any_key) if over != 1 else []
+
+    def _over(self, above: Sequence[sympy.Expr], below: Sequence[sympy.Expr]) -> str:
+        if not below:
+            return self._joined(above)
+        text = self._joined(below)
+        return f"{self._joined(above) or 1}/{text if len(below) == 1 else f'({text})'}"
+
+    def _joined(self, factors: Iterable[sympy.Expr]) -> str:
+        return " ".join(f"({self._print(f)})" if f.is_Add else self._print(f) for f in factors)
+
+    def _print_Pow(self, expr: sympy.Expr, rational: bool = False) -> str:
+        base, exponent = expr.as_base_exp()
+        if exponent.is_number and exponent.is_negative:
+            return self._over([], [base**-exponent])
+        if exponent == sympy.S.Half:
+            return f"sqrt({self._print(base)})"
+        below, above = self._print(base), self._print(exponent)
+        below = f"({below})" if base.is_Add or base.is_Mul or base.is_Pow or isinstance(base, sympy.Sum) else below
+        return f"{below}^{above if exponent.is_Integer or exponent.is_Symbol else f'({above})'}"
+
+    def _print_Sum(self, expr: sympy.Sum) -> str:
+        groups, body = self.sums(expr)
+        heads = (
+            f"Σ_{{{','.join(map(self._print, g))}={self._print(low)}}}^{self._print(high)}" for g, low, high in groups
+        )
+        return f"{' '.join(heads)} {self._joined([body])}"
 
 
 class StarredIndex(sympy.Symbol):

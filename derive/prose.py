@@ -23,6 +23,8 @@ def text_latex(text: str) -> str:
     --------
     >>> print(text_latex("student–student overlaps w_i·w_k/d"))
     student--student overlaps $w_{i}\\cdot w_{k}/d$
+    >>> print(text_latex("inputs x ~ N(0, I_d), independent"))
+    inputs $x \\sim  N(0, I_{d})$, independent
     >>> print(text_latex("d → ∞ at fixed time t = η·steps/d"))
     $d \\to  \\infty$ at fixed time $t = \\eta \\cdot \\mathrm{steps}/d$
     """
@@ -31,7 +33,7 @@ def text_latex(text: str) -> str:
     for word in [*text.split(), ""]:
         if word and ((formula and word in "+-=") or _MATHEMATICAL.search(word) or word in _GREEK_WORDS):
             formula.append(_GREEK_WORDS.get(word, word))
-            if word[-1] not in ",;:.":
+            if word[-1] not in ",;:." or _is_open(formula):  # the comma of N(0, 1) ends no formula
                 continue
             word = ""
         if formula:
@@ -45,6 +47,11 @@ def text_latex(text: str) -> str:
         if word:
             out.append("".join(_PLAIN.get(c, c) for c in word))
     return " ".join(out)
+
+
+def _is_open(formula: list[str]) -> bool:
+    text = "".join(formula)
+    return text.count("(") + text.count("[") > text.count(")") + text.count("]")
 
 
 def _formula(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sympy
 
@@ -43,6 +44,7 @@ class ReadableForm:
     names: tuple[tuple[sympy.Symbol, sympy.Expr], ...] = ()
 
 
+@lru_cache(maxsize=256)
 def readable_form(signature: tuple[sympy.Lambda, ...]) -> ReadableForm:
     """Return the closed form of a moment in tilted covariances, which is how one would write it by hand.
 

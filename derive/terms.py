@@ -24,6 +24,11 @@ class Term:
     indices: tuple[tuple[sympy.Symbol, sympy.Expr], ...] = ()
     factors: tuple[sympy.Expr, ...] = ()
 
+    def __str__(self) -> str:
+        from .printer import PlainPrinter
+
+        return PlainPrinter().doprint(assemble([self]))
+
     def renamed(self, taken: Iterable[sympy.Symbol]) -> "Term":
         """Return the same term with its summation indices renamed, in order, to the first names not in ``taken``."""
         new: dict[sympy.Symbol, sympy.Symbol] = {}

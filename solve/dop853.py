@@ -177,14 +177,14 @@ def dop853(
     state["t"] = t0
     now = state[0]  # a view: it always shows the present values
 
-    advance = compiled_advance()
+    advance = compiled_advance(n_events > 0)
     limit = math.inf if wall_limit is None else wall_limit
     started = before = time.perf_counter()
     budget, done, status, interrupted = 1, 0, Status.RUNNING, False
     try:
         while True:
             code = advance(
-                rhs_address, events_address, y, parameters, work, stages, values, state,
+                rhs_address, events_address if n_events else None, y, parameters, work, stages, values, state,
                 t1, rtol, absolute, first_step or 0.0, max_step, max_steps, budget,
                 times, on_grid, t_out, y_out, directions, terminal, t_event, y_event, i_event,
             )  # fmt: skip
@@ -324,8 +324,11 @@ G_OLD, G_NEW, G_TRIAL, ROOT = 0, 1, 2, 3  # at both ends of the step, at a trial
 
 
 @functools.cache
-def compiled_advance() -> Callable[..., int]:
+def compiled_advance(with_events: bool) -> Callable[..., int]:
     """``_advance``, compiled by the first call on a machine, loaded from Numba's cache by the first in a process.
+
+    Without events, which most integrations do not ask for, there is less to compile: Numba drops what follows
+    ``if events is not None``.
 
     With its signature given at module level, import would wait for that; without one, any other type of argument, by
     mistake, would compile it once more.
@@ -333,7 +336,7 @@ def compiled_advance() -> Callable[..., int]:
     f8, i8, vector, matrix = types.float64, types.int64, types.float64[::1], types.float64[:, ::1]
     state = numba.from_dtype(STATE)[::1]
     signature = types.int64(
-        i8, i8, vector, vector, vector, matrix, matrix, state,
+        i8, i8 if with_events else types.none, vector, vector, vector, matrix, matrix, state,
         f8, f8, vector, f8, f8, i8, i8,
         vector, types.boolean, vector, matrix, i8[::1], i8[::1], vector, matrix, i8[::1],
     )  # fmt: skip
@@ -379,7 +382,7 @@ def _advance(
     """Take up to ``budget`` steps, and return (and leave in the state) the status.
 
     Args:
-        rhs, events: addresses.
+        rhs, events: addresses; ``events`` is None where there are none.
         y: (n,) state at ``state.t``; updated.
         par, work: handed through to both functions.
         stages: (N_STAGE_ROWS, n) see there. Row 0 holds y' at ``state.t``; updated.
@@ -412,7 +415,7 @@ def _advance(
             s.h = sign * _starting_step(rhs, s.t, y, par, work, stages, sign, longest, rtol, atol)
             s.n_rhs += 1
         s.err_old = 1e-4
-        if n_events > 0:
+        if events is not None:
             _call(events, s.t, y, values[G_OLD], par, work)
         if on_grid:
             while s.n_out < t_eval.size and t_eval[s.n_out] == s.t:
@@ -452,7 +455,7 @@ def _advance(
                 err = np.inf
         if err <= 1.0:
             dense = on_grid and s.n_out < t_eval.size and (t_new - t_eval[s.n_out]) * sign > 0.0
-            if n_events > 0:
+            if events is not None:
                 _call(events, t_new, y_new, values[G_NEW], par, work)
                 dense = _mark_events(values, directions) or dense
             if dense:
@@ -477,7 +480,7 @@ def _advance(
         # Accepted.
         s.n_steps += 1
         stop = 2.0  # in units of the step: not within it
-        if n_events > 0:
+        if events is not None:
             stop = _find_events(
                 events, t, h, y, par, work, stages, values, directions, terminal, s, t_event, y_event, i_event
             )

@@ -12,6 +12,7 @@ into SIMD instructions. Knows nothing of physics: arrays, sizes and expressions 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import sympy
 
@@ -27,6 +28,20 @@ COSTS = {sympy.Add: 1, sympy.Mul: 1, sympy.Pow: 6, sympy.Sum: 50, SymmetricSum: 
 LANES = 16
 """The number of gathered function arguments is rounded up to a multiple of this, so that no scalar remainder loop is
 left over."""
+
+Loop = tuple[sympy.Symbol, sympy.Expr, str]
+"""A loop's index, the symbolic number of its values, and where it starts (empty: at 0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of the buffer for one special function: the names of where it begins for the current value of the innermost
+    index, of its length for each value, and of where it stops."""
+
+    function: str
+    base: str
+    stride: str
+    stop: str
 
 
 class Emitter:
@@ -51,8 +66,7 @@ class Emitter:
         self._counter = 0
         self._uses: dict[sympy.Expr, int] = {}
         self.free = 0  # number of loops over free indices of the equation under construction
-        self._starts: dict[sympy.Expr, str] = {}  # sums whose function values are gathered: where their values start
-        self._gathered: set[sympy.Expr] = set()  # the function calls themselves
+        self._gathered: dict[sympy.Expr, str] = {}  # sums whose function values are gathered: where; and those calls
         self._gather_size: sympy.Expr = sympy.S.Zero
 
     @property
@@ -77,18 +91,45 @@ class Emitter:
         """Append a statement to the innermost loop."""
         self.stack[-1].lines.append(text)
 
-    def value(self, expr: sympy.Expr) -> str:
-        """Return the text of the right-hand side of an equation, whose free indices' loops are open, having written
-        all that it needs."""
-        self.free = len(self.stack) - 1
-        self._uses, self._starts, self._gathered = {}, {}, set()
+    def equation(self, expr: sympy.Expr, innermost: Loop | None, store: Callable[[str], Sequence[str]]) -> None:
+        """Write an equation whose outer free indices have their loops open.
+
+        Parameters
+        ----------
+        expr : sympy.Expr
+            The right-hand side.
+        innermost : Loop or None
+            The loop over the last free index. Where special functions stand in sums it is written twice: first their
+            arguments are gathered for all its values, then, once they are evaluated, the equation is.
+        store : callable
+            Gives the statements that keep the value, from its text.
+        """
+        self.free = len(self.stack) - (innermost is None)
+        self._uses, self._gathered = {}, {}
         self._count(expr)
-        here = [s for s in sorted(outer_sums(expr), key=sympy.default_sort_key) if self._complete(s, self.free)]
-        evaluate = self._gather(here)
-        self._accumulate_together(here)  # between writing the buffer and reading it as SIMD vectors: that would stall
-        for line in evaluate:
+        regions = self._gather(expr, innermost)
+        if innermost:
+            self.loop(*innermost)
+        here = self._sums_here(expr)
+        self._accumulate_together([s for s in here if s not in self._gathered])
+        for line in store(self._code(expr)):
             self.line(line)
+        for region in regions if innermost else ():
+            self.line(f"{region.base} += {region.stride}")
+        if innermost:
+            self.end()
+
+    def value(self, expr: sympy.Expr) -> str:
+        """Return the text of an expression's value here, having written all that it needs."""
+        self.free = len(self.stack) - 1
+        self._uses, self._gathered = {}, {}
+        self._count(expr)
         return self._code(expr)
+
+    def _sums_here(self, expr: sympy.Expr) -> list[sympy.Expr]:
+        """Return the sums that depend on all free indices: those that are not computed further out."""
+        found = sorted(outer_sums(expr), key=sympy.default_sort_key)
+        return [s for s in found if self._complete(s, self.free)]
 
     # -- placement -----------------------------------------------------------------------------------------------------
 
@@ -336,7 +377,7 @@ class Emitter:
         """Compute simple sums over the same index in one loop."""
         groups: dict[tuple[sympy.Symbol, sympy.Expr], list[sympy.Expr]] = {}
         for s in sums:
-            if isinstance(s, sympy.Sum) and not outer_sums(outermost(s)[2]) and s not in self._starts:
+            if isinstance(s, sympy.Sum) and not outer_sums(outermost(s)[2]):
                 groups.setdefault(outermost(s)[:2], []).append(s)
         for (index, size), members in groups.items():
             totals = [self._name("s") for _ in members]
@@ -369,24 +410,40 @@ class Emitter:
 
     # -- gathering -----------------------------------------------------------------------------------------------------
 
-    def _gather(self, sums: Sequence[sympy.Expr]) -> list[str]:
-        """Fill the buffer with the arguments of special functions inside sums; return the loops that evaluate it."""
+    def _gather(self, expr: sympy.Expr, innermost: Loop | None) -> list[Region]:
+        """Write the loops that gather and evaluate the special functions inside the sums of an equation."""
+        regions: list[Region] = []
+        if innermost:
+            self.loop(*innermost)
+        sums = self._sums_here(expr)
         functions = sorted({name for s in sums if (name := self._single_call(s))})
-        evaluate = []
+        if innermost:
+            self.stack.pop()
         if functions:
             self.line("at = 0")
         for function in functions:
             self.functions.add(function)
-            begin, end = self._name("start"), self._name("stop")
-            self.line(f"{begin} = at")
-            for expr_sum in (s for s in sums if self._single_call(s) == function):
-                self._starts[expr_sum] = start = self._name("start")
-                self.line(f"{start} = at")
-                self._fill(expr_sum)
-                self._gather_size += extent(expr_sum) + LANES
-            self.line(f"{end} = at = (at + {LANES - 1}) // {LANES} * {LANES}")
-            evaluate += [f"for q in range(gather + {begin}, gather + {end}):", f"    work[q] = {function}(work[q])"]
-        return evaluate
+            region = Region(function, *(self._name(part) for part in ("base", "stride", "stop")))
+            regions.append(region)
+            self.line(f"{region.base} = at")
+            if innermost:
+                self.loop(*innermost)
+            self.line("begin = at")
+            for one in (s for s in sums if self._single_call(s) == function):
+                start = self._name("start")
+                self.line(f"{start} = at - begin")
+                self._fill(one)
+                self._gathered[one] = f"{region.base} + {start}"
+                self._gather_size += extent(one) * (innermost[1] if innermost else 1)
+            self.line(f"{region.stride} = at - begin")
+            if innermost:
+                self.end()
+            self.line(f"{region.stop} = at = (at + {LANES - 1}) // {LANES} * {LANES}")
+            self._gather_size += LANES
+        for region in regions:
+            self.line(f"for q in range(gather + {region.base}, gather + {region.stop}):")
+            self.line(f"    work[q] = {region.function}(work[q])")
+        return regions
 
     def _fill(self, expr: sympy.Expr) -> None:
         if isinstance(expr, SymmetricSum):
@@ -408,7 +465,7 @@ class Emitter:
                 self._fill(nested[0])
                 return
             (call,) = calls(expr)
-            self._gathered.add(call)
+            self._gathered[call] = ""
             self.line(f"work[gather + at] = {self._code(call.args[0])}")
             self.line("at += 1")
 
@@ -426,8 +483,8 @@ class Emitter:
         return found[0].func.__name__ if not nested and len(found) == 1 and indices <= found[0].free_symbols else ""
 
     def _rewind(self, expr: sympy.Expr) -> None:
-        if expr in self._starts:
-            self.line(f"at = {self._starts[expr]}")
+        if expr in self._gathered:
+            self.line(f"at = {self._gathered[expr]}")
 
 
 def flat_index(indices: Sequence[str], shape: Sequence[sympy.Expr]) -> str:

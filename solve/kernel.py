@@ -19,7 +19,7 @@ import sympy
 from effdyn.derive import Dynamics, Quantity
 
 from .cache import load_generated
-from .emit import Emitter, flat_index
+from .emit import Emitter, Loop, flat_index
 from .functions import SOURCES
 from .fuse import F, fusion
 from .lower import lower, sort_symmetric_indices
@@ -160,20 +160,24 @@ def kernel(t, y, out, par, work):
 
 
 def _emit_equation(emitter: Emitter, quantity: Quantity, expr: sympy.Expr, offset: str) -> None:
-    indices, shape = quantity.indices, quantity.shape
+    starts = ["" if depth == 0 or not quantity.symmetric else str(quantity.indices[0]) for depth in range(2)]
+    loops: list[Loop] = [
+        (index, size, starts[min(depth, 1)])
+        for depth, (index, size) in enumerate(zip(quantity.indices, quantity.shape, strict=True))
+    ]
     if quantity.symmetric:
         emitter.line(f"p = {offset}")
-    for depth, (index, size) in enumerate(zip(indices, shape, strict=True)):
-        emitter.loop(index, size, start=str(indices[0]) if quantity.symmetric and depth == 1 else "")
-    value = emitter.value(expr)
-    if quantity.symmetric:
-        emitter.line(f"out[p] = {value}")
-        emitter.line("p += 1")
-    else:
-        emitter.line(
-            f"out[{plus(offset, flat_index([str(i) for i in indices], shape)) if indices else offset}] = {value}"
-        )
-    for _ in indices:
+    for loop in loops[:-1]:
+        emitter.loop(*loop)
+
+    def store(value: str) -> list[str]:
+        if quantity.symmetric:
+            return [f"out[p] = {value}", "p += 1"]
+        position = flat_index([str(i) for i in quantity.indices], quantity.shape) if loops else "0"
+        return [f"out[{plus(offset, position)}] = {value}"]
+
+    emitter.equation(expr, loops[-1] if loops else None, store)
+    for _ in loops[:-1]:
         emitter.end()
 
 

@@ -19,7 +19,7 @@ from .functions import LIBRARY, SOURCES
 
 OWN_NAMES = {"t", "y", "out", "par", "work", "p", "q", "at", "gather", "math", "njit", "cfunc", "kernel"}
 OWN_NAMES |= {"N", "C", "u", "v", "h_any"}  # of fused families
-OWN_PATTERN = re.compile(r"(t|s|r|f|c|row|start|stop)\d*$|.*_full$")
+OWN_PATTERN = re.compile(r"(t|s|r|f|c|row|start|stop|base|stride|begin)\d*$|.*_full$")
 """Temporaries, sums, row indices, gathered values, weights, rows and offsets."""
 
 

@@ -3,8 +3,9 @@
 if __name__ != "effdyn.validate":
     raise ImportError("this folder is the package effdyn.validate: pip install -e . and import that")
 
+from . import figures
 from .compare import NotComparable, compare
 from .simulate import SimulationDiverged, simulate
 from .verdict import Verdict
 
-__all__ = ["NotComparable", "SimulationDiverged", "Verdict", "compare", "simulate"]
+__all__ = ["NotComparable", "SimulationDiverged", "Verdict", "compare", "figures", "simulate"]

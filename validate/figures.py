@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, told apart by colour-blind readers; without its yellow, which is lost on white."""
-DASHES = ("-", "--", ":", "-.")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)))
+"""They change with the colours, so that of curves that coincide each shows in the gaps of the next."""
+LOGARITHMIC = ("eg", "loss")
+"""Drawn on a logarithmic axis in a verdict's figure where theory is positive over more than a decade."""
 POINTS = 26
 """At most this many times are marked by a point."""
 LEGEND = 12
@@ -34,7 +38,12 @@ STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
 }
 CLOCKS = {"steps/d": "$t$ = steps/$d$", "eta*steps/d": r"$t$ = $\eta\,$steps/$d$"}
-SYMBOLS = {"eg": r"$\epsilon_g$"}
+SYMBOLS = {
+    "eg": r"$\epsilon_g$",
+    "loss": r"$\langle\ell\rangle$",
+    "cosine": r"$\rho$",
+    "cosine_students": r"$\varrho$",
+}
 
 
 def overlaps(
@@ -73,8 +82,7 @@ def overlaps(
             _points(ax, simulation["t"].values, m, s, n, index, "" if label in labels else label)
             labels.setdefault(label, None)
     _label(ax, theory if theory is not None else simulation, _symbol(name))
-    if 1 < len(labels) <= LEGEND:
-        ax.legend(ncols=1 if len(labels) <= 4 else 2, handlelength=1.4, frameon=False)
+    _legend(ax, len(labels))
     return ax
 
 
@@ -102,7 +110,8 @@ def deviations(verdict: Verdict, ax: Axes | None = None, *, name: str | None = N
     """Draw deviations in standard errors, by component, with the criterion; violations are circled.
 
     Dashed lines are what noise alone is allowed; the grey band adds the allowance for finite d, which is wide where
-    runs hardly fluctuate (it is that of the strictest component at each time).
+    runs hardly fluctuate (it is that of the strictest component at each time). Deviations within the error of the
+    numbers themselves are left out.
 
     Parameters
     ----------
@@ -115,7 +124,7 @@ def deviations(verdict: Verdict, ax: Axes | None = None, *, name: str | None = N
     """
     ax = _axes(ax)
     table, name = _rows(verdict, name)
-    counted = table.isel(comparison=table.counted.values & np.isfinite(table.z.values))
+    counted = table.isel(comparison=table.counted.values & table.resolved.values & np.isfinite(table.z.values))
     z = counted.z.values
     critical = verdict.critical if np.isfinite(verdict.critical) else 0.0
     limit = 1.25 * max(critical, float(abs(z).max(initial=0.0)), 1.0)
@@ -198,7 +207,9 @@ def verdict(found: Verdict) -> Figure:
             upper.set_xlabel("")
         if several:
             deviation_vs_d(found, figure.add_subplot(grid[:, -1]))
-        figure.suptitle(f"{found.status}   {found.simulation}", x=0.01, ha="left", fontsize="medium")
+        lines = f"{found.status}   {found.simulation}", f"theory: {found.theory}"
+        title = "\n".join(fill(line, 50 * columns) for line in lines)
+        figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     return figure
 
 
@@ -214,8 +225,12 @@ def _curves(found: Verdict, ax: Axes, name: str) -> None:
         spread = part.standard_error.values * np.sqrt(n)
         _points(ax, part.t.values, part["mean"].values, spread, n, index, "", band=not several)
     _label(ax, table, _symbol(name))
-    if 1 < len(labels) <= LEGEND:
-        ax.legend(ncols=1 if len(labels) <= 4 else 2, handlelength=1.4, frameon=False)
+    _legend(ax, len(labels))
+    positive = table.theory.values[table.theory.values > 0]
+    if name in LOGARITHMIC and positive.size and positive.max() > 10 * positive.min():
+        ax.set_yscale("log", nonpositive="clip")  # a band may reach below zero
+        # Smaller numbers are their own error.
+        ax.set_ylim(bottom=max(positive.min(), found.numerical * positive.max()) / 2)
 
 
 def _points(
@@ -270,7 +285,7 @@ def _components(array: xr.DataArray) -> list[tuple[str, np.ndarray]]:
 
 
 def _line(index: int) -> dict[str, Any]:
-    return {"color": COLOURS[index % len(COLOURS)], "ls": DASHES[index // len(COLOURS) % len(DASHES)]}
+    return {"color": COLOURS[index % len(COLOURS)], "ls": DASHES[index % len(DASHES)]}
 
 
 def _symbol(name: str) -> str:
@@ -290,6 +305,15 @@ def _math(component: str) -> str:
 def _label(ax: Axes, source: Any, ylabel: str) -> None:
     ax.set_xlabel(CLOCKS.get(source.attrs.get("clock", "steps/d"), "$t$"))
     ax.set_ylabel(ylabel)
+
+
+def _legend(ax: Axes, curves: int) -> None:
+    """Name the curves, unless there is one, or too many: handles long enough for dashes, on a pale ground."""
+    if 1 < curves <= LEGEND:
+        ax.legend(
+            ncols=1 if curves <= 4 else 2, handlelength=2.6, columnspacing=1.2, frameon=True, framealpha=0.85,
+            edgecolor="none",
+        )  # fmt: skip
 
 
 def _decades(ax: Axes, d: np.ndarray) -> None:

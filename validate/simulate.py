@@ -9,10 +9,9 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +19,14 @@ import xarray as xr
 from tqdm import tqdm
 
 from effdyn.derive.errors import ModelError, nearest
+from effdyn.solve.results import parameters_json, variable, versions_json
 
 from .align import best_order, exchangeable, permuted, same_second_layer
-from .generalisation import generalisation_error
 from .gram import Gram, compile_gram
 from .initial import check_dimension, coordinates
 from .inputs import Inputs, read_inputs
 from .network import Network, compile_network
+from .observables import observables
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
@@ -35,7 +35,6 @@ ENGINES: dict[str, tuple[Callable, Callable]] = {"gram": (compile_gram, Gram), "
 """By name: what compiles a model's step, and the class of one replica."""
 
 CLOCKS = ("steps/d", "eta*steps/d")
-DIMS = {"Q": ("student", "student_2"), "R": ("student", "teacher"), "a": ("student",), "eg": ()}
 
 State = dict[str, np.ndarray]
 
@@ -138,9 +137,10 @@ def simulate(
     Returns
     -------
     xarray.Dataset
-        ``Q``, ``R``, ``eg`` (the noise-free generalisation error of the network with these overlaps) and, where
-        trained, ``a``; dims run[, d], t, then units. ``t`` is the true time for one d; for several, the nominal one,
-        with ``t_true`` (d, t).
+        ``Q``, ``R`` and, where trained, ``a``; of the network with these overlaps ``eg`` (the noise-free
+        generalisation error), ``loss`` (label noise included), ``cosine`` and ``cosine_students``; dims run[, d], t,
+        then units. ``t`` is the true time for one d; for several, the nominal one, with ``t_true`` (d, t). Attributes
+        have the names that ``solve.integrate`` gives them.
 
     Raises
     ------
@@ -151,8 +151,8 @@ def simulate(
 
     Notes
     -----
-    Ctrl-C returns the runs that are finished, with a warning and ``attrs["interrupted"] = 1``; if none is, it is
-    raised.
+    Ctrl-C returns the runs that are finished, with a warning and ``attrs["status"] == "interrupted"``; if none is, it
+    is raised.
 
     Examples
     --------
@@ -205,20 +205,21 @@ def simulate(
         if store == "moments":
             dataset = _moments(dataset)
         dataset.attrs = {
+            "title": model.training_step().title,
             "model": repr(model),
-            "y0": _json(inputs, ("Q", "R", "a") if inputs.trained else ("Q", "R")),
-            "parameters": _json(inputs, sorted(params)),
+            "clock": clock,
+            "simulation_status": "exact in law at finite d for Gaussian inputs",
+            "parameters": _json(inputs, params),
+            "versions": versions_json(),
+            "y0": _json(inputs, [q.name for q in model.training_step().states]),
             "d": json.dumps(sizes),
             "runs": len(complete),
-            "clock": clock,
             "engine": engine,
             "init": init,
             "align": str(align),
             "store": store,
             "seed": json.dumps({"entropy": str(root.entropy), "spawn_key": list(root.spawn_key)}),
-            "interrupted": int(interrupted),
-            "status": "simulation: exact in law at finite d for Gaussian inputs",
-            **{package: version(package) for package in ("effdyn", "numpy", "numba")},
+            "status": "diverged" if diverged else "interrupted" if interrupted else "success",
         }
     if diverged:
         run, size = min(diverged)
@@ -417,11 +418,12 @@ def _dataset(
     arrays = {
         name: np.stack([np.stack([finished[run, d][name] for d in sizes]) for run in runs]) for name in ("Q", "R", "a")
     }
-    eg = generalisation_error(model, inputs.K, inputs.M)
-    arrays["eg"] = eg(arrays["Q"], arrays["R"], inputs.T, arrays["a"], inputs.b)
+    arrays |= observables(model, inputs, arrays["Q"], arrays["R"], arrays["a"])
     if not inputs.trained:
         del arrays["a"]
-    variables = {name: (("run", "d", "t", *DIMS[name]), array) for name, array in arrays.items()}
+    step = model.training_step()
+    quantities = {q.name: q for q in (*step.states, *(q for q, _ in (*step.averages, *step.formulas)))}
+    variables = {name: variable(quantities[name], array, ("run", "d", "t")) for name, array in arrays.items()}
     dataset = xr.Dataset(variables, coords={"run": runs, "d": sizes, "t": times.t})
     if scalar:
         return dataset.isel(d=0)
@@ -429,11 +431,10 @@ def _dataset(
 
 
 def _moments(dataset: xr.Dataset) -> xr.Dataset:
-    mean, names = dataset.mean("run"), list(dataset.data_vars)
-    spread = dataset.std("run", ddof=1) if dataset.sizes["run"] > 1 else dataset.mean("run") * np.nan
-    return mean.merge(spread.rename({name: f"{name}_std" for name in names}))
+    mean = dataset.mean("run", skipna=False)  # a cosine of a vector of length 0 stays undefined
+    spread = dataset.std("run", ddof=1, skipna=False) if dataset.sizes["run"] > 1 else mean * np.nan
+    return mean.merge(spread.rename({name: f"{name}_std" for name in dataset.data_vars}))
 
 
-def _json(inputs: Inputs, names: Sequence[str]) -> str:
-    values = asdict(inputs)
-    return json.dumps({name: np.asarray(values[name]).tolist() for name in names})
+def _json(inputs: Inputs, names: Iterable[str]) -> str:
+    return parameters_json({name: getattr(inputs, name) for name in names})

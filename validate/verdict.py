@@ -31,16 +31,18 @@ class Verdict:
         One row per comparison, dim ``comparison``, with coordinates ``observable``, ``component`` (as on paper,
         ``R[1,2]``) and ``t``; variables ``theory``, ``mean``, ``standard_error``, ``deviation`` (mean − theory),
         ``z`` (in standard errors), ``allowance`` (what is granted besides noise), ``tolerance`` (z·SE + allowance),
-        ``n`` (runs), ``counted`` (False for what is constant by construction) and ``passed``. One d: it is the scalar
-        coordinate ``d``. Several: mean, standard_error, deviation and z are of the extrapolation to d → ∞, ``slope``
-        and ``slope_error`` are the coefficient of 1/d, ``exponent`` and ``exponent_error`` those of deviation ~
-        d^(−exponent) where it is significant at every d, and ``mean_at_d``, ``standard_error_at_d``, ``passed_at_d``
-        (d, comparison) are each d alone.
+        ``n`` (runs), ``counted`` (False for what is constant by construction), ``resolved`` (False where the deviation
+        is within the error of the numbers themselves), ``moving`` (False once the observable has settled) and
+        ``passed``. One d: it is the scalar coordinate ``d``. Several: mean, standard_error, deviation and z are of the
+        extrapolation to d → ∞, ``slope`` and ``slope_error`` are the coefficient of 1/d, ``exponent`` and
+        ``exponent_error`` those of deviation ~ d^(−exponent) where it is significant at every d, and ``mean_at_d``,
+        ``standard_error_at_d``, ``passed_at_d`` (d, comparison) are each d alone.
     summary : xarray.Dataset
-        One row per observable, dim ``observable``: ``comparisons``, ``max_z``, ``max_deviation``, ``tolerance``
-        (there), ``scale`` (range over the run), ``detectable`` (the smallest error that would have been caught),
-        ``relative`` (the same over scale), ``limiting`` (its component), and of that component the
-        ``allowance`` and ``spread`` (standard deviation over runs).
+        One row per observable, dim ``observable``: ``comparisons``, ``max_z`` (of what is resolved),
+        ``max_deviation``, ``tolerance`` (there), ``scale`` (range over the run), ``detectable`` (the smallest error
+        that would have been caught at over half of the times up to ``until``, when the observable has settled),
+        ``relative`` (the same over scale), ``limiting`` (its component), and of that component the ``allowance`` and
+        ``spread`` (standard deviation over runs).
     level, bias, resolution, numerical : float
         The arguments of ``compare``.
     n_comparisons : int
@@ -52,7 +54,7 @@ class Verdict:
     theory, simulation : str
         What was compared with what.
     notes : tuple of str
-        What was not compared or not checked.
+        What was not compared, not checked, or not allowed for.
     """
 
     status: str
@@ -77,7 +79,7 @@ class Verdict:
 
     @property
     def worst(self) -> xr.Dataset:
-        """The comparison with the largest deviation in units of its tolerance: one row of ``table``."""
+        """The comparison with the largest resolved deviation in units of its tolerance: one row of ``table``."""
         return self.table.isel(comparison=worst_row(self.table))
 
     def plot(self) -> Figure:
@@ -122,7 +124,8 @@ class Verdict:
             f"  worst       {describe(self.worst)}",
             *(f"  note        {note}" for note in self.notes),
             "",
-            "  observable  comparisons  max |z|  max |deviation|  tolerance there  smallest detectable error",
+            "  observable  comparisons  max |z|  max |deviation|  tolerance there  "
+            "smallest detectable error while it moves",
         ]
         for name in self.summary.observable.values:
             row = self.summary.sel(observable=name)
@@ -130,7 +133,7 @@ class Verdict:
             if int(row.comparisons):
                 text += f"  {float(row.max_z):>7.2f}  {float(row.max_deviation):>15.3g}  {float(row.tolerance):>15.3g}"
                 text += f"  {float(row.detectable):.3g} = {100 * float(row.relative):.3g} % of scale"
-                text += f" ({row.limiting.item()})"
+                text += f" ({row.limiting.item()}, up to t={float(row.until):.4g})"
             else:
                 text += "  constant by construction"
             lines.append(text)
@@ -166,11 +169,15 @@ class Verdict:
 
 
 def worst_row(table: xr.Dataset) -> int:
-    """Return the index of the row with the largest |deviation| / tolerance, or |deviation| if there is no tolerance."""
+    """Return the index of the row with the largest |deviation| / tolerance, or |deviation| if there is no tolerance.
+
+    Rows whose deviation is resolved come first.
+    """
     size, tolerance = abs(table.deviation.values), table.tolerance.values
     ratio = np.divide(size, tolerance, out=np.where(size > 0, np.inf, 0.0), where=tolerance > 0)
     ratio = np.where(np.isnan(tolerance), size, ratio)
-    return int(np.argmax(np.where(table.counted.values, ratio, -1.0)))
+    counted, resolved = table.counted.values, table.resolved.values
+    return int(np.argmax(np.where(counted & (resolved | ~(counted & resolved).any()), ratio, -1.0)))
 
 
 def describe(row: xr.Dataset) -> str:

@@ -92,6 +92,27 @@ def test_article_tells_the_derivation():
         assert quantity.name.replace("_", r"\_") in text
 
 
+def test_increments_of_decayed_weights_are_multiplied_out():
+    text = source("erf_trained_decay")
+    assert r"- \kappa R_{in}" in text.split(r"\subsection{Expectations}")[0]
+    assert "d Q_{ik}" not in text  # which would look like a differential
+
+
+def test_vectors_are_bold_in_the_prose_as_in_the_equations():
+    text = source("erf")
+    assert r"$\mathbf{x} \sim  N(0, I_{d})$" in text and r"$\mathbf{w}_{i}\cdot \mathbf{w}_{k}/d$" in text
+    assert r"\mathbf{w}^{\star}_{n}/d$" in text
+
+
+def test_no_page_ends_after_the_first_line_of_an_equation():
+    first = next(line for line in source("erf").splitlines() if line.startswith(r"\frac{\mathrm{d}Q_{ik}"))
+    assert first.endswith(r"\nonumber \\*")
+
+
+def test_the_source_of_the_equations_keeps_its_spaces():
+    assert r"second\_layer='trained', weight" in source("erf_trained_decay").replace(r"\allowbreak{}", "")
+
+
 def test_everything_dropped_is_named():
     dyn = dynamics("erf_trained_decay")
     orders = {d.order for d in dyn.dropped}

@@ -128,5 +128,24 @@ def test_sizes_that_do_not_fit_are_errors(sizes, message):
         dynamics("erf").expand(**sizes)
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_representation_is_short_and_evaluates(closed):
+    written = dynamics("erf").expand(K=2, M=1)
+    written = written.closed() if closed else written
+    assert repr(written) == (
+        "TeacherStudent(activation='erf').dynamics(limit='high-dimensional').expand(K=2, M=1)" + ".closed()" * closed
+    )
+    assert eval(repr(written), vars(derive)) == written
+
+
+def test_representation_without_a_model_evaluates_too():
+    import dataclasses
+
+    bare = dataclasses.replace(dynamics("linear"), model=None, limit="").expand(K=1, M=1)
+    assert repr(bare).startswith("Dynamics(") and repr(bare).endswith(").expand(K=1, M=1)")
+    changed = dataclasses.replace(bare, equations=bare.equations[:1])
+    assert repr(changed).startswith("ExpandedDynamics(dynamics=Dynamics(")
+
+
 def test_numpy_integers_are_sizes():
     assert dynamics("erf").expand(K=np.int64(2), M=np.int32(1)) == dynamics("erf").expand(K=2, M=1)

@@ -131,6 +131,29 @@ def test_notebooks_get_one_display():
     assert "nonumber" not in text and r"\begin{align}" not in text
 
 
+def test_notebooks_define_what_they_use():
+    text = notebook_latex(dynamics("erf"))
+    assert text.count("C_{ab} &= \\text{the covariance of") == 1
+    assert "C'_{ab} &= C_{ab} -" in text and "C''_{ab} &= C'_{ab} -" in text
+
+
+def test_a_moment_shows_as_its_definition_and_short_closed_form():
+    i4 = next(m for m in dynamics("erf").moments if m.name == "I_4")
+    text = i4._repr_latex_()
+    assert text.startswith("$$\\begin{aligned}\nI_{4}(i,k,j,l) &= \\langle") and text.endswith("\\end{aligned}$$")
+    for left in ("C_{ab} &=", "C'_{ab} &=", "C''_{ab} &="):
+        assert text.count(left) == 1
+    assert repr(i4) == "<NamedMoment I_4(i,k,j,l) = E[g'(h_i) g'(h_k) g(h_j) g(h_l)]>"
+    assert "C''_34" in str(i4) and "C''_ab = C'_ab - C'_2a C'_2b/(1 + C'_22)" in str(i4)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_dropped_term_prints(case):
+    for dropped in dynamics(case).dropped:
+        assert dropped._repr_latex_().startswith("$\\displaystyle ")
+        sets(dropped._repr_latex_().strip("$").replace(r"\displaystyle", "").replace(r"\big|", "|"))
+
+
 # --- as the papers write ----------------------------------------------------------------------------------------------
 
 
@@ -195,6 +218,8 @@ def test_hermite_moments_are_short_in_excess_variances():
     [
         ("cosine of the angle", "cosine of the angle"),
         ("E[½(y* − φ)²], noise-free", r"$E[\tfrac12 (y^{\star} - \phi )^2]$, noise-free"),
+        ("inputs x ~ N(0, I_d), independent", r"inputs $x \sim  N(0, I_{d})$, independent"),
+        ("fixed ratios η_a/η, κ/η", r"fixed ratios $\eta _{a}/\eta$, $\kappa /\eta$"),
         ("weights shrink by κ/d a step", r"weights shrink by $\kappa /d$ a step"),
         ("100 % & more_or_less", None),
     ],

@@ -106,12 +106,12 @@ def test_theory_agrees_with_the_network_itself():
 FLOW = TeacherStudent(activation="erf", second_layer="trained", weight_decay=True)
 
 
-def flow_and_simulation(eta, d):
+def flow_and_simulation(eta, d, ratio=0.5):
     y0 = TWO | dict(a=[0.5, 0.8])
     shared = dict(sigma=0.3, T=np.eye(2), b=1.0)
     params = shared | dict(eta=eta, eta_a=0.5 * eta, kappa=0.05 * eta)
     simulation = simulated(Case(FLOW, y0, params, t_end=4.0), d=d, runs=16, clock="eta*steps/d")
-    ratios = shared | dict(eta_a_over_eta=0.5, kappa_over_eta=0.05)
+    ratios = shared | dict(eta_a_over_eta=ratio, kappa_over_eta=0.05)
     flow = FLOW.dynamics(limit="gradient-flow")
     return solve.integrate(flow, (0, 4), y0, ratios, t_eval=simulation.t.values), simulation
 
@@ -120,7 +120,12 @@ def test_gradient_flow_agrees_at_a_small_learning_rate():
     # Here the bias is of order eta, not 1/d: at eta = 0.002 it is below the 1/d = 0.005 that is granted.
     verdict = validate.compare(*flow_and_simulation(eta=0.002, d=200), resolution=0.15)
     assert verdict.passed, verdict
-    assert any("eta_a_over_eta" in note for note in verdict.notes), "what cannot be checked must be said"
+    assert any("order eta" in note for note in verdict.notes), "what the tolerance does not cover must be said"
+
+
+def test_rates_of_gradient_flow_are_checked_in_units_of_eta():
+    with pytest.raises(validate.NotComparable, match="eta_a_over_eta"):
+        validate.compare(*flow_and_simulation(eta=0.5, d=1000, ratio=0.6))
 
 
 def test_gradient_flow_fails_at_a_large_learning_rate():

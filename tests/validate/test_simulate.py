@@ -2,16 +2,18 @@
 
 import json
 import pickle
+import sys
 import warnings
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from effdyn import solve
 from effdyn.derive import ModelError, TeacherStudent
-from effdyn.validate import simulate as module
 from effdyn.validate.simulate import SimulationDiverged, simulate
 
+module = sys.modules["effdyn.validate.simulate"]  # effdyn.validate.simulate is the function
 MODEL = TeacherStudent(activation="erf")
 TRAINED = TeacherStudent(activation="erf", second_layer="trained")
 Y0 = dict(Q=[[0.5, 0.1], [0.1, 0.6]], R=[[0.2, 0.1], [0.0, 0.3]])
@@ -32,6 +34,37 @@ def test_contents():
     assert result.t.values.tolist() == [0, 1, 3]
     trained = run(TRAINED, y0=Y0 | dict(a=1.0), params={k: v for k, v in PARAMS.items() if k != "a"} | dict(eta_a=0.5))
     assert list(trained.a.dims) == ["run", "t", "student"]
+
+
+def test_theory_and_simulation_have_the_same_variables_and_attributes():
+    ratios = dict(Q=Y0["Q"], R=Y0["R"], a=1.0), {k: v for k, v in PARAMS.items() if k != "a"} | dict(eta_a=0.5)
+    for model, y0, params in ((MODEL, Y0, PARAMS), (TRAINED, *ratios)):
+        result = run(model, y0=y0, params=params)
+        theory = solve.integrate(model.dynamics(), (0, 3), y0, params, t_eval=result.t)
+        assert set(result.data_vars) == set(theory.data_vars)
+        for name in theory.data_vars:
+            assert result[name].dims == ("run", *theory[name].dims) and result[name].attrs == theory[name].attrs
+            np.testing.assert_allclose(result[name][:, 0], np.broadcast_to(theory[name][0], result[name][:, 0].shape))
+        for key in ("title", "model", "clock", "versions", "status"):
+            assert result.attrs[key] == theory.attrs[key], key
+        for key in ("parameters", "y0"):
+            assert json.loads(result.attrs[key]) == json.loads(theory.attrs[key])
+        assert "finite d" in result.attrs["simulation_status"]
+
+
+def test_observables_are_functions_of_each_run():
+    result = run()
+    assert np.allclose(result.loss, result.eg + PARAMS["sigma"] ** 2 / 2, rtol=1e-15)
+    assert np.allclose(result.cosine[..., 0, 1], result.R[..., 0, 1] / np.sqrt(result.Q[..., 0, 0]))  # T = 1
+    length = np.sqrt(result.Q[..., 0, 0] * result.Q[..., 1, 1])
+    assert np.allclose(result.cosine_students[..., 0, 1], result.Q[..., 0, 1] / length)
+    assert np.allclose(result.cosine_students[..., 1, 1], 1.0)
+
+
+def test_a_vector_of_length_zero_has_no_direction():
+    for store in ("runs", "moments"):
+        result = run(y0=dict(Q=np.zeros((2, 2)), R=np.zeros((2, 2))), store=store)
+        assert result.cosine.sel(t=0).isnull().all() and result.cosine.sel(t=3).notnull().all()
 
 
 def test_attributes_survive_netcdf(tmp_path):
@@ -209,7 +242,7 @@ def test_interruption_keeps_finished_runs(monkeypatch):
     _interrupt_after(monkeypatch, calls=7)
     with pytest.warns(RuntimeWarning, match="of 400 runs were finished"):
         result = run(runs=400, d=[20, 500], t_span=(0, 50), t_eval=[0, 50], threads=1)
-    assert result.attrs["interrupted"] == 1 and 3 <= result.sizes["run"] < 400
+    assert result.attrs["status"] == "interrupted" and 3 <= result.sizes["run"] < 400
     assert (result.R.isel(run=slice(3)) == whole.R).all()
 
 
