@@ -85,7 +85,7 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object) -> Dyna
         kind="ode",
         clock=limit.clock,
         drift=drift,
-        parameters=tuple(_rescaled(q, limit) for q in training.parameters if _survives(q, limit, drift)),
+        parameters=tuple(_rescaled(q, limit, training) for q in training.parameters if _survives(q, limit)),
         observables=observed + derived,
         families=training.families,
         covariance=training.covariance,
@@ -135,18 +135,20 @@ def _bases(training: TrainingStep) -> tuple[sympy.IndexedBase, ...]:
     return tuple(family.base for family in training.families)
 
 
-def _survives(q: Quantity, limit: Limit, drift: tuple[Equation, ...]) -> bool:
+def _survives(q: Quantity, limit: Limit) -> bool:
     """Return whether a parameter is still one in the limit: a learning rate that only scales time is not."""
     return q.base not in {s for small, _ in limit.vanishing for s in small.free_symbols}
 
 
-def _rescaled(q: Quantity, limit: Limit) -> Quantity:
-    """Return the parameter that takes its place where a parameter scales with a small one."""
-    scaling = dict(limit.scaling)
-    if q.base not in scaling:
+def _rescaled(q: Quantity, limit: Limit, training: TrainingStep) -> Quantity:
+    """Return the parameter that takes the place of one that scales with a small one: their ratio."""
+    scaled = dict(limit.scaling).get(q.base)
+    if scaled is None:
         return q
-    ratio = next(s for s in scaling[q.base].free_symbols if s != limit.vanishing[-1][0])
-    return replace(q, name=str(ratio), latex=rf"({q.latex}/\eta)", meaning=f"{q.meaning}, over the learning rate eta")
+    small = next(p for p in training.parameters if p.base in scaled.free_symbols)
+    (ratio,) = scaled.free_symbols - {small.base}
+    meaning = f"{q.meaning}, over the {small.meaning} {small.name}"
+    return replace(q, name=str(ratio), latex=f"({q.latex}/{small.latex})", meaning=meaning)
 
 
 def _increment_symbol(q: Quantity) -> sympy.Expr:

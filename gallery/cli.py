@@ -2,12 +2,13 @@
 
 import sys
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from effdyn.derive import ModelError, NoClosedForm, NotYet
+from effdyn.derive import LIMITS, ModelError, NoClosedForm, NotYet
 
 from .catalogue import ENTRIES
 from .catalogue import reproduce as reproduce_entry
@@ -29,11 +30,8 @@ class Format(StrEnum):
     json = "json"
 
 
-class Limit(StrEnum):
-    """Scaling regimes."""
-
-    high_dimensional = "high-dimensional"
-    gradient_flow = "gradient-flow"
+Limit = StrEnum("Limit", {name.replace("-", "_"): name for name in LIMITS})  # type: ignore[misc]
+DEFAULT_LIMIT = Limit("high-dimensional")
 
 
 class SecondLayer(StrEnum):
@@ -77,7 +75,7 @@ def derive(
     second_layer: Annotated[SecondLayer, typer.Option(help="Whether it is trained.")] = SecondLayer.fixed,
     output_scale: Annotated[str, typer.Option(help="Scale of the student's output, an expression of K.")] = "1",
     weight_decay: Annotated[bool, typer.Option("--weight-decay", help="Weights decay by kappa/d a step.")] = False,
-    limit: Annotated[Limit, typer.Option(help="Scaling regime.")] = Limit.high_dimensional,
+    limit: Annotated[Limit, typer.Option(help="Scaling regime.")] = DEFAULT_LIMIT,
     expand: Annotated[str, typer.Option(help="Write out for given sizes, such as K=2,M=1 (text and latex).")] = "",
     format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
     output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
@@ -116,9 +114,12 @@ def _sizes(text: str) -> dict[str, int]:
 
 def main() -> None:
     """Run the command line; mistakes in the arguments are one message and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Σ shows a question mark
     try:
         app()
-    except (ModelError, NoClosedForm, NotYet) as error:
+    except (ModelError, NoClosedForm, NotYet, OSError) as error:
         typer.echo(f"effdyn: {error}", err=True)
         sys.exit(2)
 

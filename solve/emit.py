@@ -35,8 +35,11 @@ Loop = tuple[sympy.Symbol, sympy.Expr, str]
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of the buffer for one special function: the names of where it begins for the current value of the innermost
-    index, of its length for each value, and of where it stops."""
+    """A part of the buffer for one special function.
+
+    The names of where it begins for the current value of the innermost index, of its length for each value, and of
+    where it stops.
+    """
 
     function: str
     base: str

@@ -42,7 +42,9 @@ def start() -> subprocess.Popen[bytes] | None:
     if _marker().exists() or (os.cpu_count() or 1) < 2:
         return None
     quiet = subprocess.DEVNULL
-    return subprocess.Popen([sys.executable, "-c", _COMPILE, str(Path(dop853.__file__).parent)], stdin=quiet, stdout=quiet, stderr=quiet)
+    return subprocess.Popen(
+        [sys.executable, "-c", _COMPILE, str(Path(dop853.__file__).parent)], stdin=quiet, stdout=quiet, stderr=quiet
+    )
 
 
 def wait() -> None:

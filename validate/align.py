@@ -3,8 +3,8 @@
 Students that start alike specialise to different teachers in different replicas. One permutation per replica, the same
 at all times, brings it as close as possible to a reference replica.
 
-A match selects: where students differ by noise only, the matched replica follows the reference's noise a little. So
-``"auto"`` exchanges only students that the start does not tell apart.
+A match selects: where students differ by noise only, the matched replica follows the reference's noise, and its mean is
+biased. So ``"auto"`` exchanges only students that the start does not tell apart, and only where they come apart later.
 """
 
 from __future__ import annotations
@@ -45,6 +45,16 @@ def exchangeable(inputs: Inputs, resolution: float) -> list[list[int]]:
         home = next((group for group in groups if all(alike(i, k) for k in group)), None)
         home.append(i) if home else groups.append([i])
     return groups
+
+
+def come_apart(state: dict[str, np.ndarray], inputs: Inputs, group: list[int], d: int) -> bool:
+    """Return whether students of a group ever differ, in a replica, by more than chance: 5/√d of the vectors' size.
+
+    Where the start is symmetric and the symmetry is not broken they never do, and matching them would select noise.
+    """
+    size = np.sqrt(max(state["Q"][..., group, group].max(), 1e-300) * np.diag(inputs.T).max())
+    R = state["R"][:, group]
+    return bool((R.max(axis=1) - R.min(axis=1)).max() > 5 * size / np.sqrt(d))
 
 
 def same_second_layer(inputs: Inputs) -> list[list[int]]:

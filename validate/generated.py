@@ -10,6 +10,7 @@ Nothing here is taken from derived equations: only g, g' and g̃ enter.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -75,7 +76,8 @@ def learn(
 
 def build(model: TeacherStudent, engine: str, *functions: Callable) -> ModuleType:
     """Return the compiled module of an engine: the model's units, :func:`learn`, and the engine's own functions."""
-    return load_generated(f"{engine}_{model.activation.name or 'custom'}", source(model, *functions))
+    name = re.sub(r"\W", "_", model.activation.name) or "custom"
+    return load_generated(f"{engine}_{name}", source(model, *functions))
 
 
 def source(model: TeacherStudent, *functions: Callable) -> str:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from effdyn.derive.errors import ModelError, nearest
 from effdyn.solve.results import parameters_json, variable, versions_json
 
-from .align import best_order, exchangeable, permuted, same_second_layer
+from .align import best_order, come_apart, exchangeable, permuted, same_second_layer
 from .gram import Gram, compile_gram
 from .initial import check_dimension, coordinates
 from .inputs import Inputs, read_inputs
@@ -200,6 +200,9 @@ def simulate(
     if complete:
         if align is not False:
             groups = exchangeable(inputs, min(sizes) ** -0.5) if align == "auto" else same_second_layer(inputs)
+            if align == "auto":
+                reference = finished[complete[0], max(sizes)]
+                groups = [g for g in groups if len(g) > 1 and come_apart(reference, inputs, g, max(sizes))]
             _align(finished, complete, sizes, groups)
         dataset = _dataset(model, inputs, finished, complete, sizes, times, scalar=not np.ndim(d))
         if store == "moments":

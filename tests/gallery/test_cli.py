@@ -119,7 +119,6 @@ def test_an_unknown_model_is_refused(monkeypatch, capsys):
     assert "teacher-student" in refusal("derive perceptron", monkeypatch, capsys)
 
 
-@pytest.mark.xfail(reason="an OSError reaches the user as a traceback", raises=OSError)
 def test_a_file_that_cannot_be_written_is_one_message(tmp_path, monkeypatch, capsys):
     path = tmp_path / "missing" / "equations.tex"
     assert str(path) in refusal(f"derive teacher-student --output {path}", monkeypatch, capsys)

@@ -1,4 +1,4 @@
-"""``solve.integrate``: against SciPy on the same kernel, against exact solutions, and what it says when things go wrong."""
+"""``solve.integrate``: against SciPy on the same kernel, against exact solutions, and its errors."""
 
 import dataclasses
 import importlib
@@ -39,7 +39,7 @@ def test_agrees_with_scipy_on_the_same_right_hand_side(method):
     times = np.linspace(0, 20, 11)
     ours = solve.integrate(ERF, (0, 20), START, PARAMS, t_eval=times, rtol=1e-11, atol=1e-13)
     theirs = solve.integrate(ERF, (0, 20), START, PARAMS, t_eval=times, method=method, rtol=1e-8, atol=1e-10)
-    # The referee's local tolerance is 1e-8; over 20 time units of a contracting flow global errors stay within about 100 of it.
+    # The referee's local tolerance is 1e-8; along 20 time units of a contracting flow errors stay within 100 of it.
     for name in ("Q", "R", "eg"):
         assert_allclose(ours[name], theirs[name], atol=1e-6, err_msg=name)
     assert ours.attrs["method"] == "DOP853"
@@ -47,7 +47,10 @@ def test_agrees_with_scipy_on_the_same_right_hand_side(method):
 
 
 def test_linear_flow_has_its_exact_solution():
-    """K = M = 1, linear units: w follows Δ' = −Δ, so R = 1 + (R₀ − 1) e^{−t} and Q = 1 + 2 (R₀ − 1) e^{−t} + (Q₀ − 2R₀ + 1) e^{−2t}."""
+    """K = M = 1, linear units: w − w* decays as e^{−t}.
+
+    So R = 1 + (R₀ − 1) e^{−t} and Q = 1 + 2 (R₀ − 1) e^{−t} + (Q₀ − 2R₀ + 1) e^{−2t}.
+    """
     t = np.linspace(0, 8, 33)
     params = {"sigma": 0.0, "T": [[1.0]], "a": 1.0, "b": 1.0}
     sol = solve.integrate(LINEAR, (0, 8), {"Q": [[0.7]], "R": [[0.2]]}, params, t_eval=t)

@@ -67,3 +67,16 @@ def test_symmetric_students_that_specialise_are_matched():
     assert abs(specialisation(matched).mean()) > 0.9
     assert abs(specialisation(unmatched).mean()) < 0.9, "or else this test shows nothing"
     assert (matched.isel(run=0) == unmatched.isel(run=0)).all(), "run 0 is the reference"
+
+
+def test_students_that_stay_alike_are_not_matched():
+    """A linear committee keeps an exchangeable start symmetric: matching would select noise, and bias the means."""
+    model = TeacherStudent(activation="linear", output_scale="1/sqrt(K)")
+    params = {"eta": 0.5, "sigma": 0.1, "T": np.eye(2), "a": 1.0, "b": 1.0}
+    start = {"Q": 0.5 * np.eye(3), "R": np.full((3, 2), 0.1)}
+    options = {"d": 1000, "runs": 16, "t_span": (0, 5), "t_eval": [0, 2.5, 5], "progress": False}
+    asked = simulate(model, y0=start, params=params, **options)
+    plain = simulate(model, y0=start, params=params, align=False, **options)
+    np.testing.assert_array_equal(asked.Q, plain.Q)
+    matched = simulate(model, y0=start, params=params, align=True, **options)
+    assert not np.array_equal(matched.Q, plain.Q)  # it would have made a difference
