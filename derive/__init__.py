@@ -8,10 +8,10 @@ from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step, close_mom
 from .errors import ModelError, NoClosedForm, NotYet
 from .expanded import ExpandedDynamics
 from .expectation import closed_form
+from .export.serialize import dynamics_from_json, model_from_json
 from .limits import LIMITS, Dropped, Limit
 from .moments import Moment, Univariate
 from .named_moments import NamedMoment
-from .serialize import dynamics_from_json, model_from_json
 from .teacher_student import TeacherStudent
 
 __all__ = [

@@ -226,14 +226,14 @@ class Dynamics:
     def latex(self) -> str:
         """Return the equations of motion and observables as LaTeX (amsmath): each an ``align`` environment with lines
         that fit."""
-        from .latex import dynamics_latex
+        from .export.latex import dynamics_latex
 
         return dynamics_latex(self)
 
     def article(self, path: str | Path) -> Path:
         """Write a LaTeX article that compiles as it is: setting, definitions, derivation, equations, symbols,
         moments."""
-        from .article import write_article
+        from .export.article import write_article
 
         return write_article(self, Path(path))
 
@@ -245,12 +245,12 @@ class Dynamics:
         ModelError
             For another ending.
         """
-        from .export import write
+        from .export.write import write
 
         return write(self, Path(path))
 
     def _repr_latex_(self) -> str:
-        from .latex import notebook_latex
+        from .export.latex import notebook_latex
 
         return notebook_latex(self)
 
@@ -265,7 +265,7 @@ class Dynamics:
         return f"Dynamics({', '.join(shown)})"
 
     def __str__(self) -> str:
-        from .rows import plain_page
+        from .export.rows import plain_page
 
         return plain_page(self)
 

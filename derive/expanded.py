@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import sympy
 
 from .errors import ModelError, nearest
-from .grouping import collected
-from .line_breaking import environment, row
+from .export.grouping import collected
+from .export.line_breaking import environment, row
+from .export.printer import StarredIndex
+from .export.rows import printer_for, time_derivative
 from .moments import Moment
-from .printer import StarredIndex
-from .rows import printer_for, time_derivative
 
 if TYPE_CHECKING:
     from .dynamics import Dynamics, Equation, Quantity

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import sympy
 
+from .export.index_order import index_rank
 from .increments import D
-from .index_order import index_rank
 from .terms import Term
 from .text import parse_expression
 
@@ -73,7 +73,7 @@ class Dropped:
         return sympy.IndexedBase(self.quantity)[tuple(free)] if free else sympy.Symbol(self.quantity)
 
     def __str__(self) -> str:
-        from .printer import PlainPrinter
+        from .export.printer import PlainPrinter
 
         order = parse_expression(self.order.replace(" · ", "*").replace("^", "**"), "order")
         return f"{PlainPrinter().doprint(self.symbol)}, order {PlainPrinter().doprint(order)}: {self.term}"
@@ -82,7 +82,7 @@ class Dropped:
         return f"<Dropped {self}>"
 
     def _repr_latex_(self) -> str:
-        from .latex import notebook_dropped
+        from .export.latex import notebook_dropped
 
         return notebook_dropped(self)
 

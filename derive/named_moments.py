@@ -54,19 +54,19 @@ class NamedMoment:
         return closed_form(self.signature)[0]
 
     def __repr__(self) -> str:
-        from .rows import plain_definition
+        from .export.rows import plain_definition
 
         return f"<NamedMoment {plain_definition(self)}>"
 
     def __str__(self) -> str:
-        from .printer import PlainPrinter
-        from .rows import PLAIN_COVARIANCE, plain_moment_rows
+        from .export.printer import PlainPrinter
+        from .export.rows import PLAIN_COVARIANCE, plain_moment_rows
 
         main, definitions = plain_moment_rows(self, PlainPrinter())
         return "\n".join([*(line for _, lines in main + definitions for line in lines), PLAIN_COVARIANCE])
 
     def _repr_latex_(self) -> str:
-        from .latex import notebook_moment
+        from .export.latex import notebook_moment
 
         return notebook_moment(self)
 

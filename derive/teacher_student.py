@@ -148,7 +148,7 @@ class TeacherStudent:
 
     def to_json(self) -> str:
         """Return the model as JSON text, which :func:`effdyn.derive.model_from_json` reads."""
-        from .serialize import model_to_json
+        from .export.serialize import model_to_json
 
         return model_to_json(self)
 

@@ -25,7 +25,7 @@ class Term:
     factors: tuple[sympy.Expr, ...] = ()
 
     def __str__(self) -> str:
-        from .printer import PlainPrinter
+        from .export.printer import PlainPrinter
 
         return PlainPrinter().doprint(assemble([self]))
 

@@ -93,7 +93,7 @@ def derive(
     if format in (Format.python, Format.json):
         if expand:
             raise ModelError("--expand", expand, "left out with --format python or json: those hold for every size")
-        from effdyn.derive.export import to_text
+        from effdyn.derive.export.write import to_text
 
         text = to_text(dynamics, {"python": ".py", "json": ".json"}[format.value])
     else:

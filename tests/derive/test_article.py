@@ -75,7 +75,7 @@ def test_article_needs_only_recommended_packages():
 
 
 def source(case):
-    from effdyn.derive.article import article_latex
+    from effdyn.derive.export.article import article_latex
 
     return article_latex(dynamics(case))
 

@@ -13,10 +13,10 @@ import sympy
 from scipy.special import erf, roots_hermitenorm
 
 from effdyn import derive
-from effdyn.derive.encode import decode, encode
-from effdyn.derive.export import to_text
-from effdyn.derive.numpy_module import numpy_module
-from effdyn.derive.serialize import dynamics_from_json, dynamics_to_json, model_from_json, model_to_json
+from effdyn.derive.export.encode import decode, encode
+from effdyn.derive.export.numpy_module import numpy_module
+from effdyn.derive.export.serialize import dynamics_from_json, dynamics_to_json, model_from_json, model_to_json
+from effdyn.derive.export.write import to_text
 
 CASES = {
     "erf": (dict(activation="erf"), "high-dimensional"),

@@ -22,11 +22,11 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.textpath import TextPath
 
 from effdyn import derive
-from effdyn.derive.latex import moment_latex, notebook_latex, symbol_table
-from effdyn.derive.line_breaking import LINE
-from effdyn.derive.printed_width import width
-from effdyn.derive.prose import text_latex
-from effdyn.derive.readable import readable_form
+from effdyn.derive.export.latex import moment_latex, notebook_latex, symbol_table
+from effdyn.derive.export.line_breaking import LINE
+from effdyn.derive.export.printed_width import width
+from effdyn.derive.export.prose import text_latex
+from effdyn.derive.export.readable import readable_form
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 CASES = {
@@ -67,8 +67,8 @@ def test_latex_is_what_it_was(case):
 def test_text_does_not_depend_on_the_hash_seed():
     code = """
 from effdyn import derive
-from effdyn.derive.numpy_module import numpy_module
-from effdyn.derive.serialize import dynamics_to_json
+from effdyn.derive.export.numpy_module import numpy_module
+from effdyn.derive.export.serialize import dynamics_to_json
 dyn = derive.TeacherStudent(activation="erf", teacher_activation="He3", second_layer="trained").dynamics()
 print(dyn.latex(), numpy_module(dyn), dynamics_to_json(dyn), dyn.expand(K=2, M=1).closed())
 """

@@ -9,9 +9,9 @@ import pytest
 import sympy
 
 from effdyn import derive
-from effdyn.derive.line_breaking import PLAIN_LINE
-from effdyn.derive.printer import PlainPrinter
-from effdyn.derive.readable import readable_form
+from effdyn.derive.export.line_breaking import PLAIN_LINE
+from effdyn.derive.export.printer import PlainPrinter
+from effdyn.derive.export.readable import readable_form
 from effdyn.derive.terms import assemble
 
 CASES = {

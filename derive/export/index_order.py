@@ -3,7 +3,7 @@
 import sympy
 from sympy.core.function import AppliedUndef
 
-from .moments import Moment
+from ..moments import Moment
 
 _INDICES = "ikjlpqrsunmtvwxyz"
 

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import sympy
 from sympy.core.function import AppliedUndef
 
+from ..moments import Dilation, Moment, Value
+from ..terms import assemble
 from . import line_breaking
 from .grouping import Item, arranged, grouped
 from .latex import order_latex, symbol_table
 from .line_breaking import Row, row
-from .moments import Dilation, Moment, Value
 from .printed_width import width
 from .printer import PaperPrinter
 from .prose import text_latex
 from .rows import activation_rows, equation_rows, moments_rows, printer_for
-from .terms import assemble
 
 if TYPE_CHECKING:
-    from .dynamics import Dynamics
+    from ..dynamics import Dynamics
 
 environment = partial(line_breaking.environment, kept=True)
 PAGE = 40.0

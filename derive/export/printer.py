@@ -13,8 +13,8 @@ from sympy.core.function import AppliedUndef
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
+from ..moments import Dilation, Moment, Univariate, Value
 from .index_order import index_rank, order_indices
-from .moments import Dilation, Moment, Univariate, Value
 
 SumSign = tuple[list[sympy.Expr], sympy.Expr, sympy.Expr]
 """The indices under one summation sign, and from where to where they run."""

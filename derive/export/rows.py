@@ -13,8 +13,8 @@ from .readable import ReadableForm, Tilt, readable_form
 from .reading_order import activations, sorted_moments
 
 if TYPE_CHECKING:
-    from .dynamics import Dynamics, Equation
-    from .named_moments import NamedMoment
+    from ..dynamics import Dynamics, Equation
+    from ..named_moments import NamedMoment
 
 COVARIANCES = "the covariance of the fields of a moment's arguments a and b, counted from 1"
 """What C_ab is."""

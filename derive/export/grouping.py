@@ -10,7 +10,7 @@ from typing import Any
 import sympy
 from sympy.core.function import AppliedUndef
 
-from .moments import Dilation, Moment, Value
+from ..moments import Dilation, Moment, Value
 from .printed_width import width
 from .printer import PaperPrinter, split_sign
 

@@ -7,16 +7,16 @@ documents (``article``) nor of models.
 
 from typing import TYPE_CHECKING
 
+from ..terms import assemble
 from .line_breaking import environment
 from .printer import PaperPrinter
 from .prose import text_latex
 from .rows import COVARIANCES, activation_rows, equation_rows, moment_rows, moments_rows, printer_for
-from .terms import assemble
 
 if TYPE_CHECKING:
-    from .dynamics import Dynamics
-    from .limits import Dropped
-    from .named_moments import NamedMoment
+    from ..dynamics import Dynamics
+    from ..limits import Dropped
+    from ..named_moments import NamedMoment
 
 _COVARIANCE = ("C_{ab}", [rf"\text{{{COVARIANCES}}}"])
 """The row that says what C_ab is, where nothing around the display can."""

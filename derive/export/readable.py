@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import sympy
 
-from .activation import X
-from .expectation import closed_form
+from ..activation import X
+from ..expectation import closed_form
 from .grouping import arranged
 from .line_breaking import LINE, chunks
 from .printed_width import width

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import sympy
 from sympy.printing.numpy import SciPyPrinter
 
-from .moments import Moment
+from ..moments import Moment
 
 if TYPE_CHECKING:
-    from .dynamics import Dynamics
+    from ..dynamics import Dynamics
 
 
 class NumPyPrinter(SciPyPrinter):

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from .moments import Univariate
+from ..moments import Univariate
 
 if TYPE_CHECKING:
-    from .dynamics import Dynamics
-    from .named_moments import NamedMoment
+    from ..dynamics import Dynamics
+    from ..named_moments import NamedMoment
 
 
 def sorted_moments(dyn: "Dynamics") -> "list[NamedMoment]":

@@ -11,8 +11,8 @@ from .readable import ReadableForm, readable_form
 from .reading_order import activations, sorted_moments
 
 if TYPE_CHECKING:
-    from .dynamics import Dynamics, Equation, Quantity
-    from .named_moments import NamedMoment
+    from ..dynamics import Dynamics, Equation, Quantity
+    from ..named_moments import NamedMoment
 
 
 def numpy_module(dyn: "Dynamics") -> str:

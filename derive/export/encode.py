@@ -5,10 +5,10 @@ from typing import Any
 
 import sympy
 
-from .dynamics import Dynamics, Equation, FieldFamily, Quantity
-from .errors import ModelError
-from .moments import Dilation, Moment, Univariate, Value
-from .text import FUNCTIONS
+from ..dynamics import Dynamics, Equation, FieldFamily, Quantity
+from ..errors import ModelError
+from ..moments import Dilation, Moment, Univariate, Value
+from ..text import FUNCTIONS
 
 _NODES: dict[str, Callable[..., Any]] = {
     **{c.__name__: c for c in (sympy.Add, sympy.Mul, sympy.Pow, sympy.Sum, sympy.Tuple, sympy.Indexed, sympy.Lambda)},

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from ..dynamics import Dynamics
+from ..errors import ModelError, nearest
 from .article import article_latex
-from .dynamics import Dynamics
-from .errors import ModelError, nearest
 from .numpy_module import numpy_module
 from .serialize import dynamics_to_json
 

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .dynamics import Dynamics, Quantity
+from ..dynamics import Dynamics, Quantity
+from ..errors import ModelError, nearest
 from .encode import decode, encode
-from .errors import ModelError, nearest
 
 VERSION = 1
 """Of the JSON documents."""
@@ -73,7 +73,7 @@ def _model_document(model: Any) -> dict[str, Any]:
 
 def _models() -> dict[str, Callable[..., Any]]:
     """Return the classes that are models: what the room makes public and states its arguments."""
-    room = sys.modules[__package__]
+    room = sys.modules["effdyn.derive"]
     public = {name: getattr(room, name) for name in room.__all__}
     return {
         name: c

@@ -1,0 +1,1 @@
+"""How a Dynamics is read and kept: LaTeX, plain text, articles, NumPy modules, JSON. Nothing here derives anything."""
