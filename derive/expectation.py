@@ -91,8 +91,10 @@ def parity(integrand: Integrand) -> sympy.Expr | None:
 
 
 def wick(integrand: Integrand) -> sympy.Expr | None:
-    """Products of polynomials: Isserlis' theorem, by Stein's recursion E[h_a G] = Σ_b C_ab E[∂_b G] in a polynomial
-    ring."""
+    """Products of polynomials, by Stein's recursion E[h_a G] = Σ_b C_ab E[∂_b G] in a polynomial ring.
+
+    Source: Isserlis, Biometrika 12, 134 (1918).
+    """
     if not all(f.is_polynomial(X) for _, f in integrand.factors):
         return None
     size = len(integrand.C)
@@ -141,7 +143,10 @@ def linearity(integrand: Integrand) -> sympy.Expr | None:
 
 
 def tilt(integrand: Integrand) -> sympy.Expr | None:
-    """A factor exp(−½αh_a²) changes the covariance: (1 + αC_aa)^(−½) E_C'[G], C' = C − α C_·a C_a· / (1 + αC_aa)."""
+    """A factor exp(−½αh_a²) changes the covariance: (1 + αC_aa)^(−½) E_C'[G], C' = C − α C_·a C_a· / (1 + αC_aa).
+
+    Exact for singular C too: nothing is inverted but 1 + αC_aa > 0. Source: completing the square (Sherman–Morrison).
+    """
     for n, (a, f) in enumerate(integrand.factors):
         if isinstance(f, sympy.exp):
             alpha = sympy.expand(-2 * f.exp / X**2)
@@ -157,7 +162,10 @@ def tilt(integrand: Integrand) -> sympy.Expr | None:
 
 
 def stein(integrand: Integrand) -> sympy.Expr | None:
-    """A factor h_a^p is removed one power at a time: E[h_a G] = Σ_b C_ab E[∂_b G]."""
+    """A factor h_a^p is removed one power at a time: E[h_a G] = Σ_b C_ab E[∂_b G].
+
+    Source: Stein's lemma (Stein, Ann. Stat. 9, 1135 (1981)).
+    """
     for n, (a, f) in enumerate(integrand.factors):
         base, power = f.as_base_exp()
         if base == X and power.is_Integer and power > 0:

@@ -51,7 +51,7 @@ def gram_increment(f: VectorUpdate, g: VectorUpdate, overlap: sympy.Expr) -> sym
     """Return d·ΔΩ_fg of one step, exactly.
 
     The updated vectors are combinations of v_f, v_g and x, whose inner products are v_f·v_g = dΩ_fg, v_f·x = √d h_f and
-    x·x = d·χ: the increment is bilinear. Source: Saad & Solla 1995, eqs. (5)-(6), before averaging.
+    x·x = d·χ: the increment is bilinear. Source: Saad & Solla 1995, whose equations are its average.
     """
     combination_f = {"v_f": f.keep, "x": f.kick / sympy.sqrt(D)}
     combination_g = {"v_g": g.keep, "x": g.kick / sympy.sqrt(D)}

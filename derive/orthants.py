@@ -10,6 +10,7 @@ def sign_product(C: tuple[tuple[sympy.Expr, ...], ...]) -> sympy.Expr:
     """Return E[sign(u₁) … sign(u_n)] for u ~ N(0, C).
 
     n = 2 is Sheppard's (2/π) asin ρ; odd n vanish by symmetry. P(u > 0) follows by Θ = (1 + sign)/2.
+    Source: Sheppard, Phil. Trans. R. Soc. A 192, 101 (1899).
 
     Raises
     ------
