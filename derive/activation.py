@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sympy
 
-from .errors import ModelError, nearest
+from .errors import Described, ModelError, nearest
 
 X = sympy.Symbol("x", real=True)
 """The argument in which every activation is written."""
@@ -100,7 +100,13 @@ def activation(
     if isinstance(given, str):
         return _by_name(given, argument)
     if callable(given) and not isinstance(given, sympy.Basic):
-        given = given(X)
+        try:
+            given = given(X)
+        except Exception as error:  # whatever a user's function does with a symbol
+            accepted = "a function of one SymPy expression, such as lambda h: sympy.tanh(h)"
+            raise ModelError(
+                argument, Described(f"a function that fails with {type(error).__name__}: {error}"), accepted
+            ) from error
     if isinstance(given, sympy.Lambda):
         given = given(X)
     if not isinstance(given, (sympy.Expr, int, float)):
@@ -115,7 +121,7 @@ def _by_name(name: str, argument: str) -> Activation:
     if name in NAMED:
         return Activation(NAMED[name], name)
     if match := re.fullmatch(r"He(\d+)", name):
-        return Activation(hermite(int(match[1])), name)
+        return _from_expression(hermite(int(match[1])), argument)
     if name.isidentifier() and name not in ("x", "h"):
         raise ModelError(argument, name, _ACCEPTED + nearest(name, [*NAMED, "He2", "He3"]))
     from .text import parse_expression  # only formulas given as text need the parser
@@ -132,5 +138,13 @@ def _from_expression(expr: sympy.Expr, argument: str) -> Activation:
     if expr.has(sympy.zoo, sympy.oo, -sympy.oo, sympy.nan):
         raise ModelError(argument, expr, "a function with finite values")
     expr = expr.subs({s: X for s in symbols})
-    name = next((known for known, e in NAMED.items() if e == expr), "")
+    name = next((known for known, e in NAMED.items() if e == expr), "") or _hermite_name(expr)
     return Activation(expr, name)
+
+
+def _hermite_name(expr: sympy.Expr) -> str:
+    """Return the name of a Hermite polynomial, so that a formula and its name state equal models."""
+    if not expr.is_polynomial(X) or not expr.has(X):
+        return ""
+    degree = sympy.degree(expr, X)
+    return f"He{degree}" if 1 < degree <= 20 and sympy.expand(expr - hermite(degree)) == 0 else ""

@@ -39,6 +39,8 @@ class Limit:
         The quantities that go to zero, in this order, and how they print.
     assumption : str
         What is taken, for the reader.
+    status : str
+        ``exact``, ``ansatz`` or ``numerical``, with the reason.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Limit:
     rate: sympy.Expr
     vanishing: tuple[tuple[sympy.Expr, str], ...]
     assumption: str
+    status: str = "exact in the limit"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

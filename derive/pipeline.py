@@ -90,7 +90,7 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object) -> Dyna
         families=training.families,
         covariance=training.covariance,
         assumptions=(*training.assumptions, limit.assumption),
-        status="exact in the limit",
+        status=limit.status,
         steps=(
             Step(
                 "Setting", "The network, its target, and one step of training on a fresh example.", training.definitions

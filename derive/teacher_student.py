@@ -4,6 +4,7 @@ Sources: Saad & Solla, Phys. Rev. E 52, 4225 (1995); Goldt et al., NeurIPS 2019 
 decay).
 """
 
+import math
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
@@ -181,8 +182,8 @@ def _output_scale(given: Any) -> sympy.Expr:
     elif isinstance(given, sympy.Expr):
         given = given.subs({s: K for s in given.free_symbols if s.name == "K"})
     elif isinstance(given, (int, float)) and not isinstance(given, bool):
-        given = sympy.nsimplify(given) if isinstance(given, int) else sympy.Float(given)
-    usable = isinstance(given, sympy.Expr) and not given.has(sympy.nan, sympy.oo, sympy.zoo) and given != 0
+        given = sympy.Rational(str(given)) if math.isfinite(given) else sympy.sympify(given)
+    usable = isinstance(given, sympy.Expr) and not given.has(sympy.nan, sympy.oo, -sympy.oo, sympy.zoo) and given != 0
     if not usable or given.free_symbols - {K}:
         raise ModelError(
             "output_scale", given, "a number other than 0, or an expression of K alone such as '1/K' or '1/sqrt(K)'"

@@ -81,6 +81,8 @@ def parse_expression(text: str, argument: str, symbols: dict[str, Any] | None = 
             case ast.Name(id=name):
                 known = [*(symbols or {}), *CONSTANTS, *FUNCTIONS]
                 raise ModelError(argument, text, f"{name!r} is not a name known here{nearest(name, known)}")
+            case ast.Call(func=ast.Name(id=name)) if name not in FUNCTIONS:
+                raise ModelError(argument, text, f"formulas with {', '.join(FUNCTIONS)}{nearest(name, FUNCTIONS)}")
         raise ModelError(argument, text, "a formula in Python's syntax, such as 'x**3 - 3*x' or 'erf(x/sqrt(2))'")
 
     try:

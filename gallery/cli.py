@@ -59,7 +59,12 @@ def reproduce(
         for entry in ENTRIES.values():
             typer.echo(f"{entry.name:16} {entry.summary}  [{entry.source}]")
         return
-    if not reproduce_entry(name, out, quick):
+    try:
+        passed = reproduce_entry(name, out, quick)
+    except KeyboardInterrupt:
+        typer.echo("effdyn: interrupted; what was finished is kept", err=True)
+        raise typer.Exit(130) from None
+    if not passed:
         raise typer.Exit(1)
 
 

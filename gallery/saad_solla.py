@@ -141,7 +141,7 @@ def judged_run(
     progress: bool,
 ) -> "tuple[xr.Dataset, xr.Dataset]":
     """Return theory and simulation from the asymmetric start, at the same times."""
-    times = np.linspace(0, t_end, 31)
+    times = np.unique(np.concatenate([np.linspace(0, min(t_end, 60), 31), np.linspace(0, t_end, 31)]))
     simulation = validate.simulate(
         model,
         d,
@@ -154,8 +154,16 @@ def judged_run(
         engine=engine,
         progress=progress,
     )
+    _stop_if_interrupted(simulation)
     theory = solve.integrate(dynamics, (0, t_end), asymmetric_start(K), parameters(K), t_eval=simulation.t.values)
+    _stop_if_interrupted(theory)
     return theory, simulation
+
+
+def _stop_if_interrupted(result: "xr.Dataset") -> None:
+    """Go on with Ctrl-C where a simulation or solution returned early because of it: half a run is not judged."""
+    if result.attrs["status"] == "interrupted":
+        raise KeyboardInterrupt
 
 
 def report(verdicts: "dict[str, validate.Verdict]", out: Path, say: Any) -> bool:
@@ -166,14 +174,20 @@ def report(verdicts: "dict[str, validate.Verdict]", out: Path, say: Any) -> bool
         json.dumps({name: v.to_dict() for name, v in verdicts.items()}, indent=1) + "\n", encoding="utf-8"
     )
     say("\n" + text + "\n")
-    typeset = shutil.which("pdflatex")
-    if typeset:
-        command = [typeset, "-interaction=nonstopmode", "-halt-on-error", "saad_solla.tex"]
-        subprocess.run(command, cwd=out, check=True, stdout=subprocess.DEVNULL)
     passed = all(v.passed for v in verdicts.values())
     say(f"{'PASS' if passed else 'NOT PASSED'}: {', '.join(f'{name} {v.status}' for name, v in verdicts.items())}")
-    say(f"Equations{' (PDF)' if typeset else ''}, figures, data and verdicts are in {out}/")
+    say(f"Equations, figures, data and verdicts are in {out}/{typeset(out)}")
     return passed
+
+
+def typeset(out: Path) -> str:
+    """Compile the article where LaTeX is installed; return what became of it, in brackets."""
+    compiler = shutil.which("pdflatex")
+    if compiler is None:
+        return " (no pdflatex here: the article is there as LaTeX)"
+    command = [compiler, "-interaction=nonstopmode", "-halt-on-error", "saad_solla.tex"]
+    done = subprocess.run(command, cwd=out, stdout=subprocess.DEVNULL, check=False)
+    return " (article typeset)" if done.returncode == 0 else " (pdflatex failed: see saad_solla.log)"
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
@@ -240,7 +254,8 @@ def draw_plateau(
     axes[2].set(
         xlabel="$t$ = steps/$d$", ylabel=r"$\epsilon_g$", title="finite d leaves the plateau earlier", ylim=(1e-6, 1)
     )
-    axes[2].legend()
+    axes[2].set_ylim(1e-6, 100)
+    axes[2].legend(loc="upper right", ncols=2)
     figure.savefig(path, dpi=150)
 
 

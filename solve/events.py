@@ -42,6 +42,8 @@ class Event:
     def __post_init__(self) -> None:
         if self.direction not in (-1, 0, 1):
             raise ModelError("direction", self.direction, "-1 (falling), 0 (any) or 1 (rising)")
+        if not isinstance(self.terminal, bool):
+            raise ModelError("terminal", self.terminal, "True or False")
         if not self.name:
             object.__setattr__(self, "name", str(self.expr))
 

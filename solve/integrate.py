@@ -16,7 +16,7 @@ from . import dop853 as _dop853
 from . import warmup
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
 from .events import Event, events_kernel
-from .kernel import Kernel, kernel, observables_kernel
+from .kernel import Kernel, check_dynamics, kernel, observables_kernel
 from .layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
 from .results import parameters_json, to_dataset
 
@@ -97,10 +97,13 @@ def integrate(
     >>> bool(sol.eg[-1] < 1e-3 < sol.eg[0])
     True
     """
+    check_dynamics(dynamics)
     inputs = read_inputs(dynamics, y0, params)
     span = _checked_span(t_span)
     times = _checked_times(t_eval, span)
-    _check_numbers(rtol=rtol, atol=atol, max_steps=max_steps)
+    _check_numbers(
+        rtol=rtol, atol=atol, max_steps=max_steps, **({} if wall_limit is None else {"wall_limit": wall_limit})
+    )
     found = [
         e if isinstance(e, Event) else Event(e) for e in ([events] if isinstance(events, (str, Event)) else events)
     ]
@@ -126,7 +129,7 @@ def integrate(
     else:
         if str(method).startswith("cyrk:"):
             raise NotYet(f"method={method!r}", f"one of {', '.join(METHODS)}")
-        raise ModelError("method", method, f"one of {', '.join(METHODS)}{nearest(f'scipy:{method}', METHODS)}")
+        raise ModelError("method", method, f"one of {', '.join(METHODS)}{_nearest_method(str(method))}")
     return _finish(problem, run, span, {"y0": parameters_json(inputs.y0), "method": method, "rtol": rtol, "atol": atol})
 
 
@@ -288,6 +291,10 @@ def _failure(
         )
     if run.stopped == "wall_limit":
         return WallLimit(f"wall_limit was reached before t = {span[1]:g}", t, state, solution)
+    if t == span[0]:
+        return Diverged(
+            "the equations are not finite at the initial state, or no step is small enough", t, state, solution
+        )
     return Diverged("the order parameters diverge: a smaller learning rate may keep them finite", t, state, solution)
 
 
@@ -327,6 +334,11 @@ def observe(dynamics: Dynamics, inputs: Inputs, t: np.ndarray, y: np.ndarray) ->
 # -- checks and progress -----------------------------------------------------------------------------------------------
 
 
+def _nearest_method(method: str) -> str:
+    same = [m for m in METHODS if method.lower() in (m.lower(), m.removeprefix("scipy:").lower())]
+    return f", did you mean {same[0]!r}?" if same else nearest(method, METHODS)
+
+
 def _checked_span(t_span: tuple[float, float]) -> tuple[float, float]:
     try:
         start, stop = map(float, t_span)
@@ -340,7 +352,10 @@ def _checked_span(t_span: tuple[float, float]) -> tuple[float, float]:
 def _checked_times(t_eval: Any, span: tuple[float, float]) -> np.ndarray | None:
     if t_eval is None:
         return None
-    times = np.atleast_1d(np.asarray(t_eval, dtype=float))
+    try:
+        times = np.atleast_1d(np.asarray(t_eval, dtype=float))
+    except (TypeError, ValueError):
+        raise ModelError("t_eval", t_eval, "increasing times") from None
     low, high = sorted(span)
     order = np.diff(times) * np.sign(span[1] - span[0])
     if (
@@ -359,7 +374,7 @@ def _check_numbers(**limits: float) -> None:
     for name, value in limits.items():
         if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
             raise ModelError(name, value, "a positive number")
-    if limits["rtol"] < _dop853.RTOL_MIN:
+    if limits.get("rtol", 1.0) < _dop853.RTOL_MIN:
         raise ModelError(
             "rtol", limits["rtol"], f"at least {_dop853.RTOL_MIN:g}: below, rounding errors exceed the tolerance"
         )

@@ -16,7 +16,8 @@ from functools import lru_cache
 import numpy as np
 import sympy
 
-from effdyn.derive import Dynamics, Quantity
+from effdyn.derive import Dynamics, ModelError, Quantity
+from effdyn.derive.errors import Described
 
 from .cache import load_generated
 from .emit import Emitter, Loop, flat_index
@@ -90,12 +91,20 @@ def kernel(dynamics: Dynamics) -> Kernel:
     >>> "def kernel(t, y, out, par, work)" in rhs.source
     True
     """
+    check_dynamics(dynamics)
     return _load(dynamics, "drift")
 
 
 def observables_kernel(dynamics: Dynamics) -> Kernel:
     """Return the compiled observables of a Dynamics, with the same calling convention."""
     return _load(dynamics, "observables")
+
+
+def check_dynamics(given: object) -> None:
+    """Raise a ModelError unless a Dynamics was given: a model, or equations written out, are easily taken for one."""
+    if not isinstance(given, Dynamics):
+        accepted = "a Dynamics: what model.dynamics() returns, for all numbers of units"
+        raise ModelError("dynamics", Described(type(given).__name__), accepted)
 
 
 @lru_cache(maxsize=256)

@@ -174,7 +174,7 @@ def deviation_vs_d(verdict: Verdict | xr.Dataset, ax: Axes | None = None) -> Axe
         size, noise = (np.sqrt((array**2).mean("comparison")).values for array in at_d)
         colour = COLOURS[index % len(COLOURS)]
         ax.loglog(d, size, "o-", ms=4, color=colour, label=_symbol(name))
-        ax.loglog(d, noise, ":", lw=1.0, color=colour)
+        ax.loglog(d, noise, ":", lw=1.0, color=colour, label="its standard error" if index == 0 else None)
         largest = max(largest, float(size[0]))
     ax.loglog(d, 1.6 * largest * d[0] / d, "--", color="0.5", lw=1.0, label="$1/d$")
     _decades(ax, d)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from effdyn.derive import ModelError
 from effdyn.solve.layout import read_inputs as solve_inputs
 
 if TYPE_CHECKING:
@@ -84,4 +85,7 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
 
 
 def _output_scale(model: TeacherStudent, K: int) -> float:
-    return float(model.output_scale.subs({symbol: K for symbol in model.output_scale.free_symbols}))
+    scale = complex(model.output_scale.subs({symbol: K for symbol in model.output_scale.free_symbols}).evalf())
+    if scale.imag or not np.isfinite(scale) or scale == 0:
+        raise ModelError("output_scale", model.output_scale, f"a finite real number other than 0 at K = {K}")
+    return scale.real

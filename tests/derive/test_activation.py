@@ -1,5 +1,6 @@
 """Activations: named, written as text, as SymPy or as a function; equal when they are the same; refused by name."""
 
+import math
 import pickle
 
 import numpy as np
@@ -86,3 +87,19 @@ def test_polynomials_as_text_and_as_sympy_are_equal(coefficients):
     g = activation(str(polynomial))
     assert g == activation(polynomial) == activation(lambda h: polynomial.subs(X, h))
     assert eval(repr(g), {"activation": activation}) == g
+
+
+def test_a_formula_and_its_name_state_the_same_activation():
+    for name, formula in (
+        ("He3", "x**3 - 3*x"),
+        ("He2", "x**2 - 1"),
+        ("He1", "x"),
+        ("square", "y**2"),
+        ("linear", "x"),
+    ):
+        assert activation(name) == activation(formula)
+
+
+def test_a_function_that_fails_on_symbols_is_a_clear_error():
+    with pytest.raises(ModelError, match="sympy"):
+        activation(lambda h: math.tanh(h))

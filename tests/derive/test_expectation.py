@@ -400,3 +400,10 @@ def test_factors_in_another_order_have_the_same_value(rng):
     for order in itertools.permutations(range(3)):
         value = compiled_form(tuple(signature[n] for n in order))(C[np.ix_(order, order)])
         assert abs(value - expected) <= 32 * ULP
+
+
+def test_erfc_is_one_minus_erf():
+    """By parity E[erfc(u) erfc(v)] = 1 + E[erf(u) erf(v)] and E[u erfc(v)] = −E[u erf(v)]."""
+    erf, erfc, linear = (sympy.Lambda(X, f) for f in (sympy.erf(X), sympy.erfc(X), X))
+    assert sympy.expand(closed_form((erfc, erfc))[0] - closed_form((erf, erf))[0]) == 1
+    assert sympy.expand(closed_form((linear, erfc))[0] + closed_form((linear, erf))[0]) == 0

@@ -496,8 +496,8 @@ def test_the_derivation_is_kept():
     assert "eta" in orders and any("1/d" in order for order in orders)
 
 
-def test_an_unused_learning_rate_is_not_dropped_silently():
-    """What vanishes with η is all of the η² term: noise, and the squared error."""
+def test_gradient_flow_drops_the_squared_learning_rate_term_by_term():
+    """The η² term has four moments (three of the squared error, the noise), each with its 1/d correction."""
     model = TeacherStudent(activation="erf")
     orders = [dropped.order for dropped in model.dynamics(limit="gradient-flow").dropped]
     assert orders.count("eta") == 4

@@ -1,14 +1,17 @@
 """Saad and Solla, remade end to end in the quick form: verdicts pass, and every promised file holds something."""
 
 import json
+import os
 import shutil
 import struct
+import sys
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from effdyn import derive, gallery
+from effdyn import derive, gallery, validate
+from effdyn.gallery import cli, saad_solla
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +88,29 @@ def test_the_article_is_typeset(made):
     pdf = made[1] / "made" / "saad_solla.pdf"
     assert pdf.read_bytes()[:5] == b"%PDF-" and pdf.stat().st_size > 50_000
     assert "Overfull" not in (pdf.with_suffix(".log")).read_text(encoding="utf-8", errors="replace")
+
+
+def test_ctrl_c_ends_it_and_nothing_half_done_is_judged(tmp_path, monkeypatch, capsys):
+    whole = validate.simulate
+
+    def interrupted(*args, **kwargs):
+        result = whole(*args, **kwargs)
+        result.attrs["status"] = "interrupted"
+        return result
+
+    monkeypatch.setattr(validate, "simulate", interrupted)
+    monkeypatch.setattr(sys, "argv", ["effdyn", "reproduce", "saad-solla", "--quick", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not (tmp_path / "verdict.json").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script stands in for the compiler")
+def test_a_latex_that_fails_is_said_and_nothing_is_lost(tmp_path, monkeypatch):
+    compiler = tmp_path / "pdflatex"
+    compiler.write_text("#!/bin/sh\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert "pdflatex failed" in saad_solla.typeset(tmp_path)

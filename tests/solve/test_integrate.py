@@ -264,3 +264,19 @@ def test_nothing_is_warned_of_in_a_normal_run():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         solve.integrate(ERF, (0, 1), START, PARAMS, progress=True)
+
+
+@pytest.mark.parametrize(
+    "given", [derive.TeacherStudent(), LINEAR.expand(K=1, M=1), None], ids=lambda g: type(g).__name__
+)
+def test_what_is_no_dynamics_is_refused(given):
+    for call in (lambda: solve.integrate(given, (0, 1), START, PARAMS), lambda: solve.kernel(given)):
+        with pytest.raises(derive.ModelError, match=r"model\.dynamics\(\)") as caught:
+            call()
+        assert caught.value.argument == "dynamics"
+
+
+def test_an_output_scale_without_a_value_at_this_size_says_so():
+    dyn = derive.TeacherStudent(output_scale="1/(K-2)").dynamics()
+    with pytest.raises(solve.Diverged, match="not finite at the initial state"):
+        solve.integrate(dyn, (0, 1), START, PARAMS)

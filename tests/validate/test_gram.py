@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
 from effdyn.derive import TeacherStudent
 from effdyn.validate.gram import turn
@@ -162,3 +163,26 @@ def test_as_many_dimensions_as_vectors_and_no_more(engine):
     )
     assert np.linalg.eigvalsh(gram).min() > -1e-13
     assert json.loads(result.attrs["parameters"])["T"] == T.tolist()
+
+
+def test_the_length_of_the_input_has_its_law():
+    """One step of a linear unit on labels 0: Q' = Q + Q z²/d (−2η + η²|x|²/d), |x|² = z² + χ²_{d−1}, known in full.
+
+    The distributions are compared, not only moments; the same chain with |x|² of the right mean but without its
+    fluctuations would be seen.
+    """
+    d, eta, runs = 3, 2.0, 4000
+    options = {"t_span": (0, 1 / d), "t_eval": [0, 1 / d], "progress": False}
+    params = {"eta": eta, "sigma": 0.0, "T": [[1.0]], "a": 1.0, "b": 0.0}
+    start = {"Q": [[0.7]], "R": [[0.0]]}
+    chain = simulate(TeacherStudent(activation="linear"), d=d, runs=runs, y0=start, params=params, **options)
+    rng = np.random.default_rng(1)
+    z = rng.standard_normal(400_000)
+
+    def after(rest):
+        return 0.7 * (1 + z**2 / d * (-2 * eta + eta**2 * (z**2 + rest) / d))
+
+    sample = chain.Q.isel(t=-1).values.ravel()
+    # one comparison, at the level of 5 sigma
+    assert ks_2samp(sample, after(rng.chisquare(d - 1, z.size))).pvalue > 6e-7
+    assert ks_2samp(sample, after(np.full(z.size, d - 1.0))).pvalue < 6e-7, "too few runs to see a fixed length"
