@@ -57,7 +57,7 @@ class Kernel:
 
     def workspace_size(self, sizes: Mapping[str, int]) -> int:
         """Return the number of doubles of scratch space at these sizes."""
-        return 8 + sum(math.prod(_number(s, sizes) for s in shape) for shape in self.workspace)
+        return 8 + _total(self.workspace, tuple(sizes.items()))
 
     def __call__(self, t: float, y: np.ndarray, out: np.ndarray, par: np.ndarray, work: np.ndarray) -> None:
         """Evaluate into ``out``. All arrays are contiguous float64 of the right length: nothing is checked here."""
@@ -207,5 +207,12 @@ def equation_comment(dynamics: Dynamics, quantity: Quantity, expr: sympy.Expr) -
     return f"{left} = {dynamics.named(expr)}"
 
 
-def _number(size: sympy.Expr, sizes: Mapping[str, int]) -> int:
-    return int(size.subs({s: sizes[str(s)] for s in size.free_symbols}))
+@lru_cache(maxsize=1024)
+def _total(shapes: tuple[tuple[sympy.Expr, ...], ...], sizes: tuple[tuple[str, int], ...]) -> int:
+    """Return the number of elements of arrays with these symbolic shapes."""
+    numbers = dict(sizes)
+
+    def extent(size: sympy.Expr) -> int:
+        return int(size.subs({s: numbers[str(s)] for s in size.free_symbols}))
+
+    return sum(math.prod(map(extent, shape)) for shape in shapes)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ def parameters_json(params: Mapping[str, np.ndarray]) -> str:
     return json.dumps({name: np.asarray(value).tolist() for name, value in params.items()})
 
 
+@cache
 def versions_json() -> str:
     """Return the versions behind a result as JSON text."""
     return json.dumps({name: version(name) for name in ("effdyn", "numpy", "numba", "sympy")})
