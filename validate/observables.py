@@ -5,6 +5,7 @@ Built from the model alone; the names are those of the theory's observables.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +33,14 @@ def observables(
         Shapes (…, K, K), (…, K, M), (…, K).
     """
     assert model.loss == "squared", "another loss needs its own average over the noise"
-    eg = generalisation_error(model, inputs.K, inputs.M)(Q, R, inputs.T, a, inputs.b)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        eg = generalisation_error(model, inputs.K, inputs.M)(Q, R, inputs.T, a, inputs.b)
+    if not np.isfinite(eg).all():
+        warnings.warn(
+            "eg is not finite: E[g(h)²] does not exist for this activation, or the overlaps are huge",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     own, hers = np.sqrt(np.einsum("...ii->...i", Q)), np.sqrt(np.diag(inputs.T))
     with np.errstate(invalid="ignore"):
         return {

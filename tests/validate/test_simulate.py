@@ -265,3 +265,19 @@ def test_no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run(progress=False)
+
+
+def test_an_error_that_is_not_finite_is_warned_of():
+    """E[1/h²] does not exist; the weights still move."""
+    with pytest.warns(RuntimeWarning, match="eg is not finite"):
+        result = simulate(
+            TeacherStudent(activation="1/x", teacher_activation="linear"),
+            d=50,
+            runs=2,
+            t_span=(0, 0.1),
+            t_eval=[0, 0.1],
+            y0={"Q": [[1.0]], "R": [[0.5]]},
+            params={"eta": 1e-9, "sigma": 0.0, "T": [[1.0]], "a": 1.0, "b": 1.0},
+            progress=False,
+        )
+    assert not np.isfinite(result.eg).any()
