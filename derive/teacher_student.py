@@ -229,7 +229,7 @@ def training_step(model: TeacherStudent) -> TrainingStep:
     y = target + sigma * NOISE
     loss = LOSSES[model.loss]
 
-    def descent(index: sympy.Symbol, parameter: sympy.Indexed) -> sympy.Expr:
+    def descent(parameter: sympy.Indexed) -> sympy.Expr:
         """−∂ℓ/∂(parameter) by the chain rule through φ."""
         error = -sympy.diff(loss, PHI).subs({PHI: phi, Y: y}, simultaneous=True)
         return error * differentiate_sum(phi, parameter)
@@ -237,11 +237,11 @@ def training_step(model: TeacherStudent) -> TrainingStep:
     keep = 1 - KAPPA / D if model.weight_decay else sympy.S.One
 
     def student(index: sympy.Symbol) -> VectorUpdate:
-        return VectorUpdate(H[index], keep, ETA * descent(index, H[index]))
+        return VectorUpdate(H[index], keep, ETA * descent(H[index]))
 
     teacher = VectorUpdate(H_STAR[N_], sympy.S.One, sympy.S.Zero)
     train_a = model.trains_second_layer
-    update_a = ScalarUpdate(a[I], keep, ETA_A * descent(I, a[I]))
+    update_a = ScalarUpdate(a[I], keep, ETA_A * descent(a[I]))
     names = ["eta", *(["eta_a"] if train_a else []), *(["kappa"] if model.weight_decay else []), "sigma"]
     x, phi_, y_, ell = (sympy.Symbol(s) for s in ("x", "phi", "y", "ell"))
     weight = sympy.IndexedBase("w")[I]

@@ -39,7 +39,7 @@ def _marker() -> Path:
 @functools.cache
 def start() -> subprocess.Popen[bytes] | None:
     """Start compiling the integrator, once in the life of this process, unless that was done before on this machine."""
-    if _marker().exists() or (os.cpu_count() or 1) < 2:
+    if _marker().exists() or (os.cpu_count() or 1) < 2 or not sys.executable:
         return None
     quiet = subprocess.DEVNULL
     return subprocess.Popen(
