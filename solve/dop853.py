@@ -736,7 +736,7 @@ def _find_events(events, t, h, y, par, work, stages, values, directions, termina
 
 @njit(**HELPER)
 def _find_root(events, e, t, h, y, par, work, stages, values):
-    """Where in the step, in units of h, event function ``e`` crosses zero, to 4 ulp of t.
+    """Where in the step, in units of h, event function ``e`` crosses zero, to 4 ulp of t; infinity at a pole.
 
     The ITP method: about as fast as the secant on smooth functions, and never slower than bisection by more than one
     evaluation. Source: Oliveira & Takahashi, ACM Trans. Math. Softw. 47 (2021) 5, with κ₁ = 0.2, κ₂ = 2, n₀ = 1.
@@ -761,7 +761,7 @@ def _find_root(events, e, t, h, y, par, work, stages, values):
             x = middle
         radius *= 0.5
         if not a < x < b:
-            return x
+            break
         _interpolate(x, y, stages)
         _call(events, t + x * h, stages[Y_TRIAL], values[G_TRIAL], par, work)
         g = values[G_TRIAL, e]
@@ -771,4 +771,6 @@ def _find_root(events, e, t, h, y, par, work, stages, values):
             b, g_b = x, g
         else:
             a, g_a = x, g
+    if min(abs(g_a), abs(g_b)) > max(abs(values[G_OLD, e]), abs(values[G_NEW, e])):
+        return np.inf  # it grew on the way to its change of sign: a pole, not a zero
     return 0.5 * (a + b)

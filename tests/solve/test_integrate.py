@@ -280,3 +280,10 @@ def test_an_output_scale_without_a_value_at_this_size_says_so():
     dyn = derive.TeacherStudent(output_scale="1/(K-2)").dynamics()
     with pytest.raises(solve.Diverged, match="not finite at the initial state"):
         solve.integrate(dyn, (0, 1), START, PARAMS)
+
+
+def test_a_pole_is_no_event():
+    events = [solve.Event("1/(R[1, 1] - 0.5)", terminal=True), solve.Event("R[1, 1] - 0.5")]
+    sol = solve.integrate(ERF, (0, 20), START, PARAMS, events=events)
+    assert list(sol.event_name.values) == ["R[1, 1] - 0.5"]
+    assert sol.attrs["status"] == "success"
