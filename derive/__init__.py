@@ -4,10 +4,12 @@ if __name__ != "effdyn.derive":
     raise ImportError("this folder is the package effdyn.derive: pip install -e . and import that")
 
 from .activation import Activation, activation
+from .certificate import Certificate, certify
+from .closed_forms import closed_form
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step, close_moments
-from .errors import ModelError, NoClosedForm, NotYet
+from .errors import CertificateError, ModelError, NoClosedForm, NotYet
 from .expanded import ExpandedDynamics
-from .expectation import closed_form
+from .expectations import Expectation, expectation
 from .export.serialize import dynamics_from_json, model_from_json
 from .limits import LIMITS, Dropped, Limit
 from .moments import Moment, Univariate
@@ -17,10 +19,13 @@ from .teacher_student import TeacherStudent
 __all__ = [
     "LIMITS",
     "Activation",
+    "Certificate",
+    "CertificateError",
     "Dropped",
     "Dynamics",
     "Equation",
     "ExpandedDynamics",
+    "Expectation",
     "FieldFamily",
     "Limit",
     "ModelError",
@@ -33,8 +38,10 @@ __all__ = [
     "TeacherStudent",
     "Univariate",
     "activation",
+    "certify",
     "close_moments",
     "closed_form",
     "dynamics_from_json",
+    "expectation",
     "model_from_json",
 ]

@@ -48,6 +48,20 @@ class Activation:
         """Return d^order g / dh^order as an expression in :data:`X`."""
         return sympy.diff(self.expr, X, order)
 
+    @property
+    def text(self) -> str:
+        """The name, or the formula as text: what :func:`activation` reads."""
+        return self.name or sympy.sstr(self.expr, full_prec=True)
+
+    @property
+    def plateaus(self) -> tuple[sympy.Expr, ...]:
+        """The values other than 0 that it takes on whole intervals, at which the output then has probability mass."""
+        if not self.expr.has(sympy.Max, sympy.Min, sympy.Abs, sympy.sign, sympy.Heaviside, sympy.Piecewise):
+            return ()
+        slope = self.derivative()
+        flat = [x for x in (sympy.Rational(n, 7) for n in range(-100, 101, 3)) if slope.subs(X, x) == 0]
+        return tuple(dict.fromkeys(value for x in flat if (value := self.expr.subs(X, x)) != 0))
+
     def __call__(self, argument: sympy.Expr) -> sympy.Expr:
         return self.expr.subs(X, argument)
 

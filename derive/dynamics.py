@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from .expectation import closed_form
 from .increments import overlap_of
 from .limits import Dropped
 from .moments import Moment
@@ -21,6 +20,7 @@ from .moments import Moment
 if TYPE_CHECKING:
     from .expanded import ExpandedDynamics
     from .named_moments import NamedMoment
+    from .quadrature import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Quantity:
         How it prints, and one line on what it is.
     symmetric : bool
         Whether it is a symmetric matrix; then its equation is symmetric too.
-    minimum : float or None
-        The least admissible value (0 for a rate or a standard deviation).
+    minimum, maximum : float or None
+        The least and the largest admissible value (0 for a rate or a standard deviation).
     dims : tuple of str
         The names of its axes in results.
     """
@@ -53,6 +53,7 @@ class Quantity:
     symmetric: bool = False
     minimum: float | None = None
     dims: tuple[str, ...] = ()
+    maximum: float | None = None
 
     @property
     def base(self) -> sympy.Basic:
@@ -95,11 +96,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class FieldFamily:
-    """The local fields of one family of vectors: the ``IndexedBase`` they print under, and the number of them."""
+    """The local fields of one family of vectors: the ``IndexedBase`` they print under, and the number of them.
+
+    A ``derived`` family consists of linear combinations of other fields, such as a linear student's output: its
+    covariances are functions of the order parameters, not order parameters themselves.
+    """
 
     base: sympy.IndexedBase
-    size: sympy.Symbol
+    size: sympy.Expr
     latex: str
+    derived: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,14 +130,17 @@ class Dynamics:
         The local fields over which the moments are taken.
     covariance : tuple of ((str, str), Lambda)
         The covariance of two fields by their families, as a function of their indices.
+    mean : tuple of (str, Lambda)
+        The mean of a field by its family, as a function of its index; families without one are centred.
     assumptions : tuple of str
         Under what hypotheses the equations hold.
     status : str
         ``exact``, ``ansatz`` or ``numerical``, with the reason; term by term it stands on each :class:`Equation`.
     steps, dropped
         The derivation: its stages, and the terms that vanished.
-    model, limit
-        What it was derived from; ``None`` and ``""`` for equations written by hand.
+    model, limit, method
+        What it was derived from, and how moments were to be computed; ``None`` and ``""`` for equations written by
+        hand.
 
     Examples
     --------
@@ -151,12 +160,14 @@ class Dynamics:
     observables: tuple[Equation, ...] = ()
     families: tuple[FieldFamily, ...] = ()
     covariance: tuple[tuple[tuple[str, str], sympy.Lambda], ...] = ()
+    mean: tuple[tuple[str, sympy.Lambda], ...] = ()
     assumptions: tuple[str, ...] = ()
     status: str = "exact"
     steps: tuple[Step, ...] = field(default=(), repr=False, compare=False)
     dropped: tuple[Dropped, ...] = field(default=(), repr=False, compare=False)
     model: Any = field(default=None, repr=False)
     limit: str = field(default="", repr=False)
+    method: str = field(default="auto", repr=False)
 
     @property
     def states(self) -> tuple[Quantity, ...]:
@@ -186,12 +197,28 @@ class Dynamics:
         return overlap_of(f, g, dict(self.covariance))
 
     @cached_property
+    def tables(self) -> "tuple[Table, ...]":
+        """The arrays of nodes and weights that its numerical expectations need."""
+        from .quadrature import tables_of
+
+        return tables_of(self)
+
+    @cached_property
+    def least_sizes(self) -> dict[sympy.Expr, int]:
+        """The least number behind each size that occurs with a number as index, as in h*_3."""
+        families = {family.base: family.size for family in self.families if not family.derived}
+        fields = [f for e in self.equations for f in e.expr.atoms(sympy.Indexed) if f.base in families]
+        numbers = [(families[f.base], int(f.indices[0])) for f in fields if f.indices[0].is_number]
+        return {size: max(n for s, n in numbers if s == size) for size, _ in numbers}
+
+    @cached_property
     def moments(self) -> "tuple[NamedMoment, ...]":
         """The distinct Gaussian moments of the equations, in order of appearance, each with its name and closed
         form."""
         from .named_moments import name_moments
 
-        return name_moments(m for e in self.equations for m in _moments_in_order(e.expr))
+        found = (m for e in self.equations for m in _moments_in_order(e.expr))
+        return name_moments(found, shifted=bool(self.mean))
 
     def closed(self, expr: sympy.Expr) -> sympy.Expr:
         """Return ``expr`` with every Gaussian moment replaced by its closed form in the order parameters.
@@ -201,7 +228,7 @@ class Dynamics:
         NoClosedForm
             If a moment has none.
         """
-        return close_moments(expr, dict(self.covariance))
+        return close_moments(expr, dict(self.covariance), dict(self.mean))
 
     def expand(self, **sizes: int) -> "ExpandedDynamics":
         """Return the equations written out for given numbers of units, for reading and LaTeX (never for computing).
@@ -255,12 +282,13 @@ class Dynamics:
         return notebook_latex(self)
 
     def __repr__(self) -> str:
-        if self.model is not None and self.model.dynamics(limit=self.limit) == self:
-            return f"{self.model!r}.dynamics(limit={self.limit!r})"
+        if self.model is not None and self.model.dynamics(limit=self.limit, moments=self.method) == self:
+            method = "" if self.method == "auto" else f", moments={self.method!r}"
+            return f"{self.model!r}.dynamics(limit={self.limit!r}{method})"
         shown = (
             f"{f.name}={_evaluable(getattr(self, f.name))}"
             for f in fields(self)
-            if f.name not in ("steps", "dropped", "model", "limit")
+            if f.name not in ("steps", "dropped", "model", "limit", "method")
         )
         return f"Dynamics({', '.join(shown)})"
 
@@ -280,23 +308,44 @@ class Dynamics:
         return expr.replace(Moment, call)
 
 
-def close_moments(expr: sympy.Expr, covariance: Mapping[tuple[str, str], sympy.Lambda]) -> sympy.Expr:
-    """Return ``expr`` with every Gaussian moment replaced by its closed form under the given covariance of fields.
+def close_moments(
+    expr: sympy.Expr,
+    covariance: Mapping[tuple[str, str], sympy.Lambda],
+    mean: Mapping[str, sympy.Lambda] | None = None,
+) -> sympy.Expr:
+    """Return ``expr`` with every Gaussian moment replaced by its form in the covariances and means of fields.
+
+    The form is closed where there is one, else it is a sum over the nodes of a rule (see
+    :mod:`effdyn.derive.quadrature`).
 
     Raises
     ------
     NoClosedForm
-        If a moment has none.
+        If a moment has neither.
     """
+    from .numeric import moment_form
+
+    mean = mean or {}
 
     def value(*factors: sympy.Expr) -> sympy.Expr:
         moment = Moment(*factors)
-        form, entries = closed_form(moment.signature)
-        return form.xreplace(
-            {c: overlap_of(moment.fields[a], moment.fields[b], covariance) for (a, b), c in entries.items()}
-        )
+        form = moment_form(moment.signature, shifted=bool(mean))
+        fields = moment.fields
+        known = {
+            symbol: overlap_of(fields[key[0]], fields[key[1]], covariance)
+            if len(key) == 2
+            else mean_of_field(fields[key[0]], mean)
+            for key, symbol in form.entries.items()
+        }
+        return form.form.xreplace(known)
 
     return expr.replace(Moment, value)
+
+
+def mean_of_field(field: sympy.Indexed, mean: Mapping[str, sympy.Lambda]) -> sympy.Expr:
+    """Return the mean of a local field."""
+    law = mean.get(str(field.base))
+    return law(field.indices[0]) if law else sympy.S.Zero
 
 
 def _moments_in_order(expr: sympy.Expr) -> list[Moment]:

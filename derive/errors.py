@@ -74,6 +74,40 @@ class NoClosedForm(ValueError):
         return type(self), (self.moment, self.reason, self.instead)
 
 
+class CertificateError(ArithmeticError):
+    """A closed form that differs from an independent numerical integral: an error of effdyn's own.
+
+    Attributes
+    ----------
+    moment : str
+        The expectation, as it prints.
+    covariance, mean : tuple
+        Where they differ.
+    form, reference, error : float
+        The value of the closed form, the integral, and the error of the integral.
+    """
+
+    def __init__(
+        self,
+        moment: str,
+        covariance: tuple[tuple[float, ...], ...],
+        mean: tuple[float, ...],
+        form: float,
+        reference: float,
+        error: float,
+    ) -> None:
+        self.moment, self.covariance, self.mean = moment, covariance, mean
+        self.form, self.reference, self.error = form, reference, error
+        super().__init__(
+            f"the closed form of {moment} is wrong: at covariance {covariance} and mean {mean} it is {form!r}, "
+            f"while numerical integration gives {reference!r} ± {error:.1e}.\n"
+            '  Please report this; until it is mended, moments="numeric" does without the closed form.'
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.moment, self.covariance, self.mean, self.form, self.reference, self.error)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the known name closest to ``name``, or the empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)

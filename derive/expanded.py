@@ -17,7 +17,7 @@ from .export.grouping import collected
 from .export.line_breaking import environment, row
 from .export.printer import StarredIndex
 from .export.rows import printer_for, time_derivative
-from .moments import Moment
+from .moments import Joint, Moment
 
 if TYPE_CHECKING:
     from .dynamics import Dynamics, Equation, Quantity
@@ -71,7 +71,10 @@ class ExpandedDynamics:
         return replace(self, equations=close(self.equations), observables=close(self.observables))
 
     def _closed(self, expr: sympy.Expr) -> sympy.Expr:
-        values = {m: _tidy(_once(self.dynamics, self.dynamics.closed(m))) for m in expr.atoms(Moment)}
+        numbers = {size: sympy.Integer(n) for size, n in zip(self.dynamics.sizes, self._numbers, strict=True)}
+        values = {
+            m: _tidy(_once(self.dynamics, write_out(self.dynamics.closed(m), numbers))) for m in expr.atoms(Moment)
+        }
         closed = expr.xreplace(values)
         return sympy.expand(closed) if closed.is_polynomial() else closed
 
@@ -177,7 +180,7 @@ def write_out(expr: sympy.Expr, sizes: Mapping[sympy.Symbol, int]) -> sympy.Expr
 
 def _around_moments(expr: sympy.Expr, change: Callable[[sympy.Expr], sympy.Expr]) -> sympy.Expr:
     """Return ``change(expr)`` where moments count as symbols: what is in them keeps its signature."""
-    moments = sorted(expr.atoms(Moment), key=sympy.default_sort_key)
+    moments = sorted(expr.atoms(Moment, Joint), key=sympy.default_sort_key)
     inside = {m: sympy.Dummy(f"moment{n}", real=True) for n, m in enumerate(moments)}
     return change(expr.xreplace(inside)).xreplace({symbol: m for m, symbol in inside.items()})
 
@@ -188,8 +191,8 @@ def _once(dyn: "Dynamics", expr: sympy.Expr) -> sympy.Expr:
     symmetric = {q.name for q in quantities if q.symmetric}
     swap = {}
     for entry in expr.atoms(sympy.Indexed):
-        if str(entry.base) in symmetric and list(entry.indices) != (ordered := sorted(entry.indices)):
-            swap[entry] = entry.base[tuple(ordered)]
+        if str(entry.base) in symmetric and all(i.is_number for i in entry.indices):
+            swap[entry] = entry.base[tuple(sorted(entry.indices))]
     return expr.xreplace(swap)
 
 

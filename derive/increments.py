@@ -10,9 +10,6 @@ from dataclasses import dataclass
 
 import sympy
 
-from .moments import Dilation, Moment
-from .terms import Term, collect_terms, expand_terms
-
 D = sympy.Symbol("d", positive=True, integer=True)
 """Input dimension."""
 NORM = sympy.Symbol("chi", positive=True)
@@ -31,11 +28,14 @@ class VectorUpdate:
         The local field v·x/√d of the vector, whose index is the vector's.
     keep, kick : sympy.Expr
         A and F (the learning rate included).
+    mean : sympy.Expr
+        The mean of the field where the network adds a bias to v·x/√d and calls the sum its field.
     """
 
     field: sympy.Indexed
     keep: sympy.Expr
     kick: sympy.Expr
+    mean: sympy.Expr = sympy.S.Zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ def gram_increment(f: VectorUpdate, g: VectorUpdate, overlap: sympy.Expr) -> sym
     combination_g = {"v_g": g.keep, "x": g.kick / sympy.sqrt(D)}
     inner = {
         ("v_f", "v_g"): D * overlap,
-        ("v_f", "x"): sympy.sqrt(D) * f.field,
-        ("x", "v_g"): sympy.sqrt(D) * g.field,
+        ("v_f", "x"): sympy.sqrt(D) * (f.field - f.mean),
+        ("x", "v_g"): sympy.sqrt(D) * (g.field - g.mean),
         ("x", "x"): D * NORM,
     }
     after = sum(a * b * inner[u, v] for u, a in combination_f.items() for v, b in combination_g.items()) / D
@@ -68,28 +68,6 @@ def gram_increment(f: VectorUpdate, g: VectorUpdate, overlap: sympy.Expr) -> sym
 def scalar_increment(update: ScalarUpdate) -> sympy.Expr:
     """Return d·Δa of one step, exactly."""
     return D * (update.keep - 1) * update.scalar + update.kick
-
-
-def take_expectations(
-    expr: sympy.Expr, free: tuple[sympy.Symbol, ...], fields: tuple[sympy.IndexedBase, ...]
-) -> list[Term]:
-    """Return E[expr] over the fresh example, as terms whose only factor is a :class:`Moment`.
-
-    The label noise is independent of the fields, E[ζ^p] = (p−1)!! for even p and 0 for odd; the length of the input is
-    not: E[χ G] = E[G] + (2/d) ∂_s E_{sΩ}[G].
-    """
-    averaged = []
-    for term in expand_terms(expr, free, (*fields, NOISE, NORM)):
-        noise, norm = term.factors.count(NOISE), term.factors.count(NORM)
-        if noise % 2:
-            continue
-        weight = term.coefficient * (sympy.factorial2(noise - 1) if noise else 1)
-        rest = tuple(f for f in term.factors if f not in (NOISE, NORM))
-        moment = (Moment(*rest),) if rest else ()
-        averaged.append(Term(weight, term.indices, moment))
-        if norm and rest:
-            averaged.append(Term(2 * weight / D, term.indices, (Dilation(*moment),)))
-    return collect_terms(averaged, free)
 
 
 def overlap_of(f: sympy.Indexed, g: sympy.Indexed, covariance: Mapping[tuple[str, str], sympy.Lambda]) -> sympy.Expr:

@@ -16,8 +16,10 @@ from .text import parse_expression
 
 ETA = sympy.Symbol("eta", nonnegative=True)
 ETA_A = sympy.Symbol("eta_a", nonnegative=True)
+ETA_BIAS = sympy.Symbol("eta_bias", nonnegative=True)
 KAPPA = sympy.Symbol("kappa", nonnegative=True)
 ETA_A_RATIO = sympy.Symbol("eta_a_over_eta", nonnegative=True)
+ETA_BIAS_RATIO = sympy.Symbol("eta_bias_over_eta", nonnegative=True)
 KAPPA_RATIO = sympy.Symbol("kappa_over_eta", nonnegative=True)
 
 
@@ -70,9 +72,11 @@ class Dropped:
     @property
     def symbol(self) -> sympy.Expr:
         """The quantity at its indices, which are those that the term is not summed over."""
+        parts = (self.term.coefficient, *self.term.factors)
         summed = {index for index, _ in self.term.indices}
-        entries = {e for part in (self.term.coefficient, *self.term.factors) for e in part.atoms(sympy.Indexed)}
-        free = sorted({i for e in entries for i in e.indices} - summed, key=index_rank)
+        summed |= {limit[0] for part in parts for s in part.atoms(sympy.Sum) for limit in s.limits}
+        indices = {i for part in parts for e in part.atoms(sympy.Indexed) for i in e.indices if not i.is_number}
+        free = sorted(indices - summed, key=index_rank)
         return sympy.IndexedBase(self.quantity)[tuple(free)] if free else sympy.Symbol(self.quantity)
 
     def __str__(self) -> str:
@@ -104,7 +108,7 @@ LIMITS: dict[str, Limit] = {
         Limit(
             name="gradient-flow",
             clock="eta*steps/d",
-            scaling=((ETA_A, ETA * ETA_A_RATIO), (KAPPA, ETA * KAPPA_RATIO)),
+            scaling=((ETA_A, ETA * ETA_A_RATIO), (ETA_BIAS, ETA * ETA_BIAS_RATIO), (KAPPA, ETA * KAPPA_RATIO)),
             rate=1 / ETA,
             vanishing=((1 / D, "1/d"), (ETA, "eta")),
             assumption="d → ∞, then η → 0 at fixed time t = η·steps/d and fixed ratios η_a/η, κ/η",

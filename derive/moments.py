@@ -1,7 +1,7 @@
 """Gaussian moments as nodes of an expression: E[f1(h_a) f2(h_b) …] over jointly Gaussian local fields.
 
 A node names its fields by index (``h[i]``, ``h_star[n]``) and knows nothing of their covariance: that belongs to the
-Dynamics in which it stands. What its value is, the rules of :mod:`effdyn.derive.expectation` say once for each
+Dynamics in which it stands. What its value is, the rules of :mod:`effdyn.derive.closed_forms` say once for each
 signature.
 """
 
@@ -100,6 +100,20 @@ class Moment(sympy.Expr):
 
 
 IDENTITY = sympy.Lambda(X, X)
+
+
+class Joint(sympy.Expr):
+    """``E[G]`` of any expression G in the local fields and the label noise, over all fields at once.
+
+    What is not a sum of products of functions of one field each (the derivative of a logistic loss of a committee's
+    output) or has no rule of its own term by term (four tanh). Sums inside G stay sums.
+    """
+
+    is_commutative = True
+    is_real = True
+
+    def _sympystr(self, printer: Any) -> str:
+        return f"E[{printer.doprint(self.args[0])}]"
 
 
 class Dilation(sympy.Expr):

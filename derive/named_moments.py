@@ -2,15 +2,19 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import sympy
 
-from .expectation import closed_form
 from .moments import Moment
 
-LETTERS = "IJLUVWXYZ"
+if TYPE_CHECKING:
+    from .numeric import MomentForm
+
+LETTERS = "IJLUVWXYZABDFGHNOP"
 """The letters of moments with the same number of factors, in order of appearance (K and M are sizes, Q, R and T
-overlaps)."""
+overlaps, C covariances, S means of signs); then twice each."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -22,6 +26,8 @@ class NamedMoment:
     name : str
     moment : Moment
         Its first occurrence.
+    shifted : bool
+        Whether local fields have means.
 
     Examples
     --------
@@ -37,6 +43,7 @@ class NamedMoment:
 
     name: str
     moment: Moment
+    shifted: bool = False
 
     @property
     def signature(self) -> tuple[sympy.Lambda, ...]:
@@ -49,9 +56,19 @@ class NamedMoment:
         return self.moment.shape
 
     @property
+    def computed(self) -> "MomentForm":
+        """How it is computed: by a closed form, or by a rule."""
+        return _computed(self.signature, self.shifted)
+
+    @property
+    def exact(self) -> bool:
+        """Whether it has a closed form."""
+        return self.computed.exact
+
+    @property
     def form(self) -> sympy.Expr:
-        """The closed form in the covariances C_ab of the fields, in order."""
-        return closed_form(self.signature)[0]
+        """The form in the covariances C_ab (and means m_a) of the fields, in order: closed, or over nodes of a rule."""
+        return self.computed.form
 
     def __repr__(self) -> str:
         from .export.rows import plain_definition
@@ -60,10 +77,11 @@ class NamedMoment:
 
     def __str__(self) -> str:
         from .export.printer import PlainPrinter
-        from .export.rows import PLAIN_COVARIANCE, plain_moment_rows
+        from .export.rows import plain_legend, plain_moment_rows
 
         main, definitions = plain_moment_rows(self, PlainPrinter())
-        return "\n".join([*(line for _, lines in main + definitions for line in lines), PLAIN_COVARIANCE])
+        rule = [] if self.exact else [self.computed.rule]
+        return "\n".join([*(line for _, lines in main + definitions for line in lines), *rule, *plain_legend([self])])
 
     def _repr_latex_(self) -> str:
         from .export.latex import notebook_moment
@@ -71,21 +89,36 @@ class NamedMoment:
         return notebook_moment(self)
 
     def text(self) -> str:
-        """Return the definition and the closed form as a line of text."""
+        """Return the definition and the closed form, or how else it is computed, as a line of text."""
         factors = " ".join(f"{f}(h{n})" if f else f"h{n}" for n, f in enumerate(self.shape, 1))
-        return f"{self.name}(1..{len(self.shape)}) = E[{factors}] = {self.form}"
+        value = f"= {self.form}" if self.exact else f"numerically, by {self.computed.rule}"
+        return f"{self.name}(1..{len(self.shape)}) = E[{factors}] {value}"
 
 
-def name_moments(moments: Iterable[Moment]) -> tuple[NamedMoment, ...]:
-    """Return each distinct signature once, named by its number of factors and a letter, in order of appearance."""
+@lru_cache(maxsize=1024)
+def _computed(signature: tuple[sympy.Lambda, ...], shifted: bool) -> "MomentForm":
+    from .numeric import moment_form
+
+    return moment_form(signature, shifted)
+
+
+def name_moments(moments: Iterable[Moment], shifted: bool = False) -> tuple[NamedMoment, ...]:
+    """Return each distinct signature once, named by its number of factors and a letter, in order of appearance.
+
+    Parameters
+    ----------
+    moments : iterable of Moment
+    shifted : bool
+        Whether local fields have means.
+    """
     distinct = list({(m.signature, m.shape): m for m in reversed(list(moments))}.values())[::-1]
     names: dict[Moment, str] = {}
     counts: dict[int, int] = {}
     for moment in sorted(distinct, key=_distance_from_convention):
         size = len(moment.args)
         letter = counts[size] = counts.get(size, -1) + 1
-        names[moment] = f"{LETTERS[letter]}_{size}"
-    return tuple(NamedMoment(names[moment], moment) for moment in distinct)
+        names[moment] = f"{LETTERS[letter % len(LETTERS)] * (1 + letter // len(LETTERS))}_{size}"
+    return tuple(NamedMoment(names[moment], moment, shifted) for moment in distinct)
 
 
 def _distance_from_convention(moment: Moment) -> int:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 
 import sympy
 
+from .averages import Example, take_expectations
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step
-from .errors import ModelError, NoClosedForm, nearest
-from .increments import D, ScalarUpdate, VectorUpdate, gram_increment, overlap_of, scalar_increment, take_expectations
+from .errors import ModelError, nearest
+from .increments import D, ScalarUpdate, VectorUpdate, gram_increment, overlap_of, scalar_increment
 from .limits import LIMITS, Limit, keep_leading_order
-from .moments import Value
-from .terms import assemble
+from .moments import Joint, Moment
+from .terms import Term, assemble
+
+JOINT_RULE = "a rule over all fields at once, error about 1e-5 (solve.numerical_error gives it for a state)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,12 @@ class TrainingStep:
         The local fields.
     covariance : tuple of ((str, str), Lambda)
         Their covariance, in order parameters.
+    mean : tuple of (str, Lambda)
+        The means of those that have one.
+    label : Expr or None
+        The mean of a label ±1 given the fields, if labels are ±1.
+    written_out : tuple of (Indexed, Expr)
+        The fields that are combinations of others, and which.
     overlaps : tuple of (Quantity, VectorUpdate, VectorUpdate)
         The entries of the Gram matrix that move, and the updates of the two vectors.
     scalars : tuple of (Quantity, ScalarUpdate)
@@ -43,6 +52,9 @@ class TrainingStep:
     title: str
     families: tuple[FieldFamily, ...]
     covariance: tuple[tuple[tuple[str, str], sympy.Lambda], ...]
+    mean: tuple[tuple[str, sympy.Lambda], ...]
+    label: sympy.Expr | None
+    written_out: tuple[tuple[sympy.Indexed, sympy.Expr], ...]
     overlaps: tuple[tuple[Quantity, VectorUpdate, VectorUpdate], ...]
     scalars: tuple[tuple[Quantity, ScalarUpdate], ...]
     parameters: tuple[Quantity, ...]
@@ -50,6 +62,11 @@ class TrainingStep:
     formulas: tuple[tuple[Quantity, sympy.Expr], ...]
     definitions: tuple[tuple[sympy.Basic, sympy.Expr], ...]
     assumptions: tuple[str, ...]
+
+    def example(self, method: str) -> Example:
+        """Return what is random in a fresh example, and how it is to be averaged over."""
+        bases = tuple(family.base for family in self.families)
+        return Example(bases, bool(self.mean), self.label, self.written_out, method)
 
     @property
     def states(self) -> tuple[Quantity, ...]:
@@ -70,17 +87,24 @@ def find_limit(name: str) -> Limit:
     return LIMITS[name]
 
 
-def derive_dynamics(training: TrainingStep, limit: Limit, model: object) -> Dynamics:
-    """Return the closed equations of motion of a training step in a limit."""
+def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method: str = "auto") -> Dynamics:
+    """Return the closed equations of motion of a training step in a limit.
+
+    Raises
+    ------
+    NoClosedForm
+        With ``method="closed"``, if an expectation has none.
+    """
+    example = training.example(method)
     increments = expand_increments(training)
-    averages = [(q, take_expectations(expr, q.indices, _bases(training))) for q, expr in increments]
+    averages = average_increments(increments, example)
     leading = [(q, *keep_leading_order(terms, limit, q.name)) for q, terms in averages]
-    drift = tuple(Equation(q, assemble(kept)) for q, kept, _ in leading)
+    drift = tuple(_equation(q, assemble(kept), example) for q, kept, _ in leading)
     observed = tuple(
-        Equation(q, assemble(take_expectations(expr, q.indices, _bases(training)))) for q, expr in training.averages
+        _equation(q, assemble(take_expectations(expr, q.indices, example)), example) for q, expr in training.averages
     )
     derived = tuple(Equation(q, expr) for q, expr in training.formulas)
-    dynamics = Dynamics(
+    return Dynamics(
         title=training.title,
         kind="ode",
         clock=limit.clock,
@@ -89,8 +113,9 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object) -> Dyna
         observables=observed + derived,
         families=training.families,
         covariance=training.covariance,
+        mean=training.mean,
         assumptions=(*training.assumptions, limit.assumption),
-        status=limit.status,
+        status=_status(limit, drift + observed),
         steps=(
             Step(
                 "Setting", "The network, its target, and one step of training on a fresh example.", training.definitions
@@ -110,18 +135,47 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object) -> Dyna
         dropped=tuple(d for _, _, dropped in leading for d in dropped),
         model=model,
         limit=limit.name,
+        method=method,
     )
-    for named in dynamics.moments:  # a moment without closed form is an error here, where its functions have names
-        try:
-            _ = named.form
-        except NoClosedForm as error:
-            functions = dict.fromkeys(
-                f"{f.args[0]}(x) = {f.args[0].function.expr}" for f in named.moment.args if isinstance(f, Value)
-            )
-            raise NoClosedForm(
-                str(named.moment), f"{error.reason}, where {', '.join(functions)}", error.instead
-            ) from None
-    return dynamics
+
+
+def average_increments(
+    increments: list[tuple[Quantity, sympy.Expr]], example: Example
+) -> list[tuple[Quantity, list[Term]]]:
+    """Return the average of each increment, as terms.
+
+    Where some part of them needs a rule over all fields at once, whose nodes are then there anyway, no other part is
+    worth a rule over two.
+    """
+    averages = [(q, take_expectations(expr, q.indices, example)) for q, expr in increments]
+    if any(term.factors and isinstance(term.factors[0], Joint) for _, terms in averages for term in terms):
+        example = replace(example, outer=min(example.outer, 1))
+        averages = [(q, take_expectations(expr, q.indices, example)) for q, expr in increments]
+    return averages
+
+
+def _equation(q: Quantity, expr: sympy.Expr, example: Example) -> Equation:
+    """Return an equation with its status."""
+    return Equation(q, expr, _status_of(expr, example))
+
+
+def _status_of(expr: sympy.Expr, example: Example) -> str:
+    """Return ``"exact"``, or ``"numerical"`` with the rules that it needs and their size of error."""
+    from .numeric import moment_form
+
+    forms = (moment_form(m.signature, example.shifted) for m in expr.atoms(Moment))
+    rules = {form.rule for form in forms if not form.exact}
+    if expr.has(Joint):
+        rules.add(JOINT_RULE)
+    return f"numerical: {'; '.join(sorted(rules))}" if rules else "exact"
+
+
+def _status(limit: Limit, equations: tuple[Equation, ...]) -> str:
+    """Return the status of a Dynamics: its limit's, and which equations hold numerical expectations."""
+    numerical = [e.quantity.name for e in equations if e.status != "exact"]
+    if not numerical:
+        return limit.status
+    return f"{limit.status}; with numerical expectations in the equations of {', '.join(numerical)}"
 
 
 def expand_increments(training: TrainingStep) -> list[tuple[Quantity, sympy.Expr]]:
@@ -129,10 +183,6 @@ def expand_increments(training: TrainingStep) -> list[tuple[Quantity, sympy.Expr
     covariance = dict(training.covariance)
     overlaps = [(q, gram_increment(f, g, overlap_of(f.field, g.field, covariance))) for q, f, g in training.overlaps]
     return overlaps + [(q, scalar_increment(update)) for q, update in training.scalars]
-
-
-def _bases(training: TrainingStep) -> tuple[sympy.IndexedBase, ...]:
-    return tuple(family.base for family in training.families)
 
 
 def _survives(q: Quantity, limit: Limit) -> bool:

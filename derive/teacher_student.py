@@ -1,7 +1,9 @@
-"""Teacher–student learning by one-pass SGD: a two-layer student trained on the labels of a two-layer teacher.
+"""Teacher–student learning by one-pass SGD: a two-layer student trained on the labels of a teacher.
+
+What is stated here is the model; its training step as data is in :mod:`effdyn.derive.committee`.
 
 Sources: Saad & Solla, Phys. Rev. E 52, 4225 (1995); Goldt et al., NeurIPS 2019 (trained second layer, noise, weight
-decay).
+decay); Kinzel & Ruján, Europhys. Lett. 13, 473 (1990) and Biehl & Schwarze, Europhys. Lett. 20, 733 (1992) (perceptrons).
 """
 
 import math
@@ -11,29 +13,26 @@ from typing import Any
 
 import sympy
 
-from .activation import Activation, activation
-from .dynamics import Dynamics, FieldFamily, Quantity
+from .activation import X, activation
+from .averages import check_method
+from .committee import K, training_step
+from .dynamics import Dynamics
 from .errors import ModelError, NotYet, nearest
-from .increments import NOISE, D, ScalarUpdate, VectorUpdate
-from .limits import ETA, ETA_A, KAPPA
-from .moments import Univariate
+from .loss import MARGIN, loss
 from .pipeline import TrainingStep, derive_dynamics, find_limit
+from .target import number_of_fields, target, target_text
 from .text import parse_expression
 
-K = sympy.Symbol("K", integer=True, positive=True)
-M = sympy.Symbol("M", integer=True, positive=True)
-I, J, KK, N_, M_ = (sympy.Symbol(name, integer=True, positive=True) for name in ("i", "j", "k", "n", "m"))
-PHI, Y = sympy.symbols("phi y", real=True)
-LOSSES = {"squared": (Y - PHI) ** 2 / 2}
+LABELS = ("real", "sign", "logistic")
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherStudent:
-    """A student committee trained by one-pass SGD on a teacher committee.
+    """A student committee trained by one-pass SGD on the labels of a teacher.
 
-    Student φ = s(K) Σ_i a_i g(h_i), target y = Σ_n b_n g̃(h*_n) + σ ζ, local fields h = w·x/√d, inputs x ~ N(0, I_d),
-    loss ½(y − φ)², update Δw_i = −(η/√d) ∂ℓ/∂h_i x − (κ/d) w_i and, where the second layer is trained, Δa_i = −(η_a/d)
-    ∂ℓ/∂a_i − (κ/d) a_i.
+    Student φ = s(K) Σ_i a_i g(h_i), teacher y* = Σ_n b_n g̃(h*_n), label y = y* + σ ζ or a random sign, local fields h =
+    w·x/√d, inputs x ~ N(0, I_d), loss ℓ(φ, y), update Δw_i = −(η/√d) ∂ℓ/∂h_i x − (κ/d) w_i and, where they are trained,
+    Δa_i = −(η_a/d) ∂ℓ/∂a_i − (κ/d) a_i and Δβ_i = −(η_β/d) ∂ℓ/∂β_i for biases β, h = w·x/√d + β.
 
     Parameters
     ----------
@@ -41,14 +40,23 @@ class TeacherStudent:
         g; ``"erf"`` means erf(h/√2). See :func:`effdyn.derive.activation`.
     teacher_activation : optional
         g̃; the student's by default.
-    loss : str
-        ``"squared"``.
+    loss : str, sympy.Expr, callable or Loss
+        ℓ: ``"squared"`` (½(y − φ)²), ``"logistic"``, ``"hinge"``, ``"huber"``, …, or a formula in ``phi`` and ``y``. See
+        :func:`effdyn.derive.loss`.
     second_layer : {"fixed", "trained"}
         Whether ``a`` is a parameter or a state.
     output_scale : number, str or sympy.Expr
         s, an expression of K such as ``"1/K"`` or ``"1/sqrt(K)"``. The teacher's output is not scaled.
     weight_decay : bool
         Whether weights decay by κ/d a step (κ is not multiplied by η; Goldt et al.'s convention).
+    labels : {"real", "sign", "logistic"}
+        ``"real"``: y = y* + σ ζ. ``"sign"``: y = sign y*, flipped with probability ``flip``. ``"logistic"``: y = ±1 with
+        P(y = 1) = 1/(1 + e^(−y*)).
+    target : str, sympy.Expr or callable, optional
+        y* as a formula in numbered teacher fields, ``"h1*h2*h3"``, instead of the committee.
+    biases : bool
+        Whether each student unit has a trained bias, the state ``bias``, and each teacher unit of a committee a fixed
+        one, the parameter ``teacher_bias``.
     momentum, batch :
         Not available yet.
 
@@ -70,10 +78,13 @@ class TeacherStudent:
 
     activation: Any = "erf"
     teacher_activation: Any = None
-    loss: str = "squared"
+    loss: Any = "squared"
     second_layer: str = "fixed"
     output_scale: Any = 1
     weight_decay: bool = False
+    labels: str = "real"
+    target: Any = None
+    biases: bool = False
     momentum: Any = field(default=None, compare=False)
     batch: int = field(default=1, compare=False)
 
@@ -92,13 +103,8 @@ class TeacherStudent:
             raise NotYet("momentum=", "SGD without momentum; leave the argument out")
         if self.batch != 1:
             raise NotYet("batch=", "one fresh example a step, batch=1")
-        if self.loss not in LOSSES:
-            raise (
-                NotYet(f"loss={self.loss!r}", "loss='squared', meaning ½(y − φ)²")
-                if isinstance(self.loss, str)
-                and self.loss in ("logistic", "hinge", "exponential", "huber", "correlation")
-                else ModelError("loss", self.loss, f"'squared'{nearest(str(self.loss), LOSSES)}")
-            )
+        put("loss", loss(self.loss))
+        put("target", target(self.target))
         if self.second_layer not in ("fixed", "trained"):
             raise ModelError(
                 "second_layer",
@@ -107,14 +113,30 @@ class TeacherStudent:
             )
         if not isinstance(self.weight_decay, bool):
             raise ModelError("weight_decay", self.weight_decay, "True or False; its strength is the parameter kappa")
+        if not isinstance(self.biases, bool):
+            raise ModelError("biases", self.biases, "True or False; their rate is the parameter eta_bias")
+        if self.labels not in LABELS:
+            accepted = f"one of {', '.join(map(repr, LABELS))}{nearest(str(self.labels), LABELS)}"
+            raise ModelError("labels", self.labels, accepted)
         put("output_scale", _output_scale(self.output_scale))
+        _check_consistency(self)
 
     @property
     def trains_second_layer(self) -> bool:
         """Whether ``a`` is a state."""
         return self.second_layer == "trained"
 
-    def dynamics(self, limit: str = "high-dimensional") -> Dynamics:
+    @property
+    def linear_student(self) -> bool:
+        """Whether the output is a linear combination of local fields, one Gaussian field."""
+        return self.activation.expr == X
+
+    @property
+    def linear_teacher(self) -> bool:
+        """Whether y* is a linear combination of local fields, one Gaussian field."""
+        return self.target is None and self.teacher_activation.expr == X
+
+    def dynamics(self, limit: str = "high-dimensional", moments: str = "auto") -> Dynamics:
         """Derive the closed equations of motion of the overlaps.
 
         Parameters
@@ -122,18 +144,24 @@ class TeacherStudent:
         limit : {"high-dimensional", "gradient-flow"}
             ``"high-dimensional"``: d → ∞ at fixed η, with t = steps/d. ``"gradient-flow"``: then η → 0, with t =
             η·steps/d.
+        moments : {"auto", "closed", "numeric"}
+            How Gaussian expectations are computed. ``"auto"``: by closed forms where there are any, by a rule over one
+            or two fields where that suffices, else by a rule over all fields at once. ``"closed"``: closed forms or an
+            error. ``"numeric"``: all by the rule over all fields. What was done stands in the ``status`` of each
+            equation.
 
         Returns
         -------
         Dynamics
-            States ``Q`` (K, K), ``R`` (K, M) and, where trained, ``a`` (K,); observables ``eg``, ``loss`` and cosines.
+            States ``Q`` (K, K), ``R`` (K, M) and, where trained, ``a`` (K,), with biases ``bias`` (K,);
+            observables ``eg`` (or, for labels ±1, ``error_rate``), ``loss`` and cosines.
 
         Raises
         ------
         NoClosedForm
-            If a Gaussian expectation that it needs has no closed form.
+            With ``moments="closed"``, if a Gaussian expectation that it needs has none.
         ModelError
-            For an unknown limit.
+            For an unknown limit, or functions that have no expectation.
 
         Examples
         --------
@@ -141,7 +169,7 @@ class TeacherStudent:
         >>> dyn.clock
         'eta*steps/d'
         """
-        return _derive(self, limit)
+        return _derive(self, limit, check_method(moments))
 
     def training_step(self) -> TrainingStep:
         """Return the update rule as data: its fields, order parameters and parameters, whatever the activations."""
@@ -156,14 +184,17 @@ class TeacherStudent:
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments that differ from their defaults, as plain text, numbers and booleans."""
         plain = {
-            "activation": _plain(self.activation),
+            "activation": self.activation.text,
             "teacher_activation": None
             if self.teacher_activation == self.activation
-            else _plain(self.teacher_activation),
-            "loss": self.loss,
+            else self.teacher_activation.text,
+            "loss": self.loss.name or sympy.sstr(self.loss.expr, full_prec=True),
             "second_layer": self.second_layer,
             "output_scale": int(self.output_scale) if self.output_scale.is_Integer else str(self.output_scale),
             "weight_decay": self.weight_decay,
+            "labels": self.labels,
+            "target": None if self.target is None else target_text(self.target),
+            "biases": self.biases,
         }
         defaults = {f.name: f.default for f in fields(self)}
         return {name: value for name, value in plain.items() if name == "activation" or value != defaults[name]}
@@ -172,8 +203,30 @@ class TeacherStudent:
         return f"TeacherStudent({', '.join(f'{name}={value!r}' for name, value in self.arguments().items())})"
 
 
-def _plain(g: Activation) -> str:
-    return g.name or sympy.sstr(g.expr, full_prec=True)
+@lru_cache(maxsize=64)
+def _derive(model: TeacherStudent, limit: str, moments: str) -> Dynamics:
+    return derive_dynamics(training_step(model), find_limit(limit), model, moments)
+
+
+def _check_consistency(model: TeacherStudent) -> None:
+    """Raise a ModelError for parts that do not go together."""
+    slope = model.activation.derivative()
+    if slope == 0 or slope.has(sympy.DiracDelta):
+        raise ModelError(
+            "activation",
+            model.activation,
+            "a continuous function: the gradient of this one vanishes almost everywhere (teachers may have jumps)",
+        )
+    if model.labels == "real" and model.loss.name in MARGIN:
+        accepted = "a loss for real labels such as 'squared' or 'huber', or labels='sign' or 'logistic'"
+        raise ModelError("loss", model.loss.name, accepted)
+    if model.trains_second_layer and model.loss.jumps and (plateaus := model.activation.plateaus):
+        stuck = ", ".join(map(str, plateaus))
+        accepted = "a loss with a continuous slope: with this activation, which is constant ({}) on an interval, the output"
+        reason = "has positive probability at the kink of the loss, where the gradient of the second layer is not defined"
+        raise ModelError("loss", model.loss.name or model.loss.expr, f"{accepted.format(stuck)} {reason}")
+    if model.target is not None and model.teacher_activation != model.activation:
+        raise ModelError("teacher_activation", model.teacher_activation, "nothing, where target= is given")
 
 
 def _output_scale(given: Any) -> sympy.Expr:
@@ -189,137 +242,3 @@ def _output_scale(given: Any) -> sympy.Expr:
             "output_scale", given, "a number other than 0, or an expression of K alone such as '1/K' or '1/sqrt(K)'"
         )
     return given
-
-
-Q_ = Quantity(
-    "Q", (I, KK), (K, K), "Q", "student–student overlaps w_i·w_k/d", symmetric=True, dims=("student", "student_2")
-)
-R_ = Quantity("R", (I, N_), (K, M), "R", "student–teacher overlaps w_i·w*_n/d", dims=("student", "teacher"))
-T_ = Quantity(
-    "T", (N_, M_), (M, M), "T", "teacher–teacher overlaps w*_n·w*_m/d", symmetric=True, dims=("teacher", "teacher_2")
-)
-A_ = Quantity("a", (I,), (K,), "a", "student's second layer", dims=("student",))
-B_ = Quantity("b", (N_,), (M,), "b", "teacher's second layer", dims=("teacher",))
-SCALARS = {
-    "eta": Quantity("eta", latex=r"\eta", meaning="learning rate", minimum=0.0),
-    "eta_a": Quantity("eta_a", latex=r"\eta_a", meaning="learning rate of the second layer", minimum=0.0),
-    "kappa": Quantity("kappa", latex=r"\kappa", meaning="weight decay: weights shrink by κ/d a step", minimum=0.0),
-    "sigma": Quantity("sigma", latex=r"\sigma", meaning="standard deviation of the label noise", minimum=0.0),
-}
-H, H_STAR = sympy.IndexedBase("h", real=True), sympy.IndexedBase("h_star", real=True)
-COVARIANCE = (
-    (("h", "h"), sympy.Lambda((I, KK), Q_.symbol)),
-    (("h", "h_star"), sympy.Lambda((I, N_), R_.symbol)),
-    (("h_star", "h_star"), sympy.Lambda((N_, M_), T_.symbol)),
-)
-
-
-@lru_cache(maxsize=64)
-def _derive(model: TeacherStudent, limit: str) -> Dynamics:
-    return derive_dynamics(training_step(model), find_limit(limit), model)
-
-
-def training_step(model: TeacherStudent) -> TrainingStep:
-    """Return the update rule of the model as data."""
-    g = Univariate.of("g", model.activation)
-    g_star = g if model.teacher_activation == model.activation else Univariate.of("g_star", model.teacher_activation)
-    a, b, sigma = A_.base, B_.base, SCALARS["sigma"].base
-    phi = model.output_scale * sympy.Sum(a[J] * g(H[J]), (J, 1, K))
-    target = sympy.Sum(b[N_] * g_star(H_STAR[N_]), (N_, 1, M))
-    y = target + sigma * NOISE
-    loss = LOSSES[model.loss]
-
-    def descent(parameter: sympy.Indexed) -> sympy.Expr:
-        """−∂ℓ/∂(parameter) by the chain rule through φ."""
-        error = -sympy.diff(loss, PHI).subs({PHI: phi, Y: y}, simultaneous=True)
-        return error * differentiate_sum(phi, parameter)
-
-    keep = 1 - KAPPA / D if model.weight_decay else sympy.S.One
-
-    def student(index: sympy.Symbol) -> VectorUpdate:
-        return VectorUpdate(H[index], keep, ETA * descent(H[index]))
-
-    teacher = VectorUpdate(H_STAR[N_], sympy.S.One, sympy.S.Zero)
-    train_a = model.trains_second_layer
-    update_a = ScalarUpdate(a[I], keep, ETA_A * descent(a[I]))
-    names = ["eta", *(["eta_a"] if train_a else []), *(["kappa"] if model.weight_decay else []), "sigma"]
-    x, phi_, y_, ell = (sympy.Symbol(s) for s in ("x", "phi", "y", "ell"))
-    weight = sympy.IndexedBase("w")[I]
-    definitions: list[tuple[sympy.Basic, sympy.Expr]] = [
-        (phi_, phi),
-        (y_, y),
-        (ell, loss),
-        (sympy.Function("Delta")(weight), (keep - 1) * weight + student(I).kick / sympy.sqrt(D) * x),
-    ]
-    if train_a:
-        definitions.append((sympy.Function("Delta")(a[I]), (keep - 1) * a[I] + update_a.kick / D))
-    return TrainingStep(
-        title=_title(model),
-        families=(FieldFamily(H, K, "h"), FieldFamily(H_STAR, M, r"h^{\star}")),
-        covariance=COVARIANCE,
-        overlaps=((Q_, student(I), student(KK)), (R_, student(I), teacher)),
-        scalars=((A_, update_a),) if train_a else (),
-        parameters=(*(SCALARS[name] for name in names), T_, *(() if train_a else (A_,)), B_),
-        averages=(
-            (
-                Quantity("eg", latex=r"\epsilon_g", meaning="generalisation error E[½(y* − φ)²], noise-free"),
-                loss.subs({PHI: phi, Y: target}, simultaneous=True),
-            ),
-            (
-                Quantity("loss", latex=r"\langle\ell\rangle", meaning="expected loss, label noise included"),
-                loss.subs({PHI: phi, Y: y}, simultaneous=True),
-            ),
-        ),
-        formulas=(
-            (
-                Quantity(
-                    "cosine",
-                    (I, N_),
-                    (K, M),
-                    r"\rho",
-                    "cosine of the angle between student and teacher vectors",
-                    dims=("student", "teacher"),
-                ),
-                R_.symbol / sympy.sqrt(Q_.base[I, I]) / sympy.sqrt(T_.base[N_, N_]),
-            ),
-            (
-                Quantity(
-                    "cosine_students",
-                    (I, KK),
-                    (K, K),
-                    r"\varrho",
-                    "cosine of the angle between student vectors",
-                    symmetric=True,
-                    dims=("student", "student_2"),
-                ),
-                Q_.symbol / sympy.sqrt(Q_.base[I, I]) / sympy.sqrt(Q_.base[KK, KK]),
-            ),
-        ),
-        definitions=tuple(definitions),
-        assumptions=(
-            "inputs x ~ N(0, I_d), independent of each other and each seen once (one-pass SGD)",
-            "local fields are jointly Gaussian given the weights, exactly",
-        ),
-    )
-
-
-def differentiate_sum(expr: sympy.Expr, variable: sympy.Indexed) -> sympy.Expr:
-    """Return ∂ expr/∂ variable where expr holds sums over the variable's index: Σ_j f_j δ_ij = f_i."""
-    derivative = sympy.diff(expr, variable)
-
-    def collapse(summand: sympy.Expr, limits: sympy.Tuple) -> sympy.Expr:
-        index = limits[0]
-        deltas = [d for d in summand.atoms(sympy.KroneckerDelta) if index in d.args]
-        if not deltas:
-            return sympy.Sum(summand, limits)
-        (other,) = set(deltas[0].args) - {index}
-        return summand.subs(index, other)
-
-    return derivative.replace(sympy.Sum, collapse)
-
-
-def _title(model: TeacherStudent) -> str:
-    g, g_star = _plain(model.activation), _plain(model.teacher_activation)
-    pair = f"{g} student and teacher" if g == g_star else f"{g} student, {g_star} teacher"
-    layers = "both layers trained" if model.trains_second_layer else "first layer trained"
-    return f"One-pass SGD, {pair}, {layers}"

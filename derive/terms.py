@@ -11,6 +11,10 @@ import sympy
 
 from .moments import Value
 
+class NotPolynomial(ValueError):
+    """An expression that does not multiply out into products of functions of one field each."""
+
+
 INDEX_NAMES = {"K": "jlpqrsuv", "M": "nmtvwxyz"}
 """Names for summation indices, by the number they run to: students j, l, …; teachers n, m, …"""
 
@@ -72,6 +76,11 @@ def expand_terms(expr: sympy.Expr, free: Iterable[sympy.Symbol], fields: Iterabl
         The free indices, whose names the summation indices avoid.
     fields : iterable of IndexedBase or Symbol
         What counts as random: local fields, and noise symbols.
+
+    Raises
+    ------
+    NotPolynomial
+        If something random stands inside another function.
     """
     free, random = set(free), set(fields)
 
@@ -97,7 +106,7 @@ def expand_terms(expr: sympy.Expr, free: Iterable[sympy.Symbol], fields: Iterabl
             for t in walk(e.function):
                 yield replace(t, indices=((index, size), *t.indices)).renamed(free)
         else:
-            raise ValueError(f"{e} is not a polynomial in sums and fields")
+            raise NotPolynomial(f"{e} is not a polynomial in sums and fields")
 
     return list(walk(expr))
 
@@ -142,8 +151,9 @@ def _whole(term: Term) -> sympy.Expr:
 
 
 def assemble(terms: Iterable[Term]) -> sympy.Expr:
-    """Return the terms as one expression: what does not depend on a summation index stands outside its sum."""
-    total = sympy.S.Zero
+    """Return the terms as one expression: what does not depend on a summation index stands outside its sum, and terms
+    with the same sum are one."""
+    outsides: dict[sympy.Expr, list[sympy.Expr]] = {}
     for term in terms:
         expr = sympy.Mul(*term.factors)
         dummies = {index for index, _ in term.indices}
@@ -153,5 +163,10 @@ def assemble(terms: Iterable[Term]) -> sympy.Expr:
         expr = inside * expr
         if term.indices:
             expr = sympy.Sum(expr, *((index, 1, size) for index, size in reversed(term.indices)))
-        total += outside * expr
-    return total
+        outsides.setdefault(expr, []).append(outside)
+    return sympy.Add(*(_common(outside) * expr for expr, outside in outsides.items()))
+
+
+def _common(coefficients: list[sympy.Expr]) -> sympy.Expr:
+    """Return the sum of coefficients of the same thing, factored: η a − 2 η a p is η a (1 − 2 p)."""
+    return coefficients[0] if len(coefficients) == 1 else sympy.factor_terms(sympy.Add(*coefficients))

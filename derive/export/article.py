@@ -12,16 +12,27 @@ from typing import TYPE_CHECKING
 import sympy
 from sympy.core.function import AppliedUndef
 
-from ..moments import Dilation, Moment, Value
+from ..averages import LABEL
+from ..moments import Dilation, Joint, Moment, Value
 from ..terms import assemble
 from . import line_breaking
+from .calls import call_text, network_names
 from .grouping import Item, arranged, grouped
 from .latex import order_latex, symbol_table
 from .line_breaking import Row, row
 from .printed_width import width
 from .printer import PaperPrinter
 from .prose import text_latex
-from .rows import activation_rows, equation_rows, moments_rows, printer_for
+from .reading_order import sorted_moments
+from .rows import (
+    activation_rows,
+    combination_rows,
+    equation_rows,
+    moments_rows,
+    numerical,
+    plain_legend,
+    printer_for,
+)
 
 if TYPE_CHECKING:
     from ..dynamics import Dynamics
@@ -104,7 +115,7 @@ def _setting(dyn: "Dynamics", printer: PaperPrinter) -> str:
     shorten = _residual(dyn)
     rows = []
     for left, right in step.equations:
-        named = str(left) in ("phi", "y", "ell")
+        named = str(left) in ("phi", "y", "y_star", "ell")
         rows.append(row(_left(left, printer), _terms(right if named else shorten(right), printer), PAGE))
     text = [text_latex(step.explanation), environment("align*", _compact([*rows, *activation_rows(dyn, printer)]))]
     units = [
@@ -118,21 +129,47 @@ def _setting(dyn: "Dynamics", printer: PaperPrinter) -> str:
         )
     if any(right.has(sympy.Symbol("zeta", real=True)) for _, right in step.equations):
         text.append(r"The label noise is $\zeta \sim N(0, 1)$.")
+    if any(right.has(LABEL) for stage in dyn.steps for _, right in stage.equations):
+        text.append(_LABELS.get(getattr(dyn.model, "labels", ""), r"The label $y = \pm 1$ is random given the fields."))
     return "\n".join(text) + "\n\n" + _list("It is assumed:", dyn.assumptions)
+
+
+_LABELS = {
+    "sign": r"The label is $y = \operatorname{sign} y^{\star}$, flipped with probability $p$.",
+    "logistic": r"The label is $y = \pm 1$ with $P(y = 1) = 1/(1 + e^{-y^{\star}})$.",
+}
+"""How labels ±1 are drawn."""
 
 
 def _order_parameters(dyn: "Dynamics", printer: PaperPrinter) -> str:
     text = ""
     if dyn.covariance:
-        bases = {str(f.base): f.base for f in dyn.families}
+        bases = {str(f.base): f.base for f in dyn.families if not f.derived}
         cells = []
         for (f, g), overlap in dyn.covariance:
+            if not {f, g} <= bases.keys():
+                continue
             i, j = overlap.variables
-            mean = rf"\langle {printer._print(bases[f][i])}\,{printer._print(bases[g][j])}\rangle"
-            cells.append(f"{mean} = {printer._print(overlap.expr)}")
+            pair = (printer._print(bases[f][i]), printer._print(bases[g][j]))
+            left = r"\operatorname{cov}(%s, %s)" if dyn.mean else r"\langle %s\,%s\rangle"
+            cells.append(f"{left % pair} = {printer._print(overlap.expr)}")
         separator = r" ,\qquad "
         text = "The covariances of the local fields are the overlaps of the weight vectors,\n\\begin{equation*}\n"
         text += f"{separator.join(cells)} .\n\\end{{equation*}}\n"
+        means = [(bases[f], mean) for f, mean in dyn.mean if f in bases]
+        if means:
+            cells = [
+                rf"\langle {printer._print(base[mean.variables[0]])}\rangle = {printer._print(mean.expr)}"
+                for base, mean in means
+            ]
+            text += "and their means the biases,\n"
+            text += f"\\begin{{equation*}}\n{separator.join(cells)} .\n\\end{{equation*}}\n"
+        if rows := combination_rows(dyn, printer):
+            fields = [rf"${f.latex}$" for f in dyn.families if f.derived]
+            text += (
+                f"Linear combinations of local fields are jointly Gaussian with them; of {' and '.join(fields)} the "
+                f"covariances are\n{environment('align*', _compact(rows))}\n"
+            )
     *before, last = (f"${printer._print(q.symbol)}$ ({text_latex(q.meaning)})" for q in dyn.states)
     states = f"{', '.join(before)} and {last}" if before else last
     return f"{text}What moves is {states}. Time is $t = {_clock(dyn.clock)}$."
@@ -140,12 +177,13 @@ def _order_parameters(dyn: "Dynamics", printer: PaperPrinter) -> str:
 
 def _derivation(dyn: "Dynamics", printer: PaperPrinter) -> str:
     parts = []
-    shorten = _residual(dyn)
+    residual, network = _residual(dyn), network_names(dyn)
     for step in dyn.steps[1:]:
         text = f"\\subsection{{{text_latex(step.title)}}}\n\n{text_latex(step.explanation)}"
         shown = [(left, right) for left, right in step.equations if left.func.__name__ != "Rate"]
         if shown:
-            rows = [row(_left(left, printer), _terms(_decayed(shorten(right)), printer), PAGE) for left, right in shown]
+            short = [(left, _decayed(residual(network(right)))) for left, right in shown]
+            rows = [row(_left(left, printer), _terms(right, printer), PAGE) for left, right in short]
             text += "\n" + environment("align*", rows)
         elif step.equations:
             text += " What is left are the equations of the next section."
@@ -168,7 +206,7 @@ def _dropped(dyn: "Dynamics", printer: PaperPrinter) -> str:
     quantities = {q.name: q for q in dyn.states}
     groups: dict[tuple[str, str], list[sympy.Expr]] = {}
     for d in dyn.dropped:
-        groups.setdefault((d.quantity, d.order), []).append(assemble([d.term]))
+        groups.setdefault((d.quantity, d.order), []).append(network_names(dyn)(assemble([d.term])))
     text = "\\subsection{What the limit drops}\n\nThese terms vanish:"
     for (name, order), terms in groups.items():
         symbol = printer._print(quantities[name].symbol) if name in quantities else name
@@ -198,24 +236,29 @@ def _moments(dyn: "Dynamics", printer: PaperPrinter) -> str:
         "Each moment is a function of the covariances $C_{ab}$ of its own fields, numbered in the order of its "
         "arguments; students and teachers may stand in any place where the function is the same.\n"
     )
+    if dyn.mean:
+        text = text.replace("covariances $C_{ab}$", "covariances $C_{ab}$ and the means $m_{a}$")
     text += environment("align*", [r for rows in moments for r in _named_beside(rows)])
     if shared:
         text += f"\nHere\n{environment('align*', _compact(shared))}"
+    if any(line.startswith("Where") for line in plain_legend(sorted_moments(dyn))):
+        text += "\nWhere fields coincide, $\\Delta_{ab} = 0$, the limit of independent noise on every field is meant."
     return text
 
 
 def _status(dyn: "Dynamics", printer: PaperPrinter) -> str:
-    statuses = {e.status for e in dyn.equations}
     text = f"The equations are {text_latex(dyn.status)}."
-    if len(statuses) > 1:
-        each = [f"{printer._print(e.quantity.symbol)}" for e in dyn.equations]
-        text += (
-            " "
-            + "; ".join(f"${symbol}$: {text_latex(e.status)}" for symbol, e in zip(each, dyn.equations, strict=True))
-            + "."
+    groups = numerical(dyn)
+    if groups:
+        names = [", ".join(f"${printer._print(q.symbol)}$" for q in which) for which, _ in groups]
+        text += "\n\\begin{itemize}\n"
+        text += "\n".join(
+            rf"  \item {name}: {text_latex(status)}." for name, (_, status) in zip(names, groups, strict=True)
         )
+        exact = ", ".join(f"${printer._print(e.quantity.symbol)}$" for e in dyn.equations if e.status == "exact")
+        text += f"\n  \\item {exact}: exact." * bool(exact) + "\n\\end{itemize}\n"
     if dyn.model is not None:
-        source = _verbatim(f"{dyn.model!r}.dynamics(limit={dyn.limit!r})")
+        source = _verbatim(call_text(dyn))
         text += f"\nThey follow from\n\\begin{{flushleft}}\\small\\ttfamily {source}\\end{{flushleft}}"
     return _list("It is assumed:", dyn.assumptions) + text if not dyn.steps else text
 
@@ -234,7 +277,9 @@ def _residual(dyn: "Dynamics") -> Callable[[sympy.Expr], sympy.Expr]:
 
 def _decayed(expr: sympy.Expr) -> sympy.Expr:
     """Return an increment with what does not depend on the example multiplied out: d (1 − κ/d) R − d R is −κR."""
-    fixed, random = expr.as_independent(Value, Moment, Dilation, *map(sympy.Symbol, ("phi", "y")), as_Add=True)
+    fixed, random = expr.as_independent(
+        Value, Moment, Joint, Dilation, sympy.tanh, sympy.sign, *map(sympy.Symbol, ("phi", "y")), as_Add=True
+    )
     return sympy.expand(fixed) + random
 
 

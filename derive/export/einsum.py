@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import sympy
 from sympy.printing.numpy import SciPyPrinter
 
-from ..moments import Moment
+from ..moments import Joint, Moment
+from .calls import defined, network_names
+from .numpy_joint import Array, JointWriter
 
 if TYPE_CHECKING:
     from ..dynamics import Dynamics
@@ -23,6 +25,24 @@ class NumPyPrinter(SciPyPrinter):
 
     def _print_Pi(self, expr: sympy.Expr) -> str:
         return "np.pi"
+
+    def _print_Max(self, expr: sympy.Expr) -> str:
+        return self._nested("np.maximum", expr)
+
+    def _print_Min(self, expr: sympy.Expr) -> str:
+        return self._nested("np.minimum", expr)
+
+    def _nested(self, function: str, expr: sympy.Expr) -> str:
+        first, *others = map(self._print, expr.args)
+        for other in others:
+            first = f"{function}({first}, {other})"
+        return first
+
+    def _special(self, expr: sympy.Expr) -> str:
+        return f"{type(expr).__name__}({', '.join(map(self._print, expr.args))})"
+
+    _print_sign4 = _print_sign2_given1 = _print_sign2_given2 = _print_sign1_given1 = _special
+    _print_edge = _print_Phi2 = _print_Phi3 = _special
 
     def ratio(self, expr: sympy.Expr) -> str:
         """Return a product of scalars as Python code, over one denominator."""
@@ -53,9 +73,13 @@ class Einsum:
         self.names = {(m.signature, m.shape): m.name for m in dyn.moments}
         self.printer = NumPyPrinter()
         bases = [str(family.base) for family in dyn.families]
-        letters = ["s" if base.endswith("_star") else base[0] for base in bases]
+        single = {"h_phi": "p", "y_star": "y", "r": "r"}
+        letters = [single.get(base, "s" if base.endswith("_star") else base[0]) for base in bases]
         self.letters = dict(zip(bases, letters if len(set(letters)) == len(letters) else "abcdefgh", strict=False))
         self.moments: dict[str, str] = {}
+        self.joints: dict[str, str] = {}
+        self.joint = JointWriter(self.printer, tuple(map(str, defined(dyn))))
+        self.shorten = network_names(dyn)
 
     def term(self, term: sympy.Expr, free: Iterable[sympy.Symbol]) -> tuple[bool, str]:
         """Return whether a term is negative, and the code of the rest, an array with the axes ``free``."""
@@ -63,7 +87,7 @@ class Einsum:
         number, rest = term.as_coeff_Mul()
         scalars, operands = [abs(number)] if abs(number) != 1 else [], []
         for factor in self._flat(rest, set(free)):
-            if isinstance(factor, Moment) or any(
+            if isinstance(factor, (Moment, Joint)) or any(
                 isinstance(e, sympy.Indexed) for e in sympy.preorder_traversal(factor)
             ):
                 operands.append(self._operand(factor))
@@ -79,7 +103,9 @@ class Einsum:
             code = f'np.einsum("{axes}->{labels}", {arrays})'
         else:
             code = ""
-        scalar = self.printer.ratio(sympy.Mul(*scalars)) if scalars else ""
+        factor = sympy.Mul(*scalars)
+        scalar = self.printer.ratio(factor) if scalars else ""
+        scalar = f"({scalar})" if factor.is_Add and code else scalar
         return bool(number < 0), " * ".join(part for part in (scalar, code) if part) or "1.0"
 
     def _flat(self, expr: sympy.Expr, taken: set[sympy.Symbol]) -> list[sympy.Expr]:
@@ -91,7 +117,8 @@ class Einsum:
                 continue
             body = f.function
             for index, low, high in f.limits:
-                letter = next(c for c in (str(index), *"pqrsuvwxyzabcdefgh") if c not in {str(t) for t in taken})
+                names = (str(index), *"pqrsuvwxyzabcdefgh")
+                letter = next(c for c in names if len(c) == 1 and c not in {str(t) for t in taken})
                 fresh = sympy.Symbol(letter, integer=True, positive=True)
                 self.sizes[fresh] = high
                 taken.add(fresh)
@@ -103,6 +130,8 @@ class Einsum:
     def _operand(self, factor: sympy.Expr) -> tuple[str, str]:
         if isinstance(factor, Moment):
             return self._moment(factor)
+        if isinstance(factor, Joint):
+            return self._joint(factor)
         base, exponent = factor.as_base_exp()
         if isinstance(base, sympy.Indexed) and not exponent.has(sympy.Indexed):
             label, code = "".join(map(str, base.indices)), str(base.base)
@@ -116,10 +145,27 @@ class Einsum:
 
     def _moment(self, moment: Moment) -> tuple[str, str]:
         name = self.names[moment.signature, moment.shape]
-        families = [str(h.base) for h in moment.fields]
-        variable = f"{name}_{''.join(self.letters[f] for f in families)}"
-        self.moments[variable] = f"{name}(at(C, {', '.join(families)}))"
-        return "".join(str(h.indices[0]) for h in moment.fields), variable
+        families = [(str(h.base), h.indices[0]) for h in moment.fields]
+        fixed = [f"{int(i)}" if i.is_number and self.is_counted(f) else "" for f, i in families]
+        variable = f"{name}_{''.join(self.letters[f] + n for (f, _), n in zip(families, fixed, strict=True))}"
+        given = ", ".join(f"{f}[{int(i) - 1} : {int(i)}]" if i.is_number else f for f, i in families)
+        call = f"{name}(*at(C, mean, {given}))" if self.dyn.mean else f"{name}(at(C, {given}))"
+        if any(i.is_number for _, i in families):
+            call += f"[{', '.join('0' if i.is_number else ':' for _, i in families)}]"
+        self.moments[variable] = call
+        return "".join(str(i) for _, i in families if not i.is_number), variable
+
+    def is_counted(self, family: str) -> bool:
+        """Return whether a family has more than one field."""
+        return not any(str(f.base) == family and f.size == 1 for f in self.dyn.families)
+
+    def _joint(self, joint: Joint) -> tuple[str, str]:
+        coefficient, average = self.shorten(joint).as_independent(Joint, as_Add=False)
+        value = self.joint.write(average.args[0])
+        code = f"np.tensordot(weights, {value.code}, axes=1)" if value.nodes else value.code
+        variable = self.joints.setdefault(code, f"E_{len(self.joints) + 1}")
+        scale = "" if coefficient == 1 else f"{Array(self.printer.code(coefficient)).bracketed()} * "
+        return "".join(map(str, value.axes)), f"({scale}{variable})" if scale else variable
 
     def _broadcast(self, factor: sympy.Expr) -> tuple[str, str]:
         """Return any function of several arrays, with one axis for each index that occurs."""

@@ -4,16 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 import sympy
+from sympy.functions.elementary.piecewise import ExprCondPair
 
+from ..conditional_sign import sign1_given1
 from ..dynamics import Dynamics, Equation, FieldFamily, Quantity
 from ..errors import ModelError
-from ..moments import Dilation, Moment, Univariate, Value
+from ..moments import Dilation, Joint, Moment, Univariate, Value
+from ..special import FUNCTIONS as SPECIAL
 from ..text import FUNCTIONS
 
 _NODES: dict[str, Callable[..., Any]] = {
     **{c.__name__: c for c in (sympy.Add, sympy.Mul, sympy.Pow, sympy.Sum, sympy.Tuple, sympy.Indexed, sympy.Lambda)},
-    **{c.__name__: c for c in (Moment, Dilation, Value, Univariate)},
+    **{c.__name__: c for c in (Moment, Joint, Dilation, Value, Univariate, sign1_given1, *SPECIAL)},
     **{f.__name__: f for f in FUNCTIONS.values() if isinstance(f, type)},
+    **{c.__name__: c for c in (sympy.Lt, sympy.Le, sympy.Gt, sympy.Ge, sympy.Eq, sympy.Ne)},
+    **{c.__name__: c for c in (sympy.And, sympy.Or, sympy.Not, ExprCondPair, sympy.KroneckerDelta)},
     **{
         name: (lambda value=value: value)
         for name, value in {
@@ -21,6 +26,8 @@ _NODES: dict[str, Callable[..., Any]] = {
             "Exp1": sympy.E,
             "Half": sympy.S.Half,
             "IdentityFunction": sympy.Id,
+            "BooleanTrue": sympy.true,
+            "BooleanFalse": sympy.false,
         }.items()
     },
 }

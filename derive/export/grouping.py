@@ -10,25 +10,31 @@ from typing import Any
 import sympy
 from sympy.core.function import AppliedUndef
 
-from ..moments import Dilation, Moment, Value
+from ..moments import Dilation, Joint, Moment, Value
 from .printed_width import width
 from .printer import PaperPrinter, split_sign
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A signed summand: ``before [ inside ]``, where the bracket is absent if nothing is inside."""
+    """A signed summand: ``before [ inside ]``, where the bracket is absent if nothing is inside.
+
+    The bracket is that of an expectation if ``kind`` is ``"mean"``, and of its change if it is ``"dilation"``.
+    """
 
     negative: bool
     before: str
     inside: tuple["Item", ...] = ()
+    kind: str = ""
 
     def text(self, first: bool) -> str:
         """Return the sign, if it is needed, and the text up to the bracket."""
         return f"{'-' if self.negative else '' if first else '+'} {self.before}".strip()
 
 
-_BODY = (sympy.Sum, Moment, Dilation, AppliedUndef, Value)
+_BODY = (sympy.Sum, Moment, Joint, Dilation, AppliedUndef, Value)
+LONG = 12
+"""The width in em from which what stands in a bracket may be broken."""
 Member = tuple[sympy.Expr, sympy.Expr]
 """A term without the factors that it shares: its number, and the rest."""
 
@@ -58,10 +64,24 @@ def grouped(expr: sympy.Expr, printer: PaperPrinter) -> tuple[Item, ...]:
         hosts = [p for p in groups if _divides(p, prefix)]
         host = min(hosts, key=lambda p: sympy.count_ops(prefix / p), default=None)
         if host is None:
-            alone.append((prefix, [(number, body)]))
+            alone.append((number, prefix, body))
         else:
             groups[host].append((number * prefix / host, body))
-    return _in_brackets([*groups.items(), *alone], printer)
+    return _in_brackets([*groups.items(), *_by_unit(alone)], printer)
+
+
+def _by_unit(terms: Iterable[tuple[sympy.Expr, sympy.Expr, sympy.Expr]]) -> list[tuple[sympy.Expr, list[Member]]]:
+    """Return (number, prefix, body) as groups: expectations with the same rates and units in one, all else alone."""
+    groups: dict[sympy.Expr, list[Member]] = {}
+    alone = []
+    for number, prefix, body in terms:
+        factors = sympy.Mul.make_args(prefix)
+        plain = sympy.Mul(*(f for f in factors if isinstance(f.as_base_exp()[0], (sympy.Symbol, sympy.Indexed))))
+        if body == 1 or not plain.has(sympy.Indexed):
+            alone.append((prefix, [(number, body)]))
+        else:
+            groups.setdefault(plain, []).append((number, prefix / plain * body))
+    return [*groups.items(), *alone]
 
 
 def collected(expr: sympy.Expr, printer: PaperPrinter) -> tuple[Item, ...]:
@@ -95,7 +115,14 @@ def _group(prefix: sympy.Expr, members: list[Member], printer: PaperPrinter) -> 
 
 def _item(term: sympy.Expr, printer: PaperPrinter) -> Item:
     negative, size = split_sign(term)
-    return Item(negative, printer.product(sympy.Mul.make_args(size)))
+    factors = sympy.Mul.make_args(size)
+    if long := [f for f in factors if f.has(Joint) and not f.has(sympy.Sum) and width(printer._print(f)) > LONG]:
+        (average,) = long[0].atoms(Joint)
+        rest = [f for f in factors if f is not long[0]]
+        before = printer.product(rest) if rest else ""
+        kind = "mean" if long[0] == average else "dilation"
+        return Item(negative, before, arranged(average.args[0], printer), kind)
+    return Item(negative, printer.product(factors))
 
 
 def _positive_first(items: Iterable[Item]) -> tuple[Item, ...]:
@@ -132,9 +159,9 @@ def arranged(expr: sympy.Expr, printer: PaperPrinter) -> tuple[Item, ...]:
         negative, size = split_sign(term)
         factors = list(sympy.Mul.make_args(size))
         sums = [f for f in factors if f.is_Add]
-        if len(sums) == 1 and len(factors) > 1 and width(printer._print(sums[0])) > 12:
+        if len(sums) == 1 and len(factors) > 1 and width(printer._print(sums[0])) > LONG:
             rest = [f for f in factors if f is not sums[0]]
             items.append(Item(negative, printer.product(rest), arranged(sums[0], printer)))
         else:
-            items.append(Item(negative, printer.product(factors)))
+            items.append(_item(term, printer))
     return tuple(items)

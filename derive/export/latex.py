@@ -5,13 +5,27 @@ fills lines, ``readable`` shortens closed forms, and ``rows`` applies these to t
 documents (``article``) nor of models.
 """
 
+import textwrap
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..terms import assemble
-from .line_breaking import environment
+from .line_breaking import Row, environment
 from .printer import PaperPrinter
 from .prose import text_latex
-from .rows import COVARIANCES, activation_rows, equation_rows, moment_rows, moments_rows, printer_for
+from .reading_order import sorted_moments
+from .rows import (
+    COVARIANCES,
+    MEANS,
+    activation_rows,
+    equation_rows,
+    moment_rows,
+    moments_rows,
+    network_rows,
+    numerical,
+    plain_legend,
+    printer_for,
+)
 
 if TYPE_CHECKING:
     from ..dynamics import Dynamics
@@ -20,6 +34,14 @@ if TYPE_CHECKING:
 
 _COVARIANCE = ("C_{ab}", [rf"\text{{{COVARIANCES}}}"])
 """The row that says what C_ab is, where nothing around the display can."""
+_MEAN = ("m_{a}", [rf"\text{{{MEANS}}}"])
+_COINCIDENT = (r"\Delta_{ab} = 0", [r"\text{where fields coincide: the limit of independent noise on all is meant}"])
+
+
+def _legend(moments: "Iterable[NamedMoment]") -> list[Row]:
+    """Return the rows that say what the symbols in closed forms are."""
+    rows = {"C_ab": _COVARIANCE, "m_a": _MEAN}
+    return [rows.get(line.partition(":")[0], _COINCIDENT) for line in plain_legend(list(moments))]
 
 
 def dynamics_latex(dyn: "Dynamics") -> str:
@@ -38,7 +60,8 @@ def dynamics_latex(dyn: "Dynamics") -> str:
     printer = printer_for(dyn)
     moving, derived = equation_rows(dyn, printer)
     moments, shared = moments_rows(dyn, printer)
-    blocks = [("align", moving), ("align", derived), ("align*", activation_rows(dyn, printer))]
+    defined = [*activation_rows(dyn, printer), *network_rows(dyn, printer)]
+    blocks = [("align", moving), ("align", derived), ("align*", defined)]
     text = [environment(name, rows) for name, rows in blocks if rows]
     if moments:
         text.append(
@@ -47,6 +70,10 @@ def dynamics_latex(dyn: "Dynamics") -> str:
         )
     if shared:
         text.append(environment("align*", shared))
+    remarks = [line for line in plain_legend(sorted_moments(dyn)) if not line.startswith("C_ab")]
+    remarks += [f"{', '.join(q.name for q in which)}: {status}" for which, status in numerical(dyn)]
+    if remarks:
+        text.append("\n".join(f"% {line}" for line in remarks))
     return "\n\n".join(text)
 
 
@@ -62,8 +89,15 @@ def notebook_latex(dyn: "Dynamics") -> str:
     printer = printer_for(dyn)
     moving, derived = equation_rows(dyn, printer, line=60)
     moments, shared = moments_rows(dyn, printer, line=60)
-    rows = [*moving, *derived, *activation_rows(dyn, printer), *(r for rows in moments for r in rows), *shared]
-    return f"$${environment('aligned', [*rows, *([_COVARIANCE] if moments else [])])}$$"
+    defined = [*activation_rows(dyn, printer), *network_rows(dyn, printer)]
+    rows = [*moving, *derived, *defined, *(r for rows in moments for r in rows), *shared]
+    rules = [(", ".join(printer._print(q.symbol) for q in which), _remark(status)) for which, status in numerical(dyn)]
+    return f"$${environment('aligned', [*rows, *_legend(sorted_moments(dyn)), *rules])}$$"
+
+
+def _remark(text: str) -> list[str]:
+    """Return a sentence as lines of a display."""
+    return [rf"\text{{{text_latex(line)}}}" for line in textwrap.wrap(text, 90)]
 
 
 def symbol_table(dyn: "Dynamics") -> str:
@@ -112,7 +146,8 @@ def moment_latex(named: "NamedMoment") -> str:
 def notebook_moment(named: "NamedMoment") -> str:
     """Return a moment's definition, its closed form and what that uses as one display that MathJax sets."""
     main, definitions = moment_rows(named, PaperPrinter(), line=60)
-    return f"$${environment('aligned', [*main, *definitions, _COVARIANCE])}$$"
+    rule = [] if named.exact else [("", _remark(named.computed.rule))]
+    return f"$${environment('aligned', [*main, *definitions, *rule, *_legend([named])])}$$"
 
 
 def notebook_dropped(dropped: "Dropped") -> str:

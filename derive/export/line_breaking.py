@@ -15,9 +15,14 @@ Row = tuple[str, list[str]]
 """A left-hand side, and its right-hand side in lines."""
 
 
-BRACKETS = ((r"\Bigl[ ", r" \Bigr]"), (r"\bigl( ", r" \bigr)"))
-"""Outer and inner brackets in LaTeX."""
-PLAIN_LINE, PLAIN_BRACKETS = 100, (("[", "]"), ("(", ")"))
+BRACKETS = (
+    (r"\Bigl[ ", r" \Bigr]"),
+    (r"\bigl( ", r" \bigr)"),
+    (r"\Bigl\langle ", r" \Bigr\rangle"),
+    (r"\,\partial_s \Bigl\langle ", r" \Bigr\rangle_{s\Omega}\Big|_{s=1}"),
+)
+"""Outer and inner brackets in LaTeX, and those of an expectation and its change."""
+PLAIN_LINE, PLAIN_BRACKETS = 100, (("[", "]"), ("(", ")"), ("E[", "]"), ("∂_s E_sΩ[", "]"))
 """Characters in a line of plain text, and its brackets."""
 
 
@@ -39,9 +44,13 @@ def chunks(
         if not item.inside:
             out.append(Chunk(text, level))
             continue
-        left, right = brackets[min(level, 1)]
+        left, right = brackets[{"mean": 2, "dilation": 3}.get(item.kind, min(level, 1))]
         inner = chunks(item.inside, level + 1, brackets=brackets)
-        inner[0] = Chunk(f"{text} {left}{inner[0].text}", level)
+        opening = f"{text} {left}".lstrip()
+        if brackets is PLAIN_BRACKETS and len(opening) + len(inner[0].text) > PLAIN_LINE:  # a bracket may end a line
+            out.append(Chunk(opening, level))
+        else:
+            inner[0] = Chunk(f"{opening}{inner[0].text}", level)
         inner[-1] = Chunk(f"{inner[-1].text}{right}", inner[-1].level)
         out += inner
     return out

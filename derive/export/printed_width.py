@@ -8,7 +8,7 @@ _WIDTHS = {
     r"\,": 0.17, r"\;": 0.28, r"\!": -0.17, r"\quad": 1.0, r"\qquad": 2.0, r"\sum": 1.6, r"\langle": 0.4,
     r"\rangle": 0.4, r"\arcsin": 2.8, r"\operatorname": 0.2, r"\star": 0.5, r"\mathrm": 0.0, r"\mathbf": 0.0,
     r"\tilde": 0.0, r"\text": 0.0, r"\left": 0.1, r"\right": 0.1, r"\Bigl": 0.2, r"\Bigr": 0.2, r"\bigl": 0.1,
-    r"\bigr": 0.1, r"\big": 0.1, r"\partial": 0.55,
+    r"\bigr": 0.1, r"\big": 0.1, r"\partial": 0.55, r"\Big": 0.1, r"\tanh": 2.1, r"\log": 1.4, r"\max": 1.9,
 }  # fmt: skip
 
 

@@ -13,7 +13,10 @@ from sympy.core.function import AppliedUndef
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
-from ..moments import Dilation, Moment, Univariate, Value
+from ..averages import LABEL
+from ..moments import Dilation, Joint, Moment, Univariate, Value
+from ..output_fields import OUTPUT, RESIDUAL, TARGET
+from ..special import Phi2, Phi3
 from .index_order import index_rank, order_indices
 
 SumSign = tuple[list[sympy.Expr], sympy.Expr, sympy.Expr]
@@ -29,13 +32,22 @@ class PaperOrder:
         The order of scalar factors; others follow by name.
     """
 
+    single = frozenset(map(str, (OUTPUT, TARGET, RESIDUAL)))
+    """Families of one field, which print without its number."""
+
     def __init__(self, scalars: Sequence[str], settings: dict[str, Any]) -> None:
         super().__init__(settings)  # type: ignore[call-arg]  # the printer beside which it stands
         self.scalars = list(scalars)
 
+    def is_field(self, base: sympy.Expr) -> bool:
+        """Return whether an indexed quantity is a local field, which stands behind the order parameters."""
+        return str(base).startswith("h") or str(base) in self.single
+
     def summands(self, expr: sympy.Expr) -> list[sympy.Expr]:
         """Return the terms of a sum as they print: 1 + C_11 but C_11 + … − 1, the first positive if one is."""
         terms = expr.as_ordered_terms()
+        if all(t.is_number or re.match("S'*_", str(t)) for t in terms):  # 1 + S_12 + S_13 + … + S_1234
+            return sorted(terms, key=lambda t: (not t.is_number, len(str(t)), str(t)))
         early = len(terms) == 2 and any(t.is_number and t.is_positive for t in terms)
         terms = sorted(terms, key=lambda t: bool(t.is_number) != early)
         first = next((n for n, t in enumerate(terms) if not split_sign(t)[0]), 0)
@@ -43,7 +55,7 @@ class PaperOrder:
 
     def sums(self, expr: sympy.Sum) -> tuple[list[SumSign], sympy.Expr]:
         """Return the summation signs, outermost first, as (indices, from, to); and the summand, indices in order."""
-        body, limits = order_indices(expr)
+        body, limits = order_indices(_with_latin_indices(expr))
         runs = itertools.groupby(limits, key=lambda limit: limit[1:])
         return [([limit[0] for limit in same], low, high) for (low, high), same in runs], body
 
@@ -74,6 +86,18 @@ class PaperOrder:
         return (max(n.count("'") for n in names), len(names), names, sympy.default_sort_key(f))
 
 
+_LATIN = {"alpha": "j", "beta": "l", "mu": "n", "nu": "m"}
+"""How summation indices print that combinations of fields bring along, where no other is called so."""
+
+
+def _with_latin_indices(expr: sympy.Sum) -> sympy.Sum:
+    taken = {s.name for s in expr.function.free_symbols if isinstance(s, sympy.Symbol)}
+    found = [index for index, *_ in expr.limits if _LATIN.get(str(index), str(index)) not in taken]
+    return expr.xreplace(
+        {i: sympy.Symbol(_LATIN[str(i)], integer=True, positive=True) for i in found if str(i) in _LATIN}
+    )
+
+
 class PaperPrinter(PaperOrder, LatexPrinter):
     r"""Prints expressions as the papers do: constants, rates, units, then sums, over j, l = 1 … K under one sign.
 
@@ -95,8 +119,13 @@ class PaperPrinter(PaperOrder, LatexPrinter):
         """Return how a name prints: ``h_star`` as h with a star, Greek letters by name, the rest as SymPy would."""
         if name in self.names:
             return self.names[name]
+        if name == str(LABEL):
+            return "y"
         if match := re.fullmatch(r"(hat )?C('*)_(\w\w)", name):
             letter = r"\hat{C}" if match[1] else "C"
+            return f"{letter}{match[2]}_{{{match[3]}}}"
+        if match := re.fullmatch(r"(S|m|Delta|Lambda)('*)_([\da-dpq|]+)", name):  # of fields by number
+            letter = rf"\{match[1]}" if len(match[1]) > 1 else match[1]
             return f"{letter}{match[2]}_{{{match[3]}}}"
         if name.endswith("_star"):
             return rf"{self.name(name.removesuffix('_star'))}^{{\star}}"
@@ -114,6 +143,8 @@ class PaperPrinter(PaperOrder, LatexPrinter):
         return self.name(str(expr))
 
     def _print_Indexed(self, expr: sympy.Indexed) -> str:
+        if str(expr.base) in self.single:
+            return self.name(str(expr.base))
         indices = [self._print(i) for i in expr.indices]
         comma = "," if any(len(i) > 1 and not i.startswith("\\") for i in indices) else ""
         return f"{self.name(str(expr.base))}_{{{comma.join(indices)}}}"
@@ -123,6 +154,8 @@ class PaperPrinter(PaperOrder, LatexPrinter):
     def _print_Univariate(self, expr: Univariate) -> str:
         symbol, order, _ = expr.args
         base = str(symbol)
+        if base == "sign":
+            return r"\operatorname{sign}" + "'" * int(order)
         text = rf"\tilde{{{base.removesuffix('_star')}}}" if base.endswith("_star") else self.name(base)
         return text + "'" * int(order)
 
@@ -130,17 +163,20 @@ class PaperPrinter(PaperOrder, LatexPrinter):
         text = f"{self._print(expr.args[0])}({self._print(expr.args[1])})"
         return text if exp is None else f"{text}^{{{exp}}}"
 
-    def _factors(self, moment: Moment) -> str:
-        return r"\,".join(self._print(f) for f in moment.args)
-
     def _print_Moment(self, expr: Moment, exp: str | None = None) -> str:
-        return rf"\langle {self._factors(expr)}\rangle"
+        factors = r"\,".join(self._print(f) for f in expr.args)
+        return rf"\langle {factors}\rangle"
+
+    def _print_Joint(self, expr: Joint, exp: str | None = None) -> str:
+        inner = self._print(expr.args[0])
+        tall = r"\frac" in inner or r"\sum" in inner
+        return rf"\left\langle {inner}\right\rangle" if tall else rf"\langle {inner}\rangle"
 
     def _print_Dilation(self, expr: Dilation, exp: str | None = None) -> str:
-        return rf"\,\partial_s\langle {self._factors(expr.args[0])}\rangle_{{s\Omega}}\big|_{{s=1}}"
+        return rf"\,\partial_s{self._print(expr.args[0])}_{{s\Omega}}\big|_{{s=1}}"
 
     def _print_AppliedUndef(self, expr: sympy.Expr, exp: str | None = None) -> str:
-        match = re.fullmatch(r"([A-Z])_(\d+)", name := expr.func.__name__)
+        match = re.fullmatch(r"([A-Z]+)_(\d+)", name := expr.func.__name__)
         head = f"{match[1]}_{{{match[2]}}}" if match else self.name(name)
         power = "" if exp is None else f"^{{{exp}}}"
         return f"{head}{power}({','.join(self._print(a) for a in expr.args)})"
@@ -153,6 +189,29 @@ class PaperPrinter(PaperOrder, LatexPrinter):
 
     def _print_asin(self, expr: sympy.Expr, exp: str | None = None) -> str:
         return self._call(r"\arcsin", expr, exp)
+
+    def _print_tanh(self, expr: sympy.Expr, exp: str | None = None) -> str:
+        return self._call(r"\tanh", expr, exp)
+
+    def _print_log(self, expr: sympy.Expr, exp: str | None = None) -> str:
+        return self._call(r"\log", expr, exp)
+
+    def _print_sign(self, expr: sympy.Expr, exp: str | None = None) -> str:
+        return self._call(r"\operatorname{sign}", expr, exp)
+
+    def _print_Heaviside(self, expr: sympy.Expr, exp: str | None = None) -> str:
+        return self._call(r"\Theta", expr, exp)
+
+    def _print(self, expr: Any, **settings: Any) -> str:
+        if isinstance(expr, (Phi2, Phi3)):  # which would print by themselves, their arguments all alike
+            return self._distribution(expr, 2 if isinstance(expr, Phi2) else 3, settings.get("exp"))
+        return str(super()._print(expr, **settings))
+
+    def _distribution(self, expr: sympy.Expr, dimension: int, exp: str | None) -> str:
+        parts = (expr.args[:dimension], expr.args[dimension:])
+        bounds, correlations = (", ".join(map(self._print, part)) for part in parts)
+        power = "" if exp is None else f"^{{{exp}}}"
+        return rf"\Phi_{{{dimension}}}{power}{parenthesised(f'{bounds}; {correlations}')}"
 
     def _call(self, head: str, expr: sympy.Expr, exp: str | None) -> str:
         power = "" if exp is None else f"^{{{exp}}}"
@@ -184,7 +243,7 @@ class PaperPrinter(PaperOrder, LatexPrinter):
                 over *= base**-exponent
             elif isinstance(base, sympy.Symbol) and str(base) != "x":
                 scalars.append(f)
-            elif isinstance(base, sympy.Indexed) and not str(base.base).startswith("h"):
+            elif isinstance(base, sympy.Indexed) and not self.is_field(base.base):
                 indexed.append(f)
             else:
                 big.append(f)
@@ -265,7 +324,7 @@ class PaperPrinter(PaperOrder, LatexPrinter):
             base.is_Add
             or base.is_Mul
             or base.is_Pow
-            or isinstance(base, (Value, Moment, Dilation, sympy.Sum))
+            or isinstance(base, (Value, Moment, Joint, Dilation, sympy.Sum))
             or re.search("[\\^']", printed)
         ):
             printed = parenthesised(printed)
@@ -312,18 +371,26 @@ class PlainPrinter(PaperOrder, StrPrinter):
         """Return how a name prints: ``h_star`` as ``h*``, as assumptions and meanings are written."""
         if name.endswith("_star"):
             return f"{name.removesuffix('_star')}*"
-        return name.replace("hat C", "Ĉ")
+        if name in (str(OUTPUT), str(LABEL)):
+            return "phi" if name == str(OUTPUT) else "y"
+        name = re.sub(r"^Lambda('*)_", r"Λ\1_", name)
+        return re.sub(r"^Delta('*)_", r"Δ\1_", name.replace("hat C", "Ĉ"))
 
     def _print_Symbol(self, expr: sympy.Symbol) -> str:
         return self.name(expr.name)
 
     _print_Dummy = _print_Symbol
 
+    def _print_StarredIndex(self, expr: "StarredIndex") -> str:
+        return f"{expr.name}*"
+
     def _print_IndexedBase(self, expr: sympy.IndexedBase) -> str:
         return self.name(str(expr))
 
     def _print_Indexed(self, expr: sympy.Indexed) -> str:
         name, indices = self._print(expr.base), [self._print(i) for i in expr.indices]
+        if str(expr.base) in self.single:
+            return name
         if len(name.removesuffix("*")) > 1 or any(len(i) > 1 for i in indices):
             return f"{name}[{','.join(indices)}]"
         return f"{name}_{''.join(indices)}"
@@ -341,14 +408,44 @@ class PlainPrinter(PaperOrder, StrPrinter):
     def _print_Moment(self, expr: Moment) -> str:
         return f"E[{' '.join(map(self._print, expr.args))}]"
 
+    def _print_Joint(self, expr: Joint) -> str:
+        return f"E[{self._print(expr.args[0])}]"
+
     def _print_Dilation(self, expr: Dilation) -> str:
-        return f"∂_s E_sΩ[{' '.join(map(self._print, expr.args[0].args))}]"
+        return f"∂_s {self._print(expr.args[0]).replace('E[', 'E_sΩ[', 1)}"
 
     def _print_AppliedUndef(self, expr: sympy.Expr) -> str:
         return f"{self.name(expr.func.__name__)}({','.join(map(self._print, expr.args))})"
 
     def _print_asin(self, expr: sympy.Expr) -> str:
         return f"arcsin({self._print(expr.args[0])})"
+
+    def _print_Abs(self, expr: sympy.Expr) -> str:
+        return f"|{self._print(expr.args[0])}|"
+
+    def _print_Max(self, expr: sympy.Expr) -> str:
+        return f"max({', '.join(map(self._print, sorted(expr.args, key=lambda a: not a.is_number)))})"
+
+    def _print_Heaviside(self, expr: sympy.Expr) -> str:
+        return f"Θ({self._print(expr.args[0])})"
+
+    def _print_Phi2(self, expr: sympy.Expr) -> str:
+        return self._distribution(expr, 2)
+
+    def _print_Phi3(self, expr: sympy.Expr) -> str:
+        return self._distribution(expr, 3)
+
+    def _distribution(self, expr: sympy.Expr, dimension: int) -> str:
+        parts = (expr.args[:dimension], expr.args[dimension:])
+        bounds, correlations = (", ".join(map(self._print, part)) for part in parts)
+        return f"Φ_{dimension}({bounds}; {correlations})"
+
+    def _print_Piecewise(self, expr: sympy.Expr) -> str:
+        cases = (
+            f"{self._print(value)} {'otherwise' if where == sympy.true else f'if {self._print(where)}'}"
+            for value, where in expr.args
+        )
+        return f"{{{'; '.join(cases)}}}"
 
     # arithmetic
 
@@ -378,7 +475,7 @@ class PlainPrinter(PaperOrder, StrPrinter):
                 over *= base**-exponent
             elif isinstance(base, sympy.Symbol):
                 scalars.append(f)
-            elif isinstance(base, sympy.Indexed) and not str(base.base).startswith("h"):
+            elif isinstance(base, sympy.Indexed) and not self.is_field(base.base):
                 indexed.append(f)
             else:
                 big.append(f)

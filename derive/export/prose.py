@@ -12,8 +12,10 @@ _PLAIN = {
     "–": "--", "—": "---", "“": "``", "”": "''", "’": "'", "…": r"\dots{}",
     "%": r"\%", "#": r"\#", "&": r"\&", "$": r"\$", "_": r"\_",
 }  # fmt: skip
+_NAME = re.compile(r"(\(?)((?:\w+\.)?[A-Za-z]{2,}(?:_[A-Za-z]{2,})+)([,;:.)]*)")
+"""Names in code, such as error_rate, which are not indexed symbols."""
 _GREEK_WORDS = {"eta": "η", "kappa": "κ", "sigma": "σ"}
-_MATHEMATICAL = re.compile(r"[_*²³½·/^=~→∞−|√∂≤≥×Σ⟨⟩≪<>\u0370-\u03ff]|^[dtxyw][,.;:]?$|^[A-Z]\(|^\d+[,;)]*$")
+_MATHEMATICAL = re.compile(r"[_*²³½·/^=~→∞−|√∂≤≥×Σ⟨⟩≪<>\u0370-\u03ff]|^[dtxyw][,.;:]?$|^[A-Z]\(|^\d+[,;)]*$|^1e-?\d")
 
 
 def text_latex(text: str) -> str:
@@ -30,7 +32,13 @@ def text_latex(text: str) -> str:
     """
     out: list[str] = []
     formula: list[str] = []
-    for word in [*text.split(), ""]:
+    for word in [*re.sub(r"(\d) x (\d)", r"\1×\2", text).split(), ""]:
+        if name := _NAME.fullmatch(word):
+            code = re.sub(r"([._])", lambda m: rf"{'.' if m[0] == '.' else chr(92) + '_'}\allowbreak{{}}", name[2])
+            word = rf"{name[1]}\texttt{{{code}}}{name[3]}"
+            out += [f"${_formula(' '.join(formula))}$"] if formula else []
+            out, formula = [*out, word], []
+            continue
         if word and ((formula and word in "+-=") or _MATHEMATICAL.search(word) or word in _GREEK_WORDS):
             formula.append(_GREEK_WORDS.get(word, word))
             if word[-1] not in ",;:." or _is_open(formula):  # the comma of N(0, 1) ends no formula
@@ -57,6 +65,7 @@ def _is_open(formula: list[str]) -> bool:
 def _formula(text: str) -> str:
     text = re.sub(r"([A-Za-z\u0370-\u03ff])\*_(\w)", r"\1^{\\star}_{\2}", text)
     text = re.sub(r"\*\*(\w+)", r"^{\1}", text.replace("**(", "^("))  # powers and products as Python writes them
+    text = re.sub(r"\b1e(-?)0?(\d+)", r"10^{\1\2}", text)
     text = re.sub(r"\*(?=[A-Za-z0-9(])", r"\\,", text)
     text = re.sub(r"_(\w)", r"_{\1}", text)
     text = re.sub(r"(?<![\\A-Za-z{])[A-Za-z]{2,}", lambda m: rf"\mathrm{{{m[0]}}}", text)

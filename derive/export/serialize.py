@@ -12,6 +12,7 @@ from typing import Any
 from ..dynamics import Dynamics, Quantity
 from ..errors import ModelError, nearest
 from .encode import decode, encode
+from .reading_order import sorted_moments
 
 VERSION = 1
 """Of the JSON documents."""
@@ -130,7 +131,7 @@ def dynamics_to_json(dyn: Dynamics) -> str:
     document: dict[str, Any] = {"dynamics": dyn.title, "version": VERSION}
     if dyn.model is not None:
         model_to_json(dyn.model)  # raises where the text does not determine the model
-        document["derived_from"] = {**_model_document(dyn.model), "limit": dyn.limit}
+        document["derived_from"] = {**_model_document(dyn.model), "limit": dyn.limit, "moments": dyn.method}
     document |= _readable(dyn)
     if dyn.model is None:
         document["tree"] = encode(dyn)
@@ -156,8 +157,9 @@ def dynamics_from_json(text: str) -> Dynamics:
     if "derived_from" in document:
         source = document["derived_from"]
         if not isinstance(source, dict):
-            raise ModelError("derived_from", source, "an object with the entries 'model', 'arguments' and 'limit'")
-        dyn = _model_from(source).dynamics(limit=source.get("limit"))
+            entries = "an object with the entries 'model', 'arguments', 'limit' and 'moments'"
+            raise ModelError("derived_from", source, entries)
+        dyn = _model_from(source).dynamics(limit=source.get("limit"), moments=source.get("moments", "auto"))
     else:
         dyn = decode(document.get("tree"))
         if not isinstance(dyn, Dynamics):
@@ -192,11 +194,12 @@ def _readable(dyn: Dynamics) -> dict[str, Any]:
         "kind": dyn.kind,
         "clock": dyn.clock,
         "status": dyn.status,
+        "numerical": {e.quantity.name: e.status for e in dyn.equations if e.status != "exact"},
         "assumptions": list(dyn.assumptions),
         "states": {q.name: entry(q) for q in dyn.states},
         "parameters": {q.name: entry(q) for q in dyn.parameters},
         "observables": {e.quantity.name: entry(e.quantity) for e in dyn.observables},
         "equations": {f"d{e.quantity.name}/dt": str(dyn.named(e.expr)) for e in dyn.drift}
         | {e.quantity.name: str(dyn.named(e.expr)) for e in dyn.observables},
-        "moments": {m.name: m.text() for m in dyn.moments},
+        "moments": {m.name: m.text() for m in sorted_moments(dyn)},
     }

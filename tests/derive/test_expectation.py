@@ -370,20 +370,23 @@ def test_no_closed_form_says_what_stood_in_the_way(function):
 
 
 def test_no_closed_form_names_tanh_and_its_stand_in():
+    tanh = activation("tanh")
     with pytest.raises(NoClosedForm) as caught:
-        TeacherStudent(activation="tanh").dynamics()
-    assert "g'" in caught.value.moment
+        closed_form((sympy.Lambda(X, tanh.derivative()), sympy.Lambda(X, tanh.expr), sympy.Lambda(X, X)))
+    assert caught.value.moment.startswith("E[") and "h3" in caught.value.moment, "the moment that was asked for"
     assert "tanh" in caught.value.reason
     assert "erf" in caught.value.instead
 
 
-def test_three_erfs_beside_another_even_number_are_not_elementary():
-    """Four signs of correlated fields need an orthant probability of dimension four."""
+def test_six_erfs_are_not_elementary():
+    """Six signs of correlated fields need an orthant probability of dimension six; four are sign4, five are odd."""
     g = sympy.Lambda(X, activation("erf").expr)
     with pytest.raises(NoClosedForm) as caught:
-        closed_form((g, g, g, g))
-    assert "4" in caught.value.reason
-    assert closed_form((g, g, g))[0] == 0, "odd in every field: zero by symmetry"
+        closed_form((g,) * 6)
+    assert "6" in caught.value.reason
+    assert 'moments="numeric"' in caught.value.instead
+    assert closed_form((g, g, g))[0] == closed_form((g,) * 5)[0] == 0, "odd in every field: zero by symmetry"
+    assert closed_form((g,) * 4)[0].func.__name__ == "sign4"
 
 
 def test_factors_in_another_order_have_the_same_value(rng):

@@ -13,10 +13,13 @@ import sympy
 from scipy.special import erf, roots_hermitenorm
 
 from effdyn import derive
+from effdyn.derive.activation import X
 from effdyn.derive.export.encode import decode, encode
 from effdyn.derive.export.numpy_module import numpy_module
 from effdyn.derive.export.serialize import dynamics_from_json, dynamics_to_json, model_from_json, model_to_json
 from effdyn.derive.export.write import to_text
+from effdyn.derive.moments import Joint, Univariate
+from effdyn.solve import reference
 
 CASES = {
     "erf": (dict(activation="erf"), "high-dimensional"),
@@ -151,6 +154,73 @@ def test_module_needs_nothing_of_effdyn(tmp_path):
     assert all(len(line) < 160 for line in path.read_text(encoding="utf-8").splitlines())
 
 
+OTHERS = {
+    "relu": (dict(activation="relu", second_layer="trained"), "auto"),
+    "tanh": (dict(activation="tanh", teacher_activation="erf"), "auto"),
+    "tanh_numeric": (dict(activation="tanh", second_layer="trained"), "numeric"),
+    "logistic": (dict(activation="linear", loss="logistic", labels="sign"), "auto"),
+    "logistic_erf": (dict(activation="erf", loss="logistic", labels="logistic"), "auto"),
+    "hinge": (dict(activation="linear", loss="hinge", labels="sign"), "auto"),
+    "huber": (dict(activation="linear", loss="huber", output_scale="1/K"), "auto"),
+    "huber_numeric": (dict(activation="linear", loss="huber"), "numeric"),
+    "biases": (dict(activation="erf", biases=True), "auto"),
+    "biases_tanh": (dict(activation="erf", teacher_activation="tanh", biases=True), "auto"),
+    "target": (dict(activation="He3", target="h1*h2*h3"), "auto"),
+    "kinked_target": (dict(activation="erf", target="Abs(h1)*sign(h2)"), "auto"),
+    "target_numeric": (dict(activation="erf", target="tanh(h1*h2)"), "auto"),
+}
+"""Models with special functions, rules, means, numbered fields and combinations of fields."""
+
+
+@cache
+def other(case):
+    arguments, method = OTHERS[case]
+    return derive.TeacherStudent(**arguments).dynamics(moments=method)
+
+
+@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.parametrize("coincident", [False, True], ids=["random", "coincident"])
+def test_module_computes_what_the_reference_interpreter_does(case, coincident, rng):
+    """Two ways from the same expressions; for the rule over all fields the nodes are the same, so sums agree too."""
+    dyn = other(case)
+    made = types.ModuleType(case)
+    exec(compile(numpy_module(dyn), f"{case}.py", "exec"), made.__dict__)
+    K, M = 2, 3 if case == "target" else 2
+    state, params = random_state(rng, K, M)
+    if coincident:  # students that are copies of teachers: every correlation 1
+        state |= {"Q": params["T"][:K, :K], "R": params["T"][:K]}
+    values = state | params | {"flip": 0.1, "eta_bias": 0.3}
+    values |= {"bias": rng.normal(size=K) / 2, "teacher_bias": rng.normal(size=M) / 2}
+    state = {q.name: values[q.name] for q in dyn.states}
+    params = {q.name: values[q.name] for q in dyn.parameters}
+    found = made.rhs(0.0, state, params) | made.observables(state, params)
+    expected = reference.evaluate(dyn, state, params) | reference.observe(dyn, state, params)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_modules_need_nothing_of_effdyn_either(case):
+    lines = numpy_module(other(case)).splitlines()
+    imports = {line.strip() for line in lines if line.strip().startswith(("import ", "from "))}
+    allowed = {"import math", "import numpy as np", "import scipy.special", "from functools import lru_cache"}
+    allowed |= {"from scipy.integrate import solve_ivp"}  # in the example
+    assert imports <= allowed | {"from scipy.special import ndtri", "from scipy.stats import qmc"}
+    assert max(map(len, lines)) < 160
+
+
+def test_functions_that_a_module_could_not_define_are_an_error():
+    from sympy.utilities.lambdify import implemented_function
+
+    bump = implemented_function("bump", lambda x: 1 / (1 + x * x))
+    dyn = dynamics("linear")
+    own = Univariate(sympy.Symbol("g"), sympy.Integer(0), sympy.Lambda(X, bump(X)))
+    h = sympy.IndexedBase("h", real=True)
+    drift = (dataclasses.replace(dyn.drift[0], expr=Joint(own(h[dyn.drift[0].quantity.indices[0]]))),)
+    with pytest.raises(derive.NotYet, match="bump"):
+        numpy_module(dataclasses.replace(dyn, drift=drift, model=None, steps=(), dropped=()))
+
+
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 MODELS = [
@@ -205,6 +275,26 @@ def test_dynamics_round_trip(case):
     dyn = dynamics(case)
     again = dynamics_from_json(dynamics_to_json(dyn))
     assert again == dyn and again.steps == dyn.steps
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_dynamics_round_trip_with_and_without_their_model(case):
+    dyn = other(case)
+    again = dynamics_from_json(dynamics_to_json(dyn))
+    assert again == dyn and again.method == dyn.method and again.steps == dyn.steps
+    assert model_from_json(dyn.model.to_json()) == dyn.model
+    bare = dataclasses.replace(dyn, model=None, limit="", steps=(), dropped=())
+    read = dynamics_from_json(dynamics_to_json(bare))
+    assert read == bare and read.latex() == bare.latex() and str(read) == str(bare)
+
+
+def test_how_moments_were_asked_for_is_read_back():
+    dyn = derive.TeacherStudent(activation="erf").dynamics(moments="numeric")
+    document = json.loads(dynamics_to_json(dyn))
+    assert document["derived_from"]["moments"] == "numeric" and set(document["numerical"]) >= {"Q", "R", "eg", "loss"}
+    document["derived_from"]["moments"] = "closed"
+    with pytest.raises(derive.ModelError, match="what its model gives"):
+        dynamics_from_json(json.dumps(document))
 
 
 @pytest.mark.parametrize("case", ["erf", "gradient_flow", "linear", "He3"])

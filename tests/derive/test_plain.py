@@ -12,6 +12,7 @@ from effdyn import derive
 from effdyn.derive.export.line_breaking import PLAIN_LINE
 from effdyn.derive.export.printer import PlainPrinter
 from effdyn.derive.export.readable import readable_form
+from effdyn.derive.special import Phi2
 from effdyn.derive.terms import assemble
 
 CASES = {
@@ -20,6 +21,11 @@ CASES = {
     "erf_teacher_He3": dict(activation="erf", teacher_activation="He3", output_scale="1/K"),
     "He3": dict(activation="He3"),
     "own": dict(activation="x*exp(-x**2/2)"),
+    "relu": dict(activation="relu", second_layer="trained"),
+    "tanh": dict(activation="tanh", teacher_activation="erf"),
+    "logistic": dict(activation="linear", loss="logistic", labels="sign"),
+    "logistic_erf": dict(activation="erf", loss="logistic", labels="logistic"),
+    "erf_biases": dict(activation="erf", biases=True),
 }
 
 
@@ -79,7 +85,10 @@ def test_lines_are_short_and_every_symbol_is_defined(case):
         assert re.search(rf"^{name}_(ab|aa) = ", text, re.MULTILINE), name
     for name in re.findall(r"\bu_\d+\b", text):
         assert re.search(rf"^{name} = ", text, re.MULTILINE), name
-    assert "C_ab: the covariance" in text
+    for name in {n.replace("Δ", "Delta") for n in re.findall(r"(?<![\w])([ΔΛS]'*)_\d\d", text)}:
+        assert re.search(rf"^{name.replace('Delta', 'Δ')}_ab", text, re.MULTILINE), name
+    assert ("C_ab: the covariance" in text) == any(moment.exact for moment in dynamics(case).moments)
+    assert ("m_a: the mean" in text) == ("m_1" in text)
     for moment in dynamics(case).moments:
         assert len(re.findall(rf"^{moment.name}\(", text, re.MULTILINE)) == 1
     for assumption in dynamics(case).assumptions:
@@ -105,7 +114,7 @@ def test_dropped_terms_read_as_in_the_paper():
 
 
 def test_a_dropped_term_is_in_the_equation_of_its_quantity():
-    for case in CASES:
+    for case in ("erf", "erf_trained_decay", "erf_teacher_He3", "He3", "relu", "erf_biases"):
         quantities = {q.name: q.symbol for q in dynamics(case).states}
         for dropped in dynamics(case).dropped:
             assert str(dropped.symbol) == str(quantities[dropped.quantity])
@@ -154,3 +163,36 @@ def test_equations_written_by_hand_print_too():
     bare = dataclasses.replace(dynamics("erf"), model=None, limit="", steps=(), dropped=())
     assert "dQ_ik/dt =" in str(bare)
     assert all(str(assemble([d.term])) for d in dynamics("erf").dropped)
+
+
+def test_expectations_over_all_fields_read_as_on_the_blackboard():
+    text = str(dynamics("tanh"))
+    assert "dR_in/dt = eta a_i E[(y* - phi) g'(h_i) h*_n]" in text
+    assert "phi = Σ_{j=1}^K a_j g(h_j)" in text and "y* = Σ_{n=1}^M b_n g̃(h*_n)" in text
+    assert "Q, R: numerical: a rule over all fields at once" in text
+
+
+def test_fields_without_a_number_print_without_one():
+    text = str(dynamics("logistic"))
+    assert "I_2(phi,y*) = E[sign(phi) sign(y*)] = 2/pi arcsin(C_12/sqrt(C_11 C_22))" in text
+    assert "E[h*_n phi] = Σ_{j=1}^K a_j R_jn" in text and "h_phi" not in text and "alpha" not in text
+
+
+def test_polynomials_of_hundreds_of_terms_are_described():
+    text = str(derive.TeacherStudent(activation="He3", target="h1*h2*h3").dynamics())
+    assert re.search(r"^I_8\(i,k,1\*,1\*,2\*,2\*,3\*,3\*\) = E.*, a polynomial of 300 terms", text, re.MULTILINE)
+    assert "dR_in/dt = eta a_i [I_5(i,1*,2*,3*,n) - Σ_{j=1}^K a_j I_3(i,n,j)]" in text
+
+
+@pytest.mark.parametrize(
+    ("expr", "text"),
+    [
+        (sympy.Max(X, 0), "max(0, x)"),
+        (sympy.Abs(X - 1), "|x - 1|"),
+        (sympy.Heaviside(X), "Θ(x)"),
+        (sympy.Piecewise((X**2, sympy.Abs(X) <= 1), (X, True)), "{x^2 if |x| <= 1; x otherwise}"),
+        (Phi2(X, Y, 0), "Φ_2(x, y; 0)"),
+    ],
+)
+def test_kinks_and_distributions_as_text(expr, text):
+    assert PlainPrinter().doprint(expr) == text

@@ -1,0 +1,242 @@
+"""Averages over the fresh example: what stands in an equation becomes expectations over Gaussian local fields.
+
+An expression that multiplies out is averaged term by term, each term one :class:`Moment` with a form of its own. One
+that does not (a non-linear function of a committee's output), or whose moments have no form, is averaged as it stands,
+over all fields at once: a :class:`Joint`. Knows nothing of any particular model, nor of limits.
+"""
+
+from dataclasses import dataclass
+
+import sympy
+
+from .errors import ModelError, NoClosedForm, nearest
+from .increments import NOISE, NORM, D
+from .moments import Dilation, Joint, Moment, Value
+from .quadrature import LEADING
+from .terms import NotPolynomial, Term, collect_terms, expand_terms, fresh_index
+
+LABEL = sympy.Symbol("y_sign", real=True)
+"""A label ±1 of the fresh example, random given the fields."""
+METHODS = ("auto", "closed", "numeric")
+MAX_NOISE_POWER = 12
+LONGEST = 2000
+"""Operations from which on a rule over all fields is better than conditioning on a few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What is random in a fresh example, and how to average over it.
+
+    Attributes
+    ----------
+    fields : tuple of IndexedBase
+        The local fields.
+    shifted : bool
+        Whether any of them has a mean.
+    label : Expr or None
+        The mean of the label ±1 given the fields, if labels are ±1.
+    written_out : tuple of (Indexed, Expr)
+        The fields that are combinations of others, and which.
+    method : {"auto", "closed", "numeric"}
+        ``"closed"`` takes closed forms only; ``"numeric"`` averages everything over all fields at once; ``"auto"``
+        takes closed forms where there are any, else rules over one or two fields, else all fields at once.
+    outer : int
+        The largest number of fields over which ``"auto"`` takes a rule term by term.
+    """
+
+    fields: tuple[sympy.IndexedBase, ...]
+    shifted: bool = False
+    label: sympy.Expr | None = None
+    written_out: tuple[tuple[sympy.Indexed, sympy.Expr], ...] = ()
+    method: str = "auto"
+    outer: int = 2
+
+
+def check_method(given: object) -> str:
+    """Return ``moments=`` of a model's dynamics, checked."""
+    if given not in METHODS:
+        raise ModelError("moments", given, f"one of {', '.join(map(repr, METHODS))}{nearest(str(given), METHODS)}")
+    return str(given)
+
+
+def take_expectations(expr: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
+    """Return E[expr] over the fresh example, as terms whose only factor is a :class:`Moment` or a :class:`Joint`.
+
+    The label noise is independent of the fields, E[ζ^p] = (p−1)!! for even p and 0 for odd; a label ±1 has y² = 1 and a
+    mean given the fields. The length of the input is not independent: E[χ G] = E[G] + (2/d) ∂_s E_{sΩ}[G].
+
+    Raises
+    ------
+    NoClosedForm
+        With ``method="closed"``, if an expectation has none.
+    """
+    terms = [term for part in sympy.Add.make_args(expr) for term in _average(part, free, example)]
+    return collect_terms(terms, free)
+
+
+def _average(part: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
+    if example.method == "numeric":
+        return jointly(part, free, example)
+    try:
+        terms = term_by_term(part, free, example)
+        for moment in {f for term in terms for f in term.factors if isinstance(f, Moment)}:
+            check_computable(moment, example)
+    except NotPolynomial as reason:
+        if example.method == "closed":
+            raise _not_polynomial(reason) from None
+        return jointly(part, free, example)
+    except NoClosedForm:
+        if example.method == "closed":
+            raise
+        return jointly(part, free, example)
+    return terms
+
+
+def _not_polynomial(reason: NotPolynomial) -> NoClosedForm:
+    return NoClosedForm(
+        f"E[{reason.args[0].split(' is not')[0]} …]",
+        "a function of a sum over units is not a product of functions of one field each",
+        'It will be computed numerically, on all fields at once, if you pass moments="auto" or "numeric".',
+    )
+
+
+def check_computable(moment: Moment, example: Example) -> None:
+    """Raise NoClosedForm unless a moment can be computed on its own, with the functions called as they print.
+
+    Raises
+    ------
+    NoClosedForm
+        If the rules give no form for it, or none that ``example.method`` allows.
+    """
+    from .closed_forms import closed_form
+    from .numeric import moment_form
+
+    try:
+        if example.method == "closed":
+            closed_form(moment.signature, example.shifted)
+            return
+        form = moment_form(moment.signature, example.shifted)
+    except NoClosedForm as error:
+        functions = dict.fromkeys(
+            f"{f.args[0]}(x) = {f.args[0].function.expr}" for f in moment.args if isinstance(f, Value)
+        )
+        raise NoClosedForm(str(moment), f"{error.reason}, where {', '.join(functions)}", error.instead) from None
+    if not form.exact and form.form.count_ops() > LONGEST:
+        raise NoClosedForm(str(moment), "its form is longer than a rule over all fields takes", "")
+    if form.outer > example.outer:
+        raise NoClosedForm(str(moment), f"{form.outer} of its fields would be integrated numerically", "")
+
+
+def term_by_term(expr: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
+    """Return E[expr] multiplied out.
+
+    Raises
+    ------
+    NotPolynomial
+        If it does not multiply out.
+    """
+    random = (*example.fields, NOISE, NORM, LABEL)
+    averaged = []
+    for term in expand_terms(expr, free, random):
+        for signed in _average_label(term, free, example, random):
+            averaged += _average_term(signed)
+    return averaged
+
+
+def _average_label(term: Term, free: tuple[sympy.Symbol, ...], example: Example, random: tuple) -> list[Term]:  # type: ignore[type-arg]
+    odd = term.factors.count(LABEL) % 2
+    term = Term(term.coefficient, term.indices, tuple(f for f in term.factors if f != LABEL))
+    if not odd:
+        return [term]
+    return [term.times(mean, free) for mean in expand_terms(example.label, free, random)]
+
+
+def _average_term(term: Term) -> list[Term]:
+    noise, norm = term.factors.count(NOISE), term.factors.count(NORM)
+    if noise % 2:
+        return []
+    weight = term.coefficient * (sympy.factorial2(noise - 1) if noise else 1)
+    rest = tuple(f for f in term.factors if f not in (NOISE, NORM))
+    moment = (Moment(*rest),) if rest else ()
+    averaged = [Term(weight, term.indices, moment)]
+    if norm and rest:
+        averaged.append(Term(2 * weight / D, term.indices, (Dilation(*moment),)))
+    return averaged
+
+
+def jointly(part: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
+    """Return E[part] over all fields at once: what is random in it stays one expression."""
+    if not _is_random(part, example):
+        return [Term(part)]
+    coefficient, random = _split(part, example)
+    norm = random.has(NORM)
+    random = write_out(average_label(random.subs(NORM, 1), example.label), example)
+    average = rename_bound(average_noise(random), free)
+    if not _is_random(average, example):
+        return [Term(coefficient * average)]
+    terms = [Term(coefficient, (), (Joint(average),))]
+    return [*terms, Term(2 * coefficient / D, (), (Dilation(Joint(average)),))] if norm else terms
+
+
+def write_out(expr: sympy.Expr, example: Example) -> sympy.Expr:
+    """Return an expression in the fields of weight vectors: combinations of fields as the sums that they are.
+
+    The output of a linear teacher stays: it leads the fields of the rule, so that the jump of its sign is seen.
+    """
+    combinations = {field: sum_ for field, sum_ in example.written_out if field.base != LEADING}
+
+    def value(e: sympy.Expr) -> sympy.Expr:
+        univariate, field = e.args
+        return univariate.function(combinations[field]) if field in combinations else e
+
+    return expr.replace(Value, lambda *args: value(Value(*args))).xreplace(combinations)
+
+
+def rename_bound(expr: sympy.Expr, free: tuple[sympy.Symbol, ...]) -> sympy.Expr:
+    """Return an expression whose summation indices have other names than the free ones."""
+    if not expr.args or isinstance(expr, sympy.Indexed):
+        return expr
+    expr = expr.func(*(rename_bound(argument, free) for argument in expr.args))
+    clashes = [limit for limit in expr.limits if limit[0] in free] if isinstance(expr, sympy.Sum) else []
+    for index, _, size in clashes:
+        expr = expr.xreplace({index: fresh_index(size, {*free, *expr.atoms(sympy.Symbol)})})
+    return expr
+
+
+def _is_random(expr: sympy.Expr, example: Example) -> bool:
+    return expr.has(NOISE, NORM, LABEL, *example.fields)
+
+
+def _split(part: sympy.Expr, example: Example) -> tuple[sympy.Expr, sympy.Expr]:
+    """Return the factors of a product that are not random, and those that are."""
+    factors = sympy.Mul.make_args(part)
+    random = [f for f in factors if _is_random(f, example)]
+    return sympy.Mul(*(f for f in factors if f not in random)), sympy.Mul(*random)
+
+
+def average_label(expr: sympy.Expr, mean: sympy.Expr | None) -> sympy.Expr:
+    """Return the average over a label ±1 of given mean: ½(1 + ȳ) G(1) + ½(1 − ȳ) G(−1)."""
+    if not expr.has(LABEL):
+        return expr
+    assert mean is not None
+    plus, minus = expr.subs(LABEL, 1), expr.subs(LABEL, -1)
+    return (1 + mean) / 2 * plus + (1 - mean) / 2 * minus
+
+
+def average_noise(expr: sympy.Expr) -> sympy.Expr:
+    """Return the average over the label noise where it enters as a polynomial, by its Taylor series; else ``expr``.
+
+    Examples
+    --------
+    >>> a = sympy.Symbol("a")
+    >>> average_noise((a + NOISE) ** 2)
+    a**2 + 1
+    """
+    total, derivative = sympy.S.Zero, expr
+    for power in range(MAX_NOISE_POWER + 1):
+        if derivative == 0:
+            return total
+        if power % 2 == 0:
+            total += derivative.subs(NOISE, 0) / sympy.factorial2(power)  # (p−1)!!/p! = 1/p!!
+        derivative = sympy.diff(derivative, NOISE)
+    return expr

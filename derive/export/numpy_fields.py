@@ -1,0 +1,88 @@
+"""The covariances and means of all local fields as NumPy code, and the fields themselves at the nodes of a rule."""
+
+import re
+from typing import TYPE_CHECKING
+
+import sympy
+
+from ..quadrature import TEACHER
+from .einsum import Einsum
+
+if TYPE_CHECKING:
+    from ..dynamics import Dynamics
+
+
+def covariance_lines(dyn: "Dynamics", writer: Einsum) -> list[str]:
+    """Return the lines that number all fields one after another and put their covariances into one matrix."""
+    lines, offset = ["    # all local fields, numbered one family after another, and their covariances"], ""
+    for family in dyn.families:
+        end = f"{offset} + {family.size}" if offset else str(family.size)
+        lines.append(f"    {family.base} = np.arange({offset or 0}, {end})")
+        offset = end
+    sizes = {str(family.base): family.size for family in dyn.families}
+    derived = {str(family.base) for family in dyn.families if family.derived}
+    blocks: dict[tuple[str, str], str] = {}
+    for (f, g), overlap in dyn.covariance:
+        blocks[f, g] = _block(writer, overlap, (sizes[f], sizes[g]))
+        if {f, g} & derived:
+            lines.append(f"    C_{f}_{g} = {blocks[f, g]}")
+            blocks[f, g] = f"C_{f}_{g}"
+        blocks.setdefault((g, f), f"{blocks[f, g]}.T")
+    names = [str(family.base) for family in dyn.families]
+    rows = ", ".join(f"[{', '.join(blocks[f, g] for g in names)}]" for f in names)
+    lines.append(f"    C = np.block([{rows}])")
+    if dyn.mean:
+        means = dict(dyn.mean)
+        parts = [
+            _block(writer, means[name], (sizes[name],)) if name in means else f"np.zeros({sizes[name]})"
+            for name in names
+        ]
+        lines.append(f"    mean = np.concatenate([{', '.join(parts)}])")
+    return lines
+
+
+def _block(writer: Einsum, entry: sympy.Lambda, sizes: tuple[sympy.Expr, ...]) -> str:
+    """Return the code of the covariances (or means) of one family with another, an axis for each family."""
+    letters = sympy.symbols("i k", integer=True, positive=True)[: len(sizes)]
+    known = dict(writer.sizes)
+    writer.sizes |= dict(zip(letters, sizes, strict=True))
+    expr = _signs_in_front(entry(*letters))
+    free = [index for index, size in zip(letters, sizes, strict=True) if size != 1]
+    terms = [writer.term(t, free) for t in sympy.Add.make_args(expr)]
+    writer.sizes = known
+    signed = [f"{'-' if negative else '+'} {code}" for negative, code in terms]
+    code = re.sub("^- ", "-", " ".join(signed).removeprefix("+ "))
+    if all(size != 1 for size in sizes) and len(terms) == 1:
+        return code
+    if len(free) == len(sizes):
+        return f"({code})"
+    shape = ", ".join("1" if size == 1 else "-1" for size in sizes)
+    return f"np.reshape({code}, {f'({shape})' if len(sizes) > 1 else shape})"
+
+
+def _signs_in_front(expr: sympy.Expr) -> sympy.Expr:
+    """Return an expression with the numbers in its sums before them."""
+
+    def outside(summand: sympy.Expr, *limits: sympy.Tuple) -> sympy.Expr:
+        number, rest = summand.as_coeff_Mul()
+        return number * sympy.Sum(rest, *limits)
+
+    return expr.replace(sympy.Sum, outside)
+
+
+def node_lines(dyn: "Dynamics") -> list[str]:
+    """Return the lines that draw all fields at the nodes of the rule: the teacher's first, as the rule expects."""
+    table = next(t for t in dyn.tables if t.name == "node_joint")
+    families = sorted((f for f in dyn.families if not f.derived), key=lambda f: str(f.base) != TEACHER)
+    names = ", ".join(str(f.base) for f in families)
+    lines = [
+        "    # all fields at the nodes of a rule over as many standard normal variables",
+        f"    order = np.concatenate([{names}])",
+        f"    nodes, weights = joint_rule(len(order){' + 1' if table.noise else ''}, {table.kind!r})",
+        "    fields = np.empty((len(nodes), len(order)))",
+        "    fields[:, order] = nodes[:, : len(order)] @ cholesky(C[np.ix_(order, order)]).T",
+        *(["    fields += mean[: len(order)]"] if dyn.mean else []),
+        *(["    zeta = nodes[:, -1]"] if table.noise else []),
+    ]
+    fields = ", ".join(f"fields[:, {f.base}]" for f in families)
+    return [*lines, f"    {names} = {fields}"]
