@@ -72,7 +72,7 @@ def _arrays(dynamics: derive.Dynamics, K: int) -> tuple[np.ndarray, ...]:
     """Return state, derivative, parameters and workspace of the kernel."""
     inputs = read_inputs(dynamics, _overlaps_at(K), parameters(K))
     y = pack(dynamics.states, inputs.y0)
-    par = parameter_vector(dynamics.sizes, dynamics.parameters, inputs)
+    par = parameter_vector(dynamics, inputs)
     return y, np.empty_like(y), par, np.zeros(solve.kernel(dynamics).workspace_size(inputs.sizes))
 
 

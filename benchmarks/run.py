@@ -17,7 +17,7 @@ from pathlib import Path
 
 from timing import Row
 
-BENCHMARKS = ("kernel", "trajectory", "chain", "network", "latency")
+BENCHMARKS = ("kernel", "orthant", "expectations", "trajectory", "chain", "network", "latency")
 """Each is a file here with a function ``measure(quick)`` that returns rows. A new one is a file, and a name here."""
 
 

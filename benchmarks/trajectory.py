@@ -87,7 +87,7 @@ def _solvers(K: int) -> tuple[Solver, Solver]:
     inputs = read_inputs(dynamics, start(K), parameters(K))
     kernel = solve.kernel(dynamics)
     y0 = pack(dynamics.states, inputs.y0)
-    par = parameter_vector(dynamics.sizes, dynamics.parameters, inputs)
+    par = parameter_vector(dynamics, inputs)
     n_work = kernel.workspace_size(inputs.sizes)
 
     def ours(rtol: float, grid: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

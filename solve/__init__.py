@@ -7,6 +7,7 @@ from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLim
 from .events import Event
 from .integrate import integrate
 from .kernel import Kernel, kernel
+from .numerical_error import numerical_error
 
 __all__ = [
     "Diverged",
@@ -18,4 +19,5 @@ __all__ = [
     "WallLimit",
     "integrate",
     "kernel",
+    "numerical_error",
 ]

@@ -10,31 +10,21 @@ This file knows nothing about kernels: it takes text and returns a module.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import hashlib
 import importlib.util
 import os
-import shutil
 import sys
 import tempfile
 import threading
 import types
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+from effdyn.derive.cache_directory import cache_directory
+
 _MTIME = 946_684_800  # 2000-01-01: Numba and Python's bytecode cache compare it, so every writer sets the same
 _loading = threading.RLock()  # re-entrant: a generated module may load another one
-
-
-def cache_directory() -> Path:
-    """The folder of generated files and of their compiled form, created for this user alone if it is missing.
-
-    In order of precedence: ``$EFFDYN_CACHE_DIR``; ``$XDG_CACHE_HOME/effdyn``; the platform's own place for caches.
-    Where that cannot be written, a temporary folder of this process, with a warning.
-    """
-    return _usable(_preferred_directory())
 
 
 def load_generated(name: str, source: str) -> types.ModuleType:
@@ -107,46 +97,3 @@ def _import_file(module_name: str, path: Path) -> types.ModuleType:
         del sys.modules[module_name]
         raise
     return module
-
-
-def _preferred_directory() -> Path:
-    if chosen := os.environ.get("EFFDYN_CACHE_DIR"):
-        return Path(os.path.abspath(os.path.expanduser(chosen)))
-    return _platform_caches() / "effdyn"
-
-
-def _platform_caches() -> Path:
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(xdg):  # the specification: a relative path is invalid and must be ignored
-        return Path(xdg)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local"))
-    return Path(os.path.expanduser("~/Library/Caches" if sys.platform == "darwin" else "~/.cache"))
-
-
-def _usable(directory: Path) -> Path:
-    try:
-        if not directory.is_absolute():
-            raise OSError("the home directory is unknown")
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):  # by trial: permission bits do not tell of a read-only disk
-            return directory
-    except OSError as error:
-        return _temporary_instead_of(directory, error.strerror or str(error))
-
-
-_temporary: dict[Path, Path] = {}  # one folder and one warning per process
-
-
-def _temporary_instead_of(directory: Path, reason: str) -> Path:
-    with _loading:
-        if directory not in _temporary:
-            _temporary[directory] = Path(tempfile.mkdtemp(prefix="effdyn-"))
-            atexit.register(shutil.rmtree, _temporary[directory], ignore_errors=True)
-            warnings.warn(
-                f"the cache of generated kernels, {directory}, cannot be written ({reason}): kernels go to a temporary "
-                "folder and every process compiles them again. Set EFFDYN_CACHE_DIR to a writable folder to keep them.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        return _temporary[directory]

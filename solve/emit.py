@@ -7,22 +7,31 @@ which every subexpression shares that differs from it only by the names of its i
 belong to the whole kernel; longer ones to the loops over the free indices of the equation (i, k), and range over its
 summation indices. Rows of the same shape are filled in one loop.
 
-The arguments of special functions inside sums are gathered in a buffer and evaluated in one loop, which LLVM turns
-into SIMD instructions. Knows nothing of physics: arrays, sizes and expressions are all it is given.
+The arguments of the arc sine inside sums are gathered in a buffer and evaluated in one loop, which LLVM turns into
+SIMD instructions; functions of several variables are called in place. Some sizes are *streamed* (thousands of nodes of
+a numerical rule): loops over them are innermost, functions evaluated on them are rows, sums that depend on them are
+rows added up, and each such row has a loop of its own, whose few arrays LLVM can tell apart.
+
+Knows nothing of physics: arrays, sizes and expressions are all it is given.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy
 
 from .blocks import Block
-from .functions import LIBRARY, SOURCES
+from .elementary import NODE_FUNCTIONS
+from .functions import LIBRARY
+from .kinks import Choice, kink_text
+from .sources import CALLABLE
 from .sums import SymmetricSum, calls, extent, free_sums, outer_sums, outermost
 
 ROW_COST = 3
 """From how many operations an expression is worth an array of its own rather than being computed again."""
 COSTS = {sympy.Add: 1, sympy.Mul: 1, sympy.Pow: 6, sympy.Sum: 50, SymmetricSum: 50}
+KINKED = (sympy.sign, sympy.Abs, sympy.Heaviside, sympy.Max, sympy.Min, sympy.Piecewise, Choice)
+"""Functions so cheap that they are computed where they are used."""
 
 
 LANES = 16
@@ -57,12 +66,17 @@ class Emitter:
         indices.
     canonical : callable
         Brings an expression whose indices were renamed to its canonical form (symmetric arrays' indices in order).
+    streamed : set of Expr
+        The sizes whose loops are to be innermost.
     """
 
     def __init__(
-        self, element: Callable[[sympy.Expr, list[str]], str], canonical: Callable[[sympy.Expr], sympy.Expr]
+        self,
+        element: Callable[[sympy.Expr, list[str]], str],
+        canonical: Callable[[sympy.Expr], sympy.Expr],
+        streamed: frozenset[sympy.Expr] = frozenset(),
     ) -> None:
-        self.element, self.canonical = element, canonical
+        self.element, self.canonical, self.streamed = element, canonical, streamed
         self.stack = [Block()]
         self.workspace: list[tuple[str, tuple[sympy.Expr, ...]]] = []  # rows: name, and its shape
         self.functions: set[str] = set()
@@ -156,12 +170,23 @@ class Emitter:
             if expr in block.names:
                 return block.names[expr]
         depth = self._depth(expr)
+        if self._streams(expr):
+            return self._row(expr, self._home_of_stream(expr), depth)
         if self._complete(expr, len(self.stack) - 1):
             return self._named(expr, depth) if self._uses.get(expr, 0) > 1 else self._text(expr)
         if self._cost(expr) >= ROW_COST:
             home = self._home(expr)
             return self._row(expr, home, depth) if home < depth else self._named(expr, depth)
         return self._named(expr, depth) if depth < len(self.stack) - 1 else self._text(expr)
+
+    def _streams(self, expr: sympy.Expr) -> bool:
+        """Return whether an expression in the index of an open streamed loop is a row, wherever it stands."""
+        bound = [block for block in self.stack[1:] if block.index in expr.free_symbols]
+        if expr in self._gathered or not any(block.size in self.streamed for block in bound):
+            return False
+        if isinstance(expr, sympy.Sum):
+            return outermost(expr)[1] not in self.streamed
+        return isinstance(expr, sympy.Function) and not isinstance(expr, KINKED) and len(bound) <= 2
 
     def _complete(self, expr: sympy.Expr, depth: int) -> bool:
         """Return whether the expression depends on every loop down to ``depth``."""
@@ -176,6 +201,11 @@ class Emitter:
         if sum(bound) <= 2 and not (sum(bound) == leading == self.free):
             return 0
         return leading
+
+    def _home_of_stream(self, expr: sympy.Expr) -> int:
+        """Return the depth of the block to which a row over a streamed size belongs: the whole kernel if it can."""
+        bound = sum(block.index in expr.free_symbols for block in self.stack[1:])
+        return 0 if bound <= 2 or any(block.fills for block in self.stack) else self._home(expr)
 
     def _cost(self, expr: sympy.Expr) -> int:
         """Return the operations of an expression, not counting the parts that depend on fewer indices and are
@@ -216,7 +246,8 @@ class Emitter:
         key = sympy.Tuple(template, *shape)
         home, inside = self.stack[home_depth], self.stack[home_depth + 1]
         if key not in home.rows:
-            self._fill_row(template, key, shape, generic, home_depth)
+            fill = self._fill_streamed if shape[-1] in self.streamed else self._fill_row
+            fill(template, key, shape, generic, home_depth)
         if inside.fills and shape in home.pending and home.pending[shape][0] is not inside:
             home.flush(shape)  # read by another row, which is filled next
         return f"work[{home.rows[key]} + {flat_index([str(b.index) for b in dims], shape)}]"
@@ -254,6 +285,42 @@ class Emitter:
         home.rows[key] = name
         self.stack = outer
 
+    def _fill_streamed(
+        self,
+        template: sympy.Expr,
+        key: sympy.Expr,
+        shape: tuple[sympy.Expr, ...],
+        generic: list[sympy.Symbol],
+        depth: int,
+    ) -> None:
+        """Write the loops that fill a row over a streamed size; a sum is added up term by term."""
+        outer, self.stack = self.stack, self.stack[: depth + 1]
+        home, count = self.stack[-1], len(shape)
+        name = self._name("row")
+        self.workspace.append((name, shape))
+        place = f"work[{name} + {flat_index([str(g) for g in generic], shape)}]"
+        self._count(template)
+        loops = [
+            Block(g, size, f"for {g} in range({size}):", fills=True) for g, size in zip(generic, shape, strict=True)
+        ]
+        self.stack = self.stack + loops
+        if isinstance(template, sympy.Sum):
+            index, size, summand = outermost(template)
+            self.line(f"{place} = 0.0")
+            self.end()
+            self.stack += [
+                Block(index, size, f"for {index} in range({size}):", fills=True),
+                replace(loops[-1], lines=[]),
+            ]
+            self.line(f"{place} += {self._code(summand)}")
+            count += 1
+        else:
+            self.line(f"{place} = {self._text(template)}")
+        for _ in range(count):
+            self.end()
+        home.rows[key] = name
+        self.stack = outer
+
     def _name(self, prefix: str) -> str:
         self._counter += 1
         return f"{prefix}{self._counter}"
@@ -261,14 +328,15 @@ class Emitter:
     # -- text ----------------------------------------------------------------------------------------------------------
 
     def _atom(self, expr: sympy.Expr) -> str:
-        indices = (
-            [str(int(i) - 1) if i.is_number else str(i) for i in expr.indices]
-            if isinstance(expr, sympy.Indexed)
-            else []
-        )
+        indices = [self._position(i) for i in expr.indices] if isinstance(expr, sympy.Indexed) else []
         if any(expr == block.index for block in self.stack):
             return f"({expr} + 1.0)"  # an index as a number: from 1, as in the equations
         return self.element(expr, indices)
+
+    def _position(self, index: sympy.Expr) -> str:
+        """Return the text of an index counted from 0, as the indices of loops are."""
+        looped = index.is_Symbol or any(block.index in index.free_symbols for block in self.stack)
+        return str(index if looped else index - 1)
 
     def _text(self, expr: sympy.Expr) -> str:
         if isinstance(expr, sympy.Add):
@@ -344,17 +412,20 @@ class Emitter:
             return f"({self._code(base)}**{self._code(exponent)})"
         code = (
             self._code(base)
-            if isinstance(base, (sympy.Symbol, sympy.Indexed))
+            if isinstance(base, (sympy.Symbol, sympy.Indexed)) or self._streams(base)
             else self._named(base, self._depth(base))
         )
         return "(" + "*".join([code] * int(whole) + ([f"math.sqrt({code})"] if half else [])) + ")"
 
     def _call_text(self, expr: sympy.Expr) -> str:
         name = expr.func.__name__
-        if name not in SOURCES and name not in LIBRARY:
+        kinked = kink_text(expr, self._plain, self._use)
+        if kinked is not None:
+            return kinked
+        if name not in CALLABLE and name not in LIBRARY:
             raise ValueError(
                 f"{expr} cannot be compiled: kernels know sums, products, powers and "
-                f"{', '.join(sorted({*SOURCES, *LIBRARY}))}"
+                f"{', '.join(sorted({*CALLABLE, *LIBRARY}))}"
             )
         if expr in self._gathered:
             value = self._name("f")
@@ -362,9 +433,25 @@ class Emitter:
             self.line("at += 1")
             self.stack[-1].names[expr] = value  # read once, however often it is used
             return value
-        if name in SOURCES:
-            self.functions.add(name)
-        return f"{LIBRARY.get(name, name)}({', '.join(map(self._code, expr.args))})"
+        if name in NODE_FUNCTIONS and any(block.size in self.streamed for block in self.stack):
+            function = self._use(NODE_FUNCTIONS[name])
+        else:
+            function = self._use(name) if name in CALLABLE else LIBRARY[name]
+        return f"{function}({', '.join(map(self._code, expr.args))})"
+
+    def _use(self, function: str) -> str:
+        """Take note of a function whose source text is needed."""
+        self.functions.add(function)
+        return function
+
+    def _plain(self, expr: sympy.Expr) -> str:
+        """Return a number or the name of a value, which is computed before."""
+        text = self._code(expr)
+        if text.isidentifier() or expr.is_number:
+            return text
+        name = self._name("t")
+        self.line(f"{name} = {text}")
+        return name
 
     def _accumulate(self, expr: sympy.Sum) -> str:
         index, size, summand = outermost(expr)
@@ -473,17 +560,22 @@ class Emitter:
             self.line("at += 1")
 
     def _single_call(self, expr: sympy.Expr) -> str:
-        """Return the special function of a sum, if in the end it sums just one call of one; else the empty string."""
+        """Return the gathered function of a sum, if in the end it sums just one call of one; else the empty string."""
         if isinstance(expr, SymmetricSum):
             summand, indices = expr.args[0], {expr.args[2]}
         else:
-            index, _, summand = outermost(expr)
+            index, size, summand = outermost(expr)
             indices = {index}
+            if size in self.streamed and outer_sums(summand):
+                return ""  # what is summed inside is a row
         nested = outer_sums(summand)
         found = calls(summand)
         if len(nested) == 1 and len(found) == len(calls(nested[0])):
             return self._single_call(nested[0]) if isinstance(expr, sympy.Sum) else ""
-        return found[0].func.__name__ if not nested and len(found) == 1 and indices <= found[0].free_symbols else ""
+        if nested or len(found) != 1:
+            return ""
+        needed = indices | {block.index for block in self.stack[1 : self.free + 1]}  # else it is a row
+        return found[0].func.__name__ if needed <= found[0].free_symbols else ""
 
     def _rewind(self, expr: sympy.Expr) -> None:
         if expr in self._gathered:

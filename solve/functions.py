@@ -1,20 +1,26 @@
 """Special functions as source text, to be pasted into generated kernels, which must be self-contained.
 
-Numba does not track what a cached function calls in another file; a changed helper would go unnoticed. Each is free of
-branches, so that LLVM vectorises loops around it, and returns NaN outside its domain rather than a clamped value.
+Numba does not track what a cached function calls in another file; a changed helper would go unnoticed. The arc sine is
+free of branches, so that LLVM vectorises loops around it. What lies outside a domain gives NaN, not a clamped value.
 """
+
+from collections.abc import Iterable
+
+from effdyn.derive import special_sources
 
 ASIN = '''
 @njit(error_model="numpy", fastmath={"contract", "nsz"})
 def asin(x):
-    """Arc sine, at most 3 ulp off; NaN outside [-1, 1].
+    """Arc sine, at most 3 ulp off; NaN outside [-1, 1], but for the rounding of a correlation, 1e-15.
 
     |x| <= 1/2: x + x³ P(x²) with P the minimax polynomial of degree 11 (relative error 1.5e-17 before rounding);
     beyond: π/2 − 2 asin(√((1 − |x|)/2)).
     """
     r = abs(x)
     small = r <= 0.5
-    z = x * x if small else 0.5 * (1.0 - r)
+    rest = 1.0 - r
+    rest = 0.0 if -1e-15 <= rest < 0.0 else rest
+    z = x * x if small else 0.5 * rest
     s = r if small else math.sqrt(z)
     z2 = z * z
     z4 = z2 * z2
@@ -26,8 +32,37 @@ def asin(x):
     return math.copysign(s if small else 1.5707963267948966 - 2.0 * s, x)
 '''
 
-SOURCES: dict[str, str] = {"asin": ASIN}
-"""Source text of each function that kernels bring along, by the name of SymPy's function."""
+_FAST = {"angle_of": '{"contract", "nsz"}', "plackett4_integral": '{"reassoc", "contract", "nsz", "arcp"}'}
+"""What LLVM may do to loops that vectorise. Nothing to the others: their arithmetic in pairs of doubles is exact."""
+
+
+def _compiled(name: str, source: str) -> str:
+    """Return the source of a function, to be compiled."""
+    decorator = f'@njit(error_model="numpy", fastmath={_FAST.get(name, "False")})'
+    return source.replace(f"\ndef {name}(", f"\n{decorator}\ndef {name}(")
+
+
+SOURCES: dict[str, str] = {
+    "asin": ASIN,
+    **{name: _compiled(name, source) for name, source in special_sources.SOURCES.items()},
+}
+"""Source text of each function that kernels bring along, by the name of SymPy's function, and of what those call."""
+
+REQUIRES: dict[str, tuple[str, ...]] = special_sources.REQUIRES
+"""The functions of this table that one calls itself."""
+
+
+def with_requirements(names: Iterable[str]) -> list[str]:
+    """Return the functions and all that they call, those that others need first.
+
+    Examples
+    --------
+    >>> with_requirements(["edge", "asin"])
+    ['asin', 'cross_products', 'edge']
+    """
+    needed = special_sources.required(names)
+    return [name for name in SOURCES if name in needed]
+
 
 LIBRARY: dict[str, str] = {
     "exp": "math.exp",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import sympy
 
 from effdyn.derive import Dynamics, FieldFamily, Moment
+from effdyn.derive.moments import Joint
 
 GRAM = sympy.IndexedBase("C", real=True)
 """The overlaps of all vectors, family after family."""
@@ -49,14 +50,15 @@ class Fusion:
 
 
 def fusion(dynamics: Dynamics) -> Fusion | None:
-    """Return the fields of a Dynamics as one family; ``None`` if their covariance is not made of blocks of plain
-    arrays."""
-    families = dynamics.families
+    """Return the fields of a Dynamics as one family; ``None`` if they have means, or if their covariance is not made of
+    blocks of plain arrays. Derived families stay outside: their covariance is kept as it is."""
+    families = tuple(family for family in dynamics.families if not family.derived)
+    derived = {str(family.base) for family in dynamics.families if family.derived}
+    blocks = [block for pair, block in dynamics.covariance if not derived & set(pair)]
     plain = all(
-        isinstance(block.expr, sympy.Indexed) and block.expr.indices == tuple(block.variables)
-        for _, block in dynamics.covariance
+        isinstance(block.expr, sympy.Indexed) and block.expr.indices == tuple(block.variables) for block in blocks
     )
-    if len(families) != 2 or not plain:
+    if len(families) != 2 or not plain or dynamics.mean:
         return None
     offsets = {
         str(families[0].base): sympy.S.Zero,
@@ -64,7 +66,7 @@ def fusion(dynamics: Dynamics) -> Fusion | None:
         str(ANY_FIELD): sympy.S.Zero,
     }
     covariance = {(f, g): sympy.Lambda((F, G), GRAM[F + offsets[f], G + offsets[g]]) for f in offsets for g in offsets}
-    return Fusion(families, covariance)
+    return Fusion(families, dict(dynamics.covariance) | covariance)
 
 
 def fuse_sums(expr: sympy.Expr, fused: Fusion) -> sympy.Expr:
@@ -103,7 +105,9 @@ def _parse(term: sympy.Expr, fused: Fusion) -> _WeightedSum | None:
     limits = sorted(sums[0].limits, key=lambda limit: limit[2] != fused.families[0].size)
     factors = sympy.Mul.make_args(sums[0].function)
     moments = [f for f in factors if isinstance(f, Moment)]
-    if len(moments) != 1 or outside.has(sympy.Sum, Moment) or len(limits) > 2:
+    if len(moments) != 1 or outside.has(sympy.Sum, Moment, Joint) or len(limits) > 2 or sums[0].has(Joint):
+        return None
+    if not {f.base for f in moments[0].fields} <= {family.base for family in fused.families}:
         return None
     indices = {limit[0] for limit in limits}
     placeholders: dict[sympy.Basic, sympy.Basic] = {}

@@ -12,12 +12,13 @@ import numpy as np
 from effdyn.derive import Dynamics, ModelError, NotYet
 from effdyn.derive.errors import nearest
 
+from . import certification, warmup
 from . import dop853 as _dop853
-from . import warmup
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
 from .events import Event, events_kernel
 from .kernel import Kernel, check_dynamics, kernel, observables_kernel
 from .layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
+from .numerical_error import error_summary
 from .results import parameters_json, to_dataset
 
 if TYPE_CHECKING:
@@ -77,8 +78,10 @@ def integrate(
     Returns
     -------
     xarray.Dataset
-        Every state and observable with dim ``t``; with events, also ``t_event`` and ``event_name``. Interrupted with
-        Ctrl-C, the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
+        Every state and observable with dim ``t``; with events, also ``t_event`` and ``event_name``. Where expectations
+        are numerical, ``attrs["numerical_error"]`` holds, as JSON, the estimated error of each time derivative and
+        observable at the first and the last time (see :func:`effdyn.solve.numerical_error`). Interrupted with Ctrl-C,
+        the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
 
     Raises
     ------
@@ -114,7 +117,7 @@ def integrate(
         dynamics,
         inputs,
         rhs,
-        parameter_vector(dynamics.sizes, dynamics.parameters, inputs),
+        parameter_vector(dynamics, inputs),
         pack(dynamics.states, inputs.y0),
     )
     options = {"rtol": rtol, "atol": atol, "max_step": max_step, "first_step": first_step}
@@ -130,7 +133,12 @@ def integrate(
         if str(method).startswith("cyrk:"):
             raise NotYet(f"method={method!r}", f"one of {', '.join(METHODS)}")
         raise ModelError("method", method, f"one of {', '.join(METHODS)}{_nearest_method(str(method))}")
-    return _finish(problem, run, span, {"y0": parameters_json(inputs.y0), "method": method, "rtol": rtol, "atol": atol})
+    attrs = {"y0": parameters_json(inputs.y0), "method": method, "rtol": rtol, "atol": atol}
+    solution = _finish(problem, run, span, attrs)
+    certification.check()
+    if dynamics.tables and len(run.t):
+        solution.attrs["numerical_error"] = error_summary(dynamics, inputs, run.t, run.y)
+    return solution
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +329,7 @@ def observe(dynamics: Dynamics, inputs: Inputs, t: np.ndarray, y: np.ndarray) ->
     if not dynamics.observables:
         return {}
     compiled = observables_kernel(dynamics)
-    par = parameter_vector(dynamics.sizes, dynamics.parameters, inputs)
+    par = parameter_vector(dynamics, inputs)
     work = np.zeros(compiled.workspace_size(inputs.sizes))
     y = np.ascontiguousarray(y)
     out = np.empty((len(t), sum(packed_length(q, inputs.sizes) for q in compiled.outputs)))

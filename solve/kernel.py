@@ -10,22 +10,26 @@ import ctypes
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 import sympy
 
-from effdyn.derive import Dynamics, ModelError, Quantity
+from effdyn.derive import Dynamics, FieldFamily, ModelError, Quantity
 from effdyn.derive.errors import Described
+from effdyn.derive.increments import overlap_of
+from effdyn.derive.quadrature import NODES, Table
 
+from . import certification
 from .cache import load_generated
 from .emit import Emitter, Loop, flat_index
-from .functions import SOURCES
-from .fuse import F, fusion
+from .fuse import F, Fusion, G, fusion
 from .lower import lower, sort_symmetric_indices
 from .memory import Memory, packed_size, plus
+from .nodes import ALL_FIELDS, COLUMNS, NODE_SIZES, field_at_nodes
 from .rename import safe_names
+from .sources import paste
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
 OPTIONS = 'cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}'
@@ -109,6 +113,8 @@ def check_dynamics(given: object) -> None:
 
 @lru_cache(maxsize=256)
 def _load(dynamics: Dynamics, which: str) -> Kernel:
+    if which == "drift":
+        certification.start(dynamics)
     equations = getattr(dynamics, which)
     outputs = [(e.quantity, e.expr) for e in equations]
     return compile_kernel(dynamics, outputs, f"{which}_{dynamics.kind}", f"{dynamics.title}: {which}.")
@@ -126,13 +132,18 @@ def generate(
 ) -> tuple[str, tuple[tuple[sympy.Expr, ...], ...]]:
     """Return the source of a kernel, and the shapes of its scratch arrays."""
     comments = [equation_comment(dynamics, q, expr) for q, expr in outputs]
+    tables: Sequence[Table] = dynamics.tables
     dynamics, outputs, sizes_before = safe_names(dynamics, outputs)
     fused = fusion(dynamics)
-    memory = Memory(dynamics, fused)
+    renamed = {old: new for new, old in sizes_before.items()}
+    tables = [replace(table, shape=tuple(n.xreplace(renamed) for n in table.shape)) for table in tables]
+    memory = Memory(dynamics, fused, tables)
     lowered = [lower(dynamics, expr, fused, memory.symmetric) for _, expr in outputs]
-    emitter = Emitter(memory.element, lambda e: sort_symmetric_indices(e, memory.symmetric))
+    streamed = NODE_SIZES if tables else frozenset()
+    emitter = Emitter(memory.element, lambda e: sort_symmetric_indices(e, memory.symmetric), streamed)
     for (first, second), weight in fused.weights.items() if fused else ():
         _emit_weights(emitter, memory, weight, (first, second))
+    fields = _emit_fields(emitter, memory, fused) if _uses_fields(memory, lowered) else []
     offset = "0"
     for (quantity, _), low, comment in zip(outputs, lowered, comments, strict=True):
         emitter.line("")
@@ -140,12 +151,12 @@ def generate(
         _emit_equation(emitter, quantity, low, offset)
         offset = plus(offset, packed_size(quantity))
     body = emitter.stack[0].lines
-    names = [(name, shape) for name, shape in (*memory.unpacked, *emitter.scratch)]
+    names = [*memory.unpacked, *fields, *emitter.scratch]
     return _SOURCE.format(
         title=title,
         signature=SIGNATURE,
         options=OPTIONS,
-        functions="".join(SOURCES[f] for f in sorted(emitter.functions)),
+        functions=paste(emitter.functions),
         body=textwrap.indent("\n".join([*memory.prologue(names), *body]), "    "),
     ), tuple(tuple(memory.in_sizes(s).subs(sizes_before) for s in shape) for _, shape in names)
 
@@ -199,6 +210,45 @@ def _emit_weights(
         emitter.loop(F, size)
         emitter.line(f"work[{weight} + {start}{F}] = {emitter.value(value)}")
         emitter.end()
+
+
+def _uses_fields(memory: Memory, expressions: Sequence[sympy.Expr]) -> bool:
+    bases = {field_at_nodes(str(family.base)) for family in memory.node_families}
+    return any(e.base in bases for expr in expressions for e in expr.atoms(sympy.Indexed))
+
+
+def _emit_fields(emitter: Emitter, memory: Memory, fused: Fusion | None) -> list[tuple[str, tuple[sympy.Expr, ...]]]:
+    """Write the fields at all nodes, and return the arrays that this takes."""
+    covariance = fused.covariance if fused else dict(memory.dynamics.covariance)
+    means = dict(memory.dynamics.mean)
+    starts = _starts(memory.node_families)
+    emitter.line("")
+    emitter.line("# fields at the nodes: mean + factor of the covariance * node")
+    for n, first in enumerate(memory.node_families):
+        emitter.loop(F, first.size)
+        mean = means[str(first.base)](F) if str(first.base) in means else sympy.S.Zero
+        emitter.line(f"work[mean + {plus(starts[n], str(F))}] = {emitter.value(mean)}")
+        emitter.end()
+        for m, second in enumerate(memory.node_families[: n + 1]):
+            emitter.loop(F, first.size)
+            emitter.loop(G, second.size)
+            value = emitter.value(overlap_of(first.base[F], second.base[G], covariance))
+            place = flat_index([plus(starts[n], str(F)), plus(starts[m], str(G))], (ALL_FIELDS, ALL_FIELDS))
+            emitter.line(f"work[factor + {place}] = {value}")
+            emitter.end()
+            emitter.end()
+    emitter.functions |= {"cholesky", "fields_at_nodes"}
+    emitter.line(f"cholesky(work, factor, {ALL_FIELDS}, {COLUMNS})")
+    emitter.line(f"fields_at_nodes(work, field, mean, factor, par, node_joint, {ALL_FIELDS}, {COLUMNS}, {NODES})")
+    return [("factor", (ALL_FIELDS, ALL_FIELDS)), ("mean", (ALL_FIELDS,)), ("field", (ALL_FIELDS, NODES))]
+
+
+def _starts(families: Sequence[FieldFamily]) -> list[str]:
+    """Return the texts of the positions of each family's first field."""
+    starts = ["0"]
+    for family in families:
+        starts.append(plus(starts[-1], str(family.size)))
+    return starts
 
 
 def equation_comment(dynamics: Dynamics, quantity: Quantity, expr: sympy.Expr) -> str:

@@ -4,14 +4,17 @@ Here every initial value and parameter is checked, once. Nothing is computed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import sympy
 
-from effdyn.derive import FieldFamily, ModelError, Quantity
+from effdyn.derive import Dynamics, FieldFamily, ModelError, Quantity
 from effdyn.derive.errors import Described, nearest
+from effdyn.derive.quadrature import Table, table_sizes, table_values
+
+from .memory import node_sizes
 
 PSD_TOLERANCE = 1e-12
 """How negative an eigenvalue of the initial overlaps may be, relative to the largest: what rounding does to a Gram
@@ -38,7 +41,7 @@ class Inputs:
     Attributes
     ----------
     sizes : dict
-        The number behind each symbolic size, ``{"K": 2, "M": 2}``.
+        The number behind each symbolic size, ``{"K": 2, "M": 2}``, numbers of nodes included.
     y0, params : dict of ndarray
         Full arrays by name; scalars are arrays of shape ().
     """
@@ -74,8 +77,10 @@ def read_inputs(problem: HasQuantities, y0: Any, params: Mapping[str, Any]) -> I
         for name, q in quantities.items()
     }
     sizes = _read_sizes(problem, arrays, place)
+    _check_least_sizes(problem, sizes)
     arrays = {name: _broadcast(place[name], q, arrays[name], sizes) for name, q in quantities.items()}
     _check_gram(problem, arrays)
+    sizes |= table_sizes(tables, number_of_fields(problem, sizes)) if (tables := tables_of(problem)) else {}
     return Inputs(sizes, {name: arrays[name] for name in states}, {name: arrays[name] for name in parameters})
 
 
@@ -86,9 +91,10 @@ def gram_matrix(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> np.
     """
     covariance = dict(problem.covariance)
     rows = []
-    for f in problem.families:
+    families = [family for family in problem.families if not family.derived]
+    for f in families:
         row = []
-        for g in problem.families:
+        for g in families:
             block = covariance.get((str(f.base), str(g.base)))
             transposed = block is None
             block = covariance.get((str(g.base), str(f.base))) if block is None else block
@@ -144,12 +150,39 @@ def packed_length(q: Quantity, sizes: Mapping[str, int]) -> int:
     return shape[0] * (shape[0] + 1) // 2 if q.symmetric else int(np.prod(shape, dtype=int))
 
 
-def parameter_vector(
-    size_symbols: Sequence[sympy.Symbol], parameters: Sequence[Quantity], inputs: Inputs
-) -> np.ndarray:
-    """Return ``par``: the sizes, then the parameters."""
-    head = [float(inputs.sizes[str(s)]) for s in size_symbols]
-    return np.concatenate([np.asarray(head), *(np.ravel(inputs.params[q.name]) for q in parameters)])
+def parameter_vector(dynamics: Dynamics, inputs: Inputs, level: int = 0, shift: int = 0) -> np.ndarray:
+    """Return ``par``: the sizes, then the parameters, then the tables of numerical rules.
+
+    ``level`` and ``shift`` choose other rules, whose sizes ``inputs`` must have: see :func:`at_level`.
+    """
+    sizes = (*dynamics.sizes, *node_sizes(dynamics.tables))
+    head = np.array([float(inputs.sizes[str(s)]) for s in sizes])
+    parameters = [np.ravel(inputs.params[q.name]) for q in dynamics.parameters]
+    return np.concatenate([head, *parameters, *_tables(dynamics, inputs, level, shift)])
+
+
+def _tables(dynamics: Dynamics, inputs: Inputs, level: int, shift: int) -> list[np.ndarray]:
+    """Return the tables, flat, with the axis of nodes last, along which kernels run through them."""
+    count = number_of_fields(dynamics, inputs.sizes)
+    return [np.ravel(table_values(table, count, level, shift).T) for table in dynamics.tables]
+
+
+def at_level(dynamics: Dynamics, inputs: Inputs, level: int, shift: int = 0) -> Inputs:
+    """Return the same inputs with the numbers of nodes of other numerical rules."""
+    count = number_of_fields(dynamics, inputs.sizes)
+    nodes = {str(table.shape[0]): len(table_values(table, count, level, shift)) for table in dynamics.tables}
+    return replace(inputs, sizes=inputs.sizes | nodes)
+
+
+def number_of_fields(problem: HasQuantities, sizes: Mapping[str, int]) -> int:
+    """Return the number of local fields that are not derived from others."""
+    extents = [sympy.sympify(family.size) for family in problem.families if not family.derived]
+    return sum(int(extent.subs({s: sizes[str(s)] for s in extent.free_symbols})) for extent in extents)
+
+
+def tables_of(problem: HasQuantities) -> tuple[Table, ...]:
+    """Return the tables of a Dynamics; a model's training step has none."""
+    return problem.tables if isinstance(problem, Dynamics) else ()
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------
@@ -203,6 +236,8 @@ def _as_array(argument: str, given: Any, q: Quantity) -> np.ndarray:
         raise ModelError(argument, given, "finite numbers")
     if q.minimum is not None and (array < q.minimum).any():
         raise ModelError(argument, given, f"at least {q.minimum:g} ({q.meaning})")
+    if q.maximum is not None and (array > q.maximum).any():
+        raise ModelError(argument, given, f"at most {q.maximum:g} ({q.meaning})")
     if array.ndim != len(q.indices) and not (array.ndim == 0 and len(q.indices) == 1):
         raise ModelError(argument, Described(f"array of shape {array.shape}"), f"{_shape_text(q)} ({q.meaning})")
     return array
@@ -257,6 +292,16 @@ def _broadcast(argument: str, q: Quantity, array: np.ndarray, sizes: Mapping[str
             raise ModelError(argument, full.tolist(), f"a symmetric matrix ({q.meaning})")
         full = (full + full.T) / 2
     return full
+
+
+def _check_least_sizes(problem: HasQuantities, sizes: Mapping[str, int]) -> None:
+    """Equations that speak of the third teacher need three."""
+    for size, least in getattr(problem, "least_sizes", {}).items():
+        if sizes[str(size)] < least:
+            quantity = next(q for q in (*problem.states, *problem.parameters) if size in q.shape)
+            place = "y0" if quantity in problem.states else "params"
+            accepted = f"at least {size} = {least}: the equations name number {least}"
+            raise ModelError(f"{place}[{quantity.name!r}]", Described(f"{size} = {sizes[str(size)]}"), accepted)
 
 
 def _check_gram(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> None:

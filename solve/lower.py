@@ -1,17 +1,21 @@
 """From the equations of a Dynamics to expressions that a kernel can be written from.
 
-Sums over student and teacher become one, moments become closed forms, double sums over a symmetric summand run over
-half of it, what does not depend on a summation index leaves its sum. The result is SymPy still; knows nothing of
-loops, memory or Numba.
+Sums over student and teacher become one, moments become closed forms or sums over the nodes of a rule, double sums
+over a symmetric summand run over half of it, what does not depend on a summation index leaves its sum. The result is
+SymPy still; knows nothing of loops, memory or Numba.
 """
 
 from functools import reduce
 
 import sympy
 
-from effdyn.derive import Dynamics, close_moments
+from effdyn.derive import Dynamics, Moment, close_moments
+from effdyn.derive.activation import X
+from effdyn.derive.moments import Univariate, Value
+from effdyn.derive.numeric import moment_form
 
 from .fuse import Fusion, fuse_sums
+from .nodes import ordered_families, rename_bound, rename_nodes, sum_over_nodes
 from .sums import SymmetricSum
 
 
@@ -28,9 +32,34 @@ def lower(dynamics: Dynamics, expr: sympy.Expr, fused: Fusion | None, symmetric:
             raise ValueError(f"sums in kernels run from 1 to a size; got {limit}")
     if fused:
         expr = fuse_sums(expr, fused)
-    halved = halve_symmetric_sums(expr, symmetric)
-    closed = close_moments(halved, fused.covariance if fused else dict(dynamics.covariance))
+    halved = halve_symmetric_sums(merge_factors(expr, shifted=bool(dynamics.mean)), symmetric)
+    covariance = rename_bound(fused.covariance if fused else dict(dynamics.covariance))
+    closed = rename_nodes(close_moments(halved, covariance, dict(dynamics.mean)))
+    closed = sum_over_nodes(closed, ordered_families(dynamics))
     return share_factors(pull_out_of_sums(sort_symmetric_indices(closed, symmetric)))
+
+
+def merge_factors(expr: sympy.Expr, shifted: bool) -> sympy.Expr:
+    """Return ``expr`` with functions of one and the same field as one function, where that saves a sum over nodes.
+
+    E[tanh(φ) tanh(φ)] is a double sum by the rule for two fields, a single one by that for the field of tanh².
+    """
+
+    def merged(*factors: sympy.Expr) -> sympy.Expr:
+        moment = Moment(*factors)
+        values = [f for f in moment.args if isinstance(f, Value)]
+        fields = dict.fromkeys(f.args[1] for f in values)
+        if len(fields) == len(values) or moment_form(moment.signature, shifted).outer < 2:
+            return moment
+        rest = [f for f in moment.args if not isinstance(f, Value)]
+        functions = {h: sympy.Mul(*(f.args[0].function(X) for f in values if f.args[1] == h)) for h in fields}
+        products = [Univariate(_PRODUCT, sympy.S.Zero, sympy.Lambda(X, f))(h) for h, f in functions.items()]
+        return Moment(*rest, *products)
+
+    return expr.replace(Moment, merged)
+
+
+_PRODUCT = sympy.Symbol("product")
 
 
 def sort_symmetric_indices(expr: sympy.Expr, symmetric: frozenset[sympy.Basic]) -> sympy.Expr:

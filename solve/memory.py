@@ -1,13 +1,19 @@
-"""Where each array of a Dynamics lies for a kernel: in ``par``, in ``y``, or unpacked in ``work``."""
+"""Where each array of a Dynamics lies for a kernel: in ``par``, in ``y``, or unpacked in ``work``.
+
+``par`` holds the sizes, then the parameters, then the tables of numerical rules; those with an axis of nodes have it
+last.
+"""
 
 from collections.abc import Mapping, Sequence
 
 import sympy
 
 from effdyn.derive import Dynamics, Quantity
+from effdyn.derive.quadrature import NODES, Table
 
 from .emit import flat_index
 from .fuse import ALL, GRAM, Fusion
+from .nodes import ALL_FIELDS, COLUMNS, NOISE_NODES, field_at_nodes, number_of_columns, ordered_families
 
 
 class Memory:
@@ -18,12 +24,16 @@ class Memory:
     symmetric states into their full matrices.
     """
 
-    def __init__(self, dynamics: Dynamics, fused: Fusion | None) -> None:
-        self.dynamics = dynamics
+    def __init__(self, dynamics: Dynamics, fused: Fusion | None, tables: Sequence[Table] = ()) -> None:
+        self.dynamics, self.tables = dynamics, tables
+        self.node_families = ordered_families(dynamics)
+        self._tables = {str(table.base): table for table in tables}
         self.families = fused.families if fused else ()
         self._fused = fused
-        blocks = dict(dynamics.covariance) if fused else {}
-        self._blocks = {block.expr.base: families for families, block in blocks.items()}  # overlap: its two families
+        own = {str(family.base) for family in self.families}
+        self._blocks = {  # overlap: its two families
+            block.expr.base: pair for pair, block in dynamics.covariance if fused and own.issuperset(pair)
+        }
         symmetric = {q.base for q in (*dynamics.states, *dynamics.parameters) if q.symmetric}
         self.symmetric = frozenset(symmetric | {GRAM} if fused else symmetric)
         self._quantities = {q.base: q for q in (*dynamics.states, *dynamics.parameters)}
@@ -47,6 +57,8 @@ class Memory:
             return f"work[C + {flat_index(indices, (ALL, ALL))}]"
         if self._fused and base in self._fused.weights.values():
             return f"work[{base} + {indices[0]}]"
+        if self.tables and isinstance(expr, sympy.Indexed) and base not in self._quantities:
+            return self._at_nodes(base, indices)
         quantity = self._quantities.get(base)
         if quantity is None:
             return str(expr)  # a size
@@ -57,6 +69,19 @@ class Memory:
         array = "y" if quantity in self.dynamics.states else "par"
         return f"{array}[{quantity.name} + {flat_index(indices, quantity.shape)}]"
 
+    def _at_nodes(self, base: sympy.IndexedBase, indices: list[str]) -> str:
+        """Return the text of an element of a table, or of a field or the label noise at a node."""
+        if str(base) in self._tables:
+            return f"par[{base} + {indices[0]}]"
+        if base == NOISE_NODES:
+            return f"par[node_joint + {COLUMNS}*{NODES} + {indices[0]}]"
+        start = "0"
+        for family in self.node_families:
+            if base == field_at_nodes(str(family.base)):
+                return f"work[field + {flat_index([plus(start, indices[0]), indices[1]], (ALL_FIELDS, NODES))}]"
+            start = plus(start, str(family.size))
+        raise ValueError(f"nothing is known of {base}")
+
     @property
     def all_fields(self) -> sympy.Expr:
         """The number of all fields, in the sizes of the families."""
@@ -64,7 +89,8 @@ class Memory:
 
     def in_sizes(self, extent: sympy.Expr) -> sympy.Expr:
         """Return an extent in the sizes of the Dynamics."""
-        return extent.subs(ALL, self.all_fields) if self._fused else extent
+        fields = sympy.Add(*(family.size for family in self.node_families))
+        return extent.subs({ALL: self.all_fields, ALL_FIELDS: fields}) if self._fused or self.tables else extent
 
     def _start(self, family: str) -> str:
         """Return the text of the position of a family's first field among all."""
@@ -72,13 +98,20 @@ class Memory:
 
     def prologue(self, scratch: Sequence[tuple[str, tuple[sympy.Expr, ...]]]) -> list[str]:
         """Return the statements that name sizes, scalars and offsets, and unpack states."""
-        lines = [f"{size} = int(par[{n}])" for n, size in enumerate(self.dynamics.sizes)]
+        sizes = (*self.dynamics.sizes, *node_sizes(self.tables))
+        lines = [f"{size} = int(par[{n}])" for n, size in enumerate(sizes)]
         offset = str(len(lines))
+        if NODES in sizes:
+            lines.append(f"{ALL_FIELDS} = {' + '.join(str(family.size) for family in self.node_families)}")
+            lines.append(f"{COLUMNS} = {number_of_columns(self.node_families)}")
         if self._fused:
             lines.append(f"{ALL} = {' + '.join(str(family.size) for family in self.families)}")
         for q in self.dynamics.parameters:
             lines.append(f"{q.name} = {offset}" if q.indices else f"{q.name} = par[{offset}]")
             offset = plus(offset, _product(q.shape))
+        for table in self.tables:
+            lines.append(f"{table.name} = {offset}")
+            offset = plus(offset, _product(table.shape))
         offset = "0"
         for q in self.dynamics.states:
             lines.append(f"{q.name} = {offset}" if q.indices else f"{q.name} = y[{offset}]")
@@ -112,6 +145,11 @@ class Memory:
             f"    for r2 in range({q.shape[1]}):",
             f"        {target} = {array}[{q.name} + {flat_index(['r1', 'r2'], q.shape)}]",
         ]
+
+
+def node_sizes(tables: Sequence[Table]) -> tuple[sympy.Symbol, ...]:
+    """Return the sizes of tables that are numbers of nodes, sorted by name, in which order ``par`` has them."""
+    return tuple(sorted({table.shape[0] for table in tables}, key=str))
 
 
 def _offset_name(name: str, quantities: Mapping[sympy.Basic, Quantity]) -> str:

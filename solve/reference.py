@@ -1,26 +1,54 @@
 """The reference interpreter: the equations of a Dynamics evaluated as they are written, slowly, node after node.
 
 It is the oracle for generated kernels. A ``Sum`` is a loop from 1 to its size, an ``Indexed`` an array element, a
-Gaussian moment its closed form at the covariances of its fields. Nothing is hoisted, halved, fused or reordered, and no
-code is shared with the passes that do so. Knows nothing of Numba, memory layouts or packed states.
+Gaussian moment its form at the covariances of its fields. Only over the nodes of numerical rules sums are taken at
+once, with arrays for the numbers of the nodes. Nothing is hoisted, halved, fused or reordered, and no code is shared
+with the passes that do so. Knows nothing of Numba, memory layouts or packed states.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from itertools import product
+from functools import lru_cache, reduce
+from itertools import permutations, product
 from typing import Any
 
 import mpmath
 import numpy as np
 import sympy
 
-from effdyn.derive import Dynamics, Moment, Quantity, closed_form
-from effdyn.derive.moments import Dilation
+from effdyn.derive import Dynamics, Moment, Quantity, conditional_sign, special
+from effdyn.derive.increments import NOISE
+from effdyn.derive.moments import Dilation, Joint, Value
+from effdyn.derive.numeric import moment_form
+from effdyn.derive.quadrature import LEADING, LINE, NODES, has_leading_field, table_sizes, table_values
 
 Arrays = Mapping[str, Any]
 """Named values: arrays, and numbers for scalars."""
 Field = tuple[str, int]
 """A local field: its family, and its number counted from 1."""
+
+
+def _special(name: str) -> Callable[..., Any]:
+    """Return a special function of covariances for numbers and arrays, computed by mpmath."""
+    function = conditional_sign.sign1_given1 if name == "sign1_given1" else getattr(special, name)
+
+    @lru_cache(maxsize=65536)
+    def value(*arguments: float) -> float:
+        return float(function(*map(sympy.Float, arguments)).evalf(17)) if np.isfinite(arguments).all() else math.nan
+
+    return np.vectorize(lambda *a: value(*map(float, _least_order(a) if name == "sign4" else a)), otypes=[float])
+
+
+def _least_order(triangle: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the covariances of four fields with the fields in the order in which they come first: any order is as
+    good, and a function that is slow is evaluated once."""
+    C = np.zeros((4, 4))
+    C[np.triu_indices(4)] = triangle
+    C = np.maximum(C, C.T) + np.minimum(C, C.T) - np.diag(np.diag(C))
+    return min(tuple(C[np.ix_(order, order)][np.triu_indices(4)]) for order in permutations(range(4)))
+
+
+SPECIAL = ("sign4", "sign2_given1", "sign2_given2", "sign1_given1", "edge", "Phi2", "Phi3")
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "asin": np.arcsin,
@@ -31,13 +59,15 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sin": np.sin,
     "cos": np.cos,
     "tanh": np.tanh,
-    "erf": math.erf,
-    "erfc": math.erfc,
+    "erf": np.vectorize(math.erf, otypes=[float]),
+    "erfc": np.vectorize(math.erfc, otypes=[float]),
     "Abs": np.abs,
     "sign": np.sign,
-    "Max": max,
-    "Min": min,
+    "Heaviside": lambda x, at_zero: np.heaviside(x, at_zero),
+    "Max": lambda *numbers: reduce(np.maximum, numbers),
+    "Min": lambda *numbers: reduce(np.minimum, numbers),
     "KroneckerDelta": lambda i, j: np.float64(i == j),
+    **{name: _special(name) for name in SPECIAL},
 }
 """Functions by the name of SymPy's; all others come from mpmath by the same name. Outside their domain they are NaN."""
 
@@ -107,6 +137,16 @@ class Interpreter:
         self.sizes = _sizes(quantities, values)
         self.values = {q.base: self._array(q, values[q.name]) for q in quantities}
         self._moments: dict[tuple[sympy.Expr, tuple[Field, ...]], Any] = {}  # the same few recur in every double sum
+        plain = [family for family in dynamics.families if not family.derived][::-1]
+        leading = [family for family in dynamics.families if family.base == LEADING and has_leading_field(dynamics)]
+        self._families = [*leading, *plain]  # as rules count them
+        self._spare = len(leading)  # fields that are combinations of others
+        self._fields: dict[Field, np.ndarray] = {}  # at the nodes of the rule over all
+        if dynamics.tables:
+            count = len(self._all_fields())
+            nodes = table_sizes(dynamics.tables, count)
+            self.sizes |= {size: nodes[str(size)] for size in (LINE, NODES) if str(size) in nodes}
+            self.values |= {table.base: table_values(table, count) for table in dynamics.tables}
 
     def arrays(self, equations: tuple[Any, ...]) -> dict[str, np.ndarray]:
         """Return the right-hand sides, over all values of their free indices."""
@@ -121,21 +161,32 @@ class Interpreter:
             return self.number(sympy.Integer(self.sizes[expr]))
         if expr.is_Number or expr.is_NumberSymbol:
             return self.number(expr)
+        if isinstance(expr, sympy.Mul):
+            return self._product(expr, index)
+        if expr == NOISE:
+            return self.values[_NODES][:, -1]
         if isinstance(expr, sympy.Symbol):
             return self.values[expr][()]
+        if isinstance(expr, sympy.Indexed) and any(expr.base == family.base for family in self._families):
+            return self._at_nodes((str(expr.base), self._position(expr.indices[0], index) + 1))
         if isinstance(expr, sympy.Indexed):
             return self.values[expr.base][tuple(self._position(i, index) for i in expr.indices)]
         if isinstance(expr, sympy.Sum):
             return self._sum(expr.function, expr.limits, index)
         if isinstance(expr, Moment):
-            return self._moment(expr, closed_form(expr.signature)[0], index)
+            return self._moment(expr, self._moment_form(expr).form, index)
+        if isinstance(expr, Joint):
+            return self._joint(expr.args[0], index)
+        if isinstance(expr, Value):
+            univariate, field = expr.args
+            return self._form(univariate.function.expr, {univariate.function.variables[0]: self.value(field, index)})
+        if isinstance(expr, sympy.Piecewise):
+            return self._piecewise(expr, index)
         if isinstance(expr, Dilation):
             return self._dilation(expr.args[0], index)
         arguments = [self.value(argument, index) for argument in expr.args]
         if isinstance(expr, sympy.Add):
             return sum(arguments[1:], arguments[0])
-        if isinstance(expr, sympy.Mul):
-            return math.prod(arguments[1:], start=arguments[0])
         if isinstance(expr, sympy.Pow):
             return self._power(arguments[0], expr.exp, arguments[1])
         return self._call(expr.func.__name__, arguments)
@@ -154,6 +205,9 @@ class Interpreter:
 
     def _sum(self, summand: sympy.Expr, limits: tuple[sympy.Tuple, ...], index: Mapping[sympy.Symbol, Any]) -> Any:
         *inner, (dummy, first, last) = limits  # SymPy writes the innermost limit first
+        nested = any(limit[2] in (LINE, NODES) for e in summand.atoms(sympy.Sum) for limit in e.limits)
+        if last in (LINE, NODES) and not inner and not nested:
+            return np.sum(self._form(summand, {**index, dummy: np.arange(1, self.sizes[last] + 1)}))
         total = self.number(sympy.S.Zero)
         for n in range(int(first.subs(self.sizes)), int(last.subs(self.sizes)) + 1):
             here = {**index, dummy: n}
@@ -164,18 +218,68 @@ class Interpreter:
         """Return ``form``, an expression in the covariances of the fields of ``moment``."""
         fields = tuple((str(f.base), self._position(f.indices[0], index) + 1) for f in moment.fields)
         if (form, fields) not in self._moments:
-            covariance = closed_form(moment.signature)[1]
-            known = {symbol: self._covariance(fields[a], fields[b]) for (a, b), symbol in covariance.items()}
+            entries = self._moment_form(moment).entries
+            known = {symbol: self._law(*(fields[a] for a in entry)) for entry, symbol in entries.items()}
             self._moments[form, fields] = self._form(form, known)
         return self._moments[form, fields]
 
     def _form(self, form: sympy.Expr, known: dict[sympy.Expr, Any]) -> Any:
         """Return the value of a closed form. Every distinct subexpression is computed once: they are deeply nested."""
         if form not in known:
-            for argument in form.args:
+            for argument in () if isinstance(form, (sympy.Sum, sympy.Piecewise, sympy.Indexed)) else form.args:
                 self._form(argument, known)
             known[form] = self.value(form, known)
         return known[form]
+
+    def _piecewise(self, expr: sympy.Piecewise, index: Mapping[sympy.Symbol, Any]) -> Any:
+        """Return the value of the first piece whose condition holds, for numbers and arrays."""
+        pieces = [(self.value(value, index), self._condition(condition, index)) for value, condition in expr.args]
+        return np.select([np.asarray(c) for _, c in pieces], [np.asarray(v) for v, _ in pieces], np.nan)[()]
+
+    def _condition(self, condition: sympy.Basic, index: Mapping[sympy.Symbol, Any]) -> Any:
+        if condition in (sympy.true, sympy.false):
+            return bool(condition)
+        if isinstance(condition, sympy.Not):
+            return np.logical_not(self._condition(condition.args[0], index))
+        if isinstance(condition, (sympy.And, sympy.Or)):
+            combine = np.logical_and if isinstance(condition, sympy.And) else np.logical_or
+            return reduce(combine, (self._condition(c, index) for c in condition.args))
+        return _RELATIONS[type(condition)](*(self.value(side, index) for side in condition.args))
+
+    def _moment_form(self, moment: Moment) -> Any:
+        return moment_form(moment.signature, shifted=bool(self.dynamics.mean))
+
+    def _joint(self, integrand: sympy.Expr, index: Mapping[sympy.Symbol, Any]) -> Any:
+        """Return the expectation over all fields: the weighted mean over the nodes."""
+        weights = self.values[_WEIGHTS]
+        return np.sum(weights * self.value(integrand, index))
+
+    def _all_fields(self) -> list[Field]:
+        counts = [int(sympy.sympify(family.size).subs(self.sizes)) for family in self._families]
+        return [
+            (str(family.base), n)
+            for family, count in zip(self._families, counts, strict=True)
+            for n in range(1, count + 1)
+        ]
+
+    def _at_nodes(self, field: Field) -> np.ndarray:
+        """Return the values of a local field at the nodes of the rule over all fields."""
+        if not self._fields:
+            fields = self._all_fields()
+            covariance = np.array([[self._covariance(f, g) for g in fields] for f in fields])
+            factor = _lower_factor(covariance, self._spare)
+            values = self.values[_NODES][:, : factor.shape[1]] @ factor.T
+            self._fields = {f: self._mean(f) + values[:, n] for n, f in enumerate(fields)}
+        return self._fields[field]
+
+    def _law(self, f: Field, g: Field | None = None) -> Any:
+        """Return the mean of a field, or the covariance of two."""
+        return self._mean(f) if g is None else self._covariance(f, g)
+
+    def _mean(self, f: Field) -> Any:
+        """Return the mean of a local field."""
+        law = dict(self.dynamics.mean).get(f[0])
+        return self.number(sympy.S.Zero) if law is None else self.value(law.expr, {law.variables[0]: f[1]})
 
     def _covariance(self, f: Field, g: Field) -> Any:
         """Return the covariance of two local fields, each given as its family and number."""
@@ -187,12 +291,23 @@ class Interpreter:
 
     def _dilation(self, moment: Moment, index: Mapping[sympy.Symbol, Any]) -> Any:
         """Return ∂_s of the moment under the covariance sC at s = 1, which is Σ C_ab ∂/∂C_ab of its closed form."""
-        form, covariance = closed_form(moment.signature)
-        return self._moment(moment, sympy.Add(*(c * sympy.diff(form, c) for c in covariance.values())), index)
+        form = self._moment_form(moment)
+        covariances = [symbol for entry, symbol in form.entries.items() if len(entry) == 2]
+        return self._moment(moment, sympy.Add(*(c * sympy.diff(form.form, c) for c in covariances)), index)
+
+    def _product(self, expr: sympy.Mul, index: Mapping[sympy.Symbol, Any]) -> Any:
+        """Return a fraction as one division, as it is written: C/√(C C) is exactly 1, which asin needs to be exact."""
+        below = [f for f in expr.args if isinstance(f, sympy.Pow) and f.exp.is_Rational and f.exp < 0]
+        above = [self.value(f, index) for f in expr.args if f not in below] or [self.number(sympy.S.One)]
+        value = math.prod(above[1:], start=above[0])
+        under = [self.value(f.base**-f.exp, index) for f in below]
+        return value / math.prod(under[1:], start=under[0]) if under else value
 
     def _power(self, base: Any, exponent: sympy.Expr, value: Any) -> Any:
         if exponent.is_Integer:
             return base ** int(exponent)
+        if (2 * exponent).is_Integer and isinstance(base, (float, np.ndarray)):
+            return np.sqrt(base) ** int(2 * exponent)  # correctly rounded, which powers are not
         return base**value
 
     def _call(self, name: str, arguments: list[Any]) -> Any:
@@ -212,6 +327,35 @@ class Interpreter:
                 f"{quantity.name} has shape {array.shape}, but its shape is {quantity.shape} with {expected}"
             )
         return np.broadcast_to(array, shape)
+
+
+_NODES, _WEIGHTS = (sympy.IndexedBase(name, real=True) for name in ("node_joint", "weight_joint"))
+_RELATIONS = {
+    sympy.StrictGreaterThan: np.greater,
+    sympy.GreaterThan: np.greater_equal,
+    sympy.StrictLessThan: np.less,
+    sympy.LessThan: np.less_equal,
+    sympy.Equality: np.equal,
+    sympy.Unequality: np.not_equal,
+}
+
+
+def _lower_factor(covariance: np.ndarray, spare: int) -> np.ndarray:
+    """Return the lower triangular L with L Lᵀ = C, by taking away one field after the other; zero columns where a
+    field's variance is used up, of which the first ``spare`` are left out. NaN where C is no covariance."""
+    rest, factor = covariance.copy(), np.zeros_like(covariance)
+    tiny = 1e-12 if spare else 2e-15 * len(covariance)
+    used_up = []
+    for n in range(len(covariance)):
+        pivot, variance = rest[n, n], covariance[n, n]
+        if pivot <= tiny * variance:
+            used_up.append(n)
+        if pivot > tiny * variance:
+            factor[n:, n] = rest[n:, n] / np.sqrt(pivot)
+            rest -= np.outer(factor[:, n], factor[:, n])
+        elif not (variance >= 0 and pivot >= -1e-8 * variance):
+            factor[n:, n] = np.nan
+    return np.delete(factor, used_up[:spare], axis=1)
 
 
 def _check_names(quantities: tuple[Quantity, ...], values: Arrays) -> None:

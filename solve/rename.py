@@ -15,12 +15,15 @@ import sympy
 from effdyn.derive import Dynamics, FieldFamily, Quantity
 from effdyn.derive.dynamics import Equation
 
-from .functions import LIBRARY, SOURCES
+from .functions import LIBRARY
+from .sources import TEXTS
 
 OWN_NAMES = {"t", "y", "out", "par", "work", "p", "q", "at", "gather", "math", "njit", "cfunc", "kernel"}
 OWN_NAMES |= {"N", "C", "u", "v", "h_any"}  # of fused families
-OWN_PATTERN = re.compile(r"(t|s|r|f|c|row|start|stop|base|stride|begin)\d*$|.*_full$")
-"""Temporaries, sums, row indices, gathered values, weights, rows and offsets."""
+OWN_NAMES |= {"LINE", "NODES", "ALL_FIELDS", "COLUMNS", "factor", "mean", "field", "noise", "np"}  # of rules
+OWN_NAMES |= {"node_line", "weight_line", "node_joint", "weight_joint"}
+OWN_PATTERN = re.compile(r"(t|s|r|f|c|row|start|stop|base|stride|begin|node|bound)\d*$|.*_full$|field_.*")
+"""Temporaries, sums, row indices, gathered values, weights, rows, nodes and offsets."""
 
 
 def safe_names(
@@ -75,15 +78,16 @@ def safe_names(
         renamed(dynamics.drift),
         tuple(map(renamed_quantity, dynamics.parameters)),
         renamed(dynamics.observables),
-        tuple(FieldFamily(f.base, new.get(f.size, f.size), f.latex) for f in dynamics.families),
+        tuple(FieldFamily(f.base, new.get(f.size, f.size), f.latex, f.derived) for f in dynamics.families),
         tuple((families, block.xreplace(new)) for families, block in dynamics.covariance),
+        tuple((family, law.xreplace(new)) for family, law in dynamics.mean),
     )
     before = {fresh: old for old, fresh in new.items() if old in sizes}
     return safe, [(renamed_quantity(q), expr.xreplace(new)) for q, expr in outputs], before
 
 
 def _safe(name: str) -> bool:
-    reserved = keyword.iskeyword(name) or hasattr(builtins, name) or name in OWN_NAMES or name in SOURCES
+    reserved = keyword.iskeyword(name) or hasattr(builtins, name) or name in OWN_NAMES or name in TEXTS
     return not reserved and not OWN_PATTERN.match(name) and name.isidentifier() and f"math.{name}" not in LIBRARY
 
 

@@ -2,7 +2,8 @@
 
 import sympy
 
-from .functions import SOURCES
+GATHERED = frozenset({"asin"})
+"""Functions of one variable whose calls inside sums are evaluated together, in one loop."""
 
 
 class SymmetricSum(sympy.Expr):
@@ -43,8 +44,8 @@ def free_sums(expr: sympy.Expr, bound: set[sympy.Symbol]) -> list[sympy.Expr]:
 
 
 def calls(expr: sympy.Expr) -> list[sympy.Expr]:
-    """Return the distinct calls of functions for which kernels bring source."""
-    return sorted((f for f in expr.atoms(sympy.Function) if f.func.__name__ in SOURCES), key=sympy.default_sort_key)
+    """Return the distinct calls of functions that are gathered."""
+    return sorted((f for f in expr.atoms(sympy.Function) if f.func.__name__ in GATHERED), key=sympy.default_sort_key)
 
 
 def extent(expr: sympy.Expr) -> sympy.Expr:

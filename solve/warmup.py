@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numba
 
+from effdyn.derive.cache_directory import cache_directory
+
 from . import dop853
-from .cache import cache_directory
 
 _COMPILE = """
 import os, sys, types

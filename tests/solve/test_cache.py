@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from effdyn.derive.cache_directory import preferred_directory
 from effdyn.solve import cache
 
 KERNEL = textwrap.dedent("""
@@ -164,4 +165,4 @@ def test_preferred_directory(environment, platform, expected, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
-    assert cache._preferred_directory() == Path(expected)
+    assert preferred_directory() == Path(expected)

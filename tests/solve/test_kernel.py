@@ -65,6 +65,9 @@ class Rounded:
         value = self.value * other.value
         return Rounded(value, abs(self.value) * other.error + abs(other.value) * self.error + ULP / 2 * abs(value))
 
+    def __truediv__(self, other):
+        return self * Rounded.of(other) ** -1
+
     def __pow__(self, power):
         power = power.value if isinstance(power, Rounded) else power
         value = float(np.float64(self.value) ** power)

@@ -1,0 +1,23 @@
+"""The sign of one field at the threshold of another, as source text for kernels."""
+
+SIGN1_GIVEN1 = '''
+@njit(error_model="numpy")
+def sign1_given1(c11, c1p, cpp, m1, mp):
+    """E[sign(h₁) | h_p = 0] = erf(μ/√(2v)), μ and v times c_pp from products in twice the precision.
+
+    So coincident fields are told from nearly coincident ones: there it is sign(μ), 0 if the thresholds coincide too.
+    """
+    v = cross_products(c11, cpp, c1p, c1p)[0]
+    mu = cross_products(m1, cpp, mp, c1p)[0]
+    if v > 0.0:
+        return math.erf(mu / math.sqrt(2.0 * v * cpp))
+    if not v >= -1e-8 * c11 * cpp:
+        return math.nan
+    return 1.0 if mu > 0.0 else (-1.0 if mu < 0.0 else mu)
+'''
+
+CONDITIONAL_SOURCES: dict[str, str] = {"sign1_given1": SIGN1_GIVEN1}
+"""Source texts, by name."""
+
+CONDITIONAL_REQUIREMENTS: dict[str, tuple[str, ...]] = {"sign1_given1": ("cross_products",)}
+"""The functions that they call."""

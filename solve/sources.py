@@ -1,0 +1,32 @@
+"""All source texts that kernels may bring along, each after those that it requires."""
+
+from collections.abc import Iterable
+
+from effdyn.derive import special
+
+from . import functions
+from .conditional_sign import CONDITIONAL_REQUIREMENTS, CONDITIONAL_SOURCES
+from .elementary import NODE_REQUIREMENTS, NODE_SOURCES
+from .kinks import KINK_SOURCES
+from .nodes import NODES_SOURCES
+
+TEXTS: dict[str, str] = {**functions.SOURCES, **CONDITIONAL_SOURCES, **NODE_SOURCES, **KINK_SOURCES, **NODES_SOURCES}
+"""Source text of each function, by name."""
+REQUIREMENTS: dict[str, tuple[str, ...]] = {**functions.REQUIRES, **CONDITIONAL_REQUIREMENTS, **NODE_REQUIREMENTS}
+"""The functions that a function calls."""
+CALLABLE = frozenset({"asin", *CONDITIONAL_SOURCES, *(name for name in functions.SOURCES if hasattr(special, name))})
+"""The functions that equations may call: what they need besides is no function of SymPy's."""
+
+
+def paste(names: Iterable[str]) -> str:
+    """Return the source of functions and of all that they call, in an order in which they can be executed."""
+    done: dict[str, None] = {}
+
+    def include(name: str) -> None:
+        for required in REQUIREMENTS.get(name, ()):
+            include(required)
+        done.setdefault(name)
+
+    for name in sorted(names):
+        include(name)
+    return "".join(TEXTS[name] for name in done)
