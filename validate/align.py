@@ -24,7 +24,7 @@ BRUTE_FORCE = 120
 def exchangeable(inputs: Inputs, resolution: float) -> list[list[int]]:
     """Return the groups of students that the start does not tell apart.
 
-    Two students are in one group if exchanging them changes no initial overlap, and no trained second-layer weight, by
+    Two students are in one group if exchanging them changes no initial overlap, bias or trained second-layer weight by
     more than ``resolution`` of the largest of its kind; fixed second-layer weights must be equal. The resolution of
     finite d is 1/√d, the size of a chance overlap.
     """
@@ -36,6 +36,7 @@ def exchangeable(inputs: Inputs, resolution: float) -> list[list[int]]:
         order[[i, k]] = k, i
         return bool(
             abs(inputs.a[i] - inputs.a[k]) <= slack_a
+            and abs(inputs.bias[i] - inputs.bias[k]) <= resolution * abs(inputs.bias).max()
             and abs(inputs.R[order] - inputs.R).max() <= resolution * own * hers
             and abs(inputs.Q[np.ix_(order, order)] - inputs.Q).max() <= resolution * own**2
         )
@@ -65,14 +66,14 @@ def same_second_layer(inputs: Inputs) -> list[list[int]]:
 def best_order(state: dict[str, np.ndarray], reference: dict[str, np.ndarray], groups: list[list[int]]) -> np.ndarray:
     """Return the order of a replica's students, within ``groups``, that comes closest to the reference.
 
-    Closest in the sum over times of the squared differences of Q, R and a. Exact for up to 120 permutations; for more,
-    an assignment problem in R, a and the lengths Q_ii, refined by assignment problems in which the other students'
-    order is held, as long as the distance falls.
+    Closest in the sum over times of the squared differences of all states. Exact for up to 120 permutations; for more,
+    an assignment problem in R, a, biases and the lengths Q_ii, refined by assignment problems in which the other
+    students' order is held, as long as the distance falls.
 
     Parameters
     ----------
     state, reference : dict
-        ``Q`` (t, K, K), ``R`` (t, K, M) and ``a`` (t, K).
+        ``Q`` (t, K, K), ``R`` (t, K, M), ``a`` (t, K), and whatever else has an axis of students after t.
     groups : list of list of int
         Students that may take each other's place.
 
@@ -88,9 +89,8 @@ def best_order(state: dict[str, np.ndarray], reference: dict[str, np.ndarray], g
     if prod(factorial(len(group)) for group in groups) <= BRUTE_FORCE:
         return min(_all_orders(groups, K), key=lambda order: _distance(state, reference, order))
 
-    single = allowed + sum(
-        _squared(_features(state, name), _features(reference, name)) for name in ("R", "a", "lengths")
-    )
+    names = ["lengths", *(name for name in reference if name != "Q")]
+    single = allowed + sum(_squared(_features(state, name), _features(reference, name)) for name in names)
     order = np.argsort(linear_sum_assignment(single)[1])
     best = _distance(state, reference, order)
     while True:
@@ -105,7 +105,8 @@ def best_order(state: dict[str, np.ndarray], reference: dict[str, np.ndarray], g
 
 def permuted(state: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
     """Return the state with its students in another order."""
-    return {"Q": state["Q"][:, order][:, :, order], "R": state["R"][:, order], "a": state["a"][:, order]}
+    moved = {name: array[:, order] for name, array in state.items()}
+    return moved | {"Q": moved["Q"][:, :, order]}
 
 
 def _all_orders(groups: list[list[int]], K: int) -> list[np.ndarray]:

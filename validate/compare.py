@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import sympy
 import xarray as xr
 from scipy.special import stdtrit
 
 from effdyn.derive.errors import ModelError, nearest
+from effdyn.derive.limits import LIMITS, Limit
 
 from .verdict import FAIL, PASS, UNDECIDED, Verdict, describe, worst_row
 
@@ -28,11 +30,9 @@ SIGNIFICANT = 5.0
 """A deviation's logarithm is fitted only where it is this many times its error at every d: then it is known to 20 %."""
 SETTLED = 0.05
 """An observable moves until it stays within this fraction of its range of its last value."""
-RATES = ("eta_a", "kappa")
-"""What gradient flow knows only in units of eta."""
-DERIVED = ("loss", "cosine", "cosine_students")
-"""Not compared unless asked for: functions of Q, R, T and, up to a constant, eg, so no further information. ``eg`` is a
-function of the overlaps too, but theory and simulation compute it in different ways."""
+DERIVED = ("cosine", "cosine_students")
+"""Not compared unless asked for: functions of Q, R and T, so no further information. ``eg``, ``error_rate`` and
+``loss`` are functions of the overlaps too, but theory and simulation compute them in different ways."""
 
 
 class NotComparable(ValueError):
@@ -80,8 +80,8 @@ def compare(
         From ``validate.simulate``: the same variables, with dims ``run`` (or means and ``<name>_std``) and perhaps
         ``d``.
     variables : sequence of str, optional
-        What to compare; by default the states and ``eg``. ``loss`` and the cosines say nothing that these do not, and
-        are compared if they are named here.
+        What to compare; by default the states, ``eg`` or ``error_rate``, and ``loss`` unless that is ``eg`` and a
+        constant. The cosines say nothing that these do not, and are compared if they are named here.
     level : float
         Probability, at most, of FAIL where theory is right up to the stated bias: for the whole verdict, not per
         comparison.
@@ -248,20 +248,15 @@ def _check_attributes(theory: xr.Dataset, simulation: xr.Dataset) -> list[str]:
             notes.append(f"{key} not checked: {'theory' if here is None else 'simulation'} does not state it")
         elif here != there:
             raise NotComparable(key, here, there, instead)
-    flow = theory.attrs.get("limit") == "gradient-flow"
-    if flow:
-        eta = (_json_attribute(simulation, ("params", "parameters")) or {}).get("eta")
-        notes.append(
-            "gradient flow drops terms of order eta, and bias/d does not cover them; the simulation "
-            + ("does not state its eta" if eta is None else f"has eta={eta:g}")
-        )
+    limit = LIMITS.get(str(theory.attrs.get("limit")))
+    notes += _small_parameters(limit, simulation) if limit is not None else []
     for what, keys in (("parameters", ("params", "parameters")), ("initial values", ("y0",))):
         here, there = (_json_attribute(dataset, keys) for dataset in (theory, simulation))
         if here is None or there is None:
             notes.append(f"{what} not checked: {'theory' if here is None else 'simulation'} does not state them")
             continue
-        if flow and what == "parameters":
-            there = _in_units_of_eta(there)
+        if limit is not None and what == "parameters":
+            there = _as_scaled(limit, there)
         unequal = [name for name in here if name in there and not _same(here[name], there[name])]
         if unequal:
             raise NotComparable(
@@ -278,11 +273,31 @@ def _json_attribute(dataset: xr.Dataset, keys: Sequence[str]) -> dict[str, Any] 
     return None if text is None else json.loads(text) if isinstance(text, str) else dict(text)
 
 
-def _in_units_of_eta(params: dict[str, Any]) -> dict[str, Any]:
-    """Return a simulation's parameters as gradient flow has them: eta_a, kappa over eta, and no eta."""
-    others, eta = {name: value for name, value in params.items() if name != "eta"}, params.get("eta")
-    ratios = {f"{name}_over_eta": others.pop(name) / eta for name in RATES if eta and name in others}
-    return others | ratios
+def _vanishing(limit: Limit) -> list[sympy.Symbol]:
+    """Return the parameters that go to zero in a limit: eta in gradient flow. The dimension is none."""
+    return [small for small, _ in limit.vanishing if isinstance(small, sympy.Symbol)]
+
+
+def _small_parameters(limit: Limit, simulation: xr.Dataset) -> list[str]:
+    """Return a note on each parameter that theory takes to zero, with its value in the simulation."""
+    given = _json_attribute(simulation, ("params", "parameters")) or {}
+    return [
+        f"{limit.name.replace('-', ' ')} drops terms of order {name}, and bias/d does not cover them; the simulation "
+        + (f"has {name}={given[name]:g}" if name in given else f"does not state its {name}")
+        for name in map(str, _vanishing(limit))
+    ]
+
+
+def _as_scaled(limit: Limit, params: dict[str, Any]) -> dict[str, Any]:
+    """Return a simulation's parameters as a limit has them: in gradient flow eta_a, kappa, … over eta, and no eta."""
+    small = {symbol: params[str(symbol)] for symbol in _vanishing(limit) if str(symbol) in params}
+    others = {name: value for name, value in params.items() if name not in map(str, small)}
+    for symbol, scaled in limit.scaling:  # each is a ratio times a small parameter
+        (ratio,) = scaled.free_symbols - set(_vanishing(limit))
+        unit = scaled.subs({ratio: 1, **small})
+        if str(symbol) in others and unit.is_positive:
+            others[str(ratio)] = others.pop(str(symbol)) / float(unit)
+    return others
 
 
 def _same(here: Any, there: Any) -> bool:
@@ -304,8 +319,9 @@ def _variables(theory: xr.Dataset, simulation: xr.Dataset, asked: Sequence[str] 
             hint = nearest(missing[0], set(here) & set(there)) if missing else ""
             raise NotComparable("variables", here, there, f"Asked for {asked}: name only what both have{hint}.")
         return asked
-    if any(name in here for name in there if name not in DERIVED):
-        here, there = ([name for name in side if name not in DERIVED] for side in (here, there))
+    redundant = (*DERIVED, *(["loss"] if _loss_is_error_and_constant(theory) else []))
+    if any(name in here for name in there if name not in redundant):
+        here, there = ([name for name in side if name not in redundant] for side in (here, there))
     common = [name for name in there if name in here]
     if not common:
         raise NotComparable("variables", here, there, "Both must have at least one variable of the same name, over t.")
@@ -314,6 +330,14 @@ def _variables(theory: xr.Dataset, simulation: xr.Dataset, asked: Sequence[str] 
     if alone := [name for name in here if name not in there]:
         notes.append(f"not compared, simulation does not have: {', '.join(alone)}")
     return common
+
+
+def _loss_is_error_and_constant(theory: xr.Dataset) -> bool:
+    """Whether the loss is eg plus noise, as the squared one is: then it says nothing that eg does not."""
+    if "loss" not in theory or "eg" not in theory:
+        return False
+    difference = (theory["loss"] - theory["eg"]).values
+    return bool(np.ptp(difference) <= ROUNDING * abs(theory["loss"].values).max())
 
 
 def _dimensions(simulation: xr.Dataset) -> np.ndarray:

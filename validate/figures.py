@@ -22,7 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's palette, told apart by colour-blind readers; without its yellow, which is lost on white."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)))
 """They change with the colours, so that of curves that coincide each shows in the gaps of the next."""
-LOGARITHMIC = ("eg", "loss")
+LOGARITHMIC = ("eg", "error_rate", "loss")
 """Drawn on a logarithmic axis in a verdict's figure where theory is positive over more than a decade."""
 POINTS = 26
 """At most this many times are marked by a point."""
@@ -40,7 +40,9 @@ STYLE: dict[Any, Any] = {
 CLOCKS = {"steps/d": "$t$ = steps/$d$", "eta*steps/d": r"$t$ = $\eta\,$steps/$d$"}
 SYMBOLS = {
     "eg": r"$\epsilon_g$",
+    "error_rate": r"$\epsilon_{01}$",
     "loss": r"$\langle\ell\rangle$",
+    "bias": r"$\beta$",
     "cosine": r"$\rho$",
     "cosine_students": r"$\varrho$",
 }
@@ -91,13 +93,16 @@ def error_curve(
     simulation: xr.Dataset | None = None,
     ax: Axes | None = None,
     *,
-    name: str = "eg",
+    name: str | None = None,
     log: str = "y",
 ) -> Axes:
-    """Draw the generalisation error, or another scalar, against time.
+    """Draw the generalisation error (``eg``, or ``error_rate`` where labels are ±1), or another scalar, against time.
 
     ``log`` names the axes that are logarithmic: "y", "x", "xy" or "".
     """
+    if name is None:
+        given = theory if theory is not None else simulation
+        name = "error_rate" if given is not None and "error_rate" in given and "eg" not in given else "eg"
     ax = overlaps(theory, simulation, ax, name=name)
     if "y" in log:
         ax.set_yscale("log", nonpositive="clip")  # a band may reach below zero

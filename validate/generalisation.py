@@ -1,59 +1,67 @@
 """The generalisation error of a finite network from its overlaps, by deterministic quadrature of the model's own
 functions.
 
-eg = ½ E[(Σ_n b_n g̃(h*_n) − s Σ_i a_i g(h_i))²] is a sum of two-point functions E[f(u) g(v)] of jointly Gaussian
-fields. No derived equation enters: a mistake in a closed form cannot hide in both theory and simulation.
+eg = ½ E[(y* − s Σ_i a_i g(h_i))²] is a sum of two-point functions E[f(u) g(v)] of jointly Gaussian fields where the
+teacher is a committee, and of Hermite coefficients where y* is a polynomial of its fields. No derived equation enters:
+a mistake in a closed form cannot hide in both theory and simulation.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise, product
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy
 
-from effdyn.derive.activation import Activation, X
-
-from .generated import KINKED
+from .generated import teacher_fields
+from .quadrature import Function, panels
+from .two_point import hermite_series, two_point
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
 
 ROWS = 2048
 """Points treated at a time, to bound memory."""
-MAX_DEGREE = 1024
-TAIL = 1e-13
-"""Share of E[g²] beyond the last degree of the Hermite series at which it is long enough."""
-ANGLES, ANGLES_OFF_ORIGIN, RADII, FAR = 10, 36, 24, 9.5
-"""Nodes of the polar rule for each panel, and the radius at which it ends: e^(−9.5²/2) = 2.5e-20. A kink at b ≠ 0
-brings e^(−b²/2σ²cos²θ), which is flat but not analytic at cos θ = 0: measured errors are 1e-5, 1e-7, 1e-9 with 12, 24,
-36 nodes."""
+NODES = 20_000
+"""Up to this many nodes a polynomial target is integrated exactly."""
+
+
+def has_quadrature(model: TeacherStudent) -> bool:
+    """Return whether :func:`generalisation_error` can do a model: not a target that is no polynomial or of too many
+    fields, nor kinks with biases.
+    """
+    g = Function.of(model.activation.expr)
+    if model.target is None:
+        return not (model.biases and (g.kinked or Function.of(model.teacher_activation.expr).kinked))
+    fields = teacher_fields(model)
+    if not model.target.is_polynomial(*fields) or (model.biases and g.kinked):
+        return False
+    return (_degree(model) + 1) ** len(fields) <= NODES
 
 
 def generalisation_error(model: TeacherStudent, K: int, M: int) -> Callable[..., np.ndarray]:
-    """Return ``eg(Q, R, T, a, b)`` of a model, vectorised over leading axes.
+    """Return ``eg(Q, R, T, a, b, bias, teacher_bias)`` of a model, vectorised over leading axes.
 
     Parameters
     ----------
     model : TeacherStudent
-        Of which the activations and the output scale are used.
+        Of which the activations, the target and the output scale are used.
     K, M : int
         Numbers of student and teacher units.
 
     Returns
     -------
     callable
-        Maps Q (…, K, K), R (…, K, M), T (M, M), a (…, K), b (M,) to eg (…).
+        Maps Q (…, K, K), R (…, K, M), T (M, M), a (…, K), b (M,), bias (…, K) and teacher_bias (M,), zero by default,
+        to eg (…).
 
     Notes
     -----
-    Smooth activations use the Hermite series (Mehler's formula) E[f(u) g(v)] = Σ_n f_n g_n ρⁿ, in as many degrees as
-    its error bound asks for, to about 1e-13 of E[g²]; activations with branches (relu, hard tanh), a polar product
-    rule whose panels end wherever a branch does, to about 1e-14 for kinks at 0 and 1e-8 elsewhere.
+    The accuracy is that of :func:`effdyn.validate.two_point.two_point`; what a polynomial target adds is exact to
+    rounding.
 
     Examples
     --------
@@ -63,26 +71,23 @@ def generalisation_error(model: TeacherStudent, K: int, M: int) -> Callable[...,
     0.33333333...
     """
     scale = float(model.output_scale.subs({symbol: K for symbol in model.output_scale.free_symbols}))
-    g = Function.of(model.activation)
-    target = g if model.teacher_activation == model.activation else Function.of(model.teacher_activation)
-    pairs = _polar if g.kinked or target.kinked else _hermite
+    g = Function.of(model.activation.expr)
 
-    def eg(Q: np.ndarray, R: np.ndarray, T: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        Q, R, T, a, b = (np.asarray(array, dtype=float) for array in (Q, R, T, a, b))
+    def eg(Q: Any, R: Any, T: Any, a: Any, b: Any, bias: Any = 0.0, teacher_bias: Any = 0.0) -> np.ndarray:
+        Q, R, T, a, b, bias = (np.asarray(array, dtype=float) for array in (Q, R, T, a, b, bias))
         lead = R.shape[:-2]
         Q, R = Q.reshape(-1, K, K), R.reshape(-1, K, M)
-        a = np.broadcast_to(a, (*lead, K)).reshape(-1, K)
-        own, hers = np.sqrt(np.einsum("tii->ti", Q)), np.sqrt(np.diag(T))
-        teacher = b @ pairs(target, target, hers[None], hers[None], T[None])[0] @ b
+        a, bias = (np.broadcast_to(array, (*lead, K)).reshape(-1, K) for array in (a, bias))
+        teacher = teacher_of(model, g, T, b, np.broadcast_to(teacher_bias, (M,)))
         out = np.empty(len(R))
         for first in range(0, len(R), ROWS):
             part = slice(first, first + ROWS)
-            student = pairs(g, g, own[part], own[part], Q[part])
-            cross = pairs(g, target, own[part], hers[None], R[part])
+            own = bias[part], np.sqrt(np.einsum("tii->ti", Q[part]))
+            student = two_point(g, g, own, own, Q[part])
             out[part] = (
                 scale**2 * np.einsum("ti,tik,tk->t", a[part], student, a[part])
-                - 2 * scale * np.einsum("ti,tin,n->t", a[part], cross, b)
-                + teacher
+                - 2 * scale * np.einsum("ti,ti->t", a[part], teacher.cross(own, R[part]))
+                + teacher.square
             ) / 2
         return out.reshape(lead)
 
@@ -90,119 +95,73 @@ def generalisation_error(model: TeacherStudent, K: int, M: int) -> Callable[...,
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
-    """An activation as a NumPy function, with where it is not smooth."""
+class Teacher:
+    """What eg needs of a teacher: E[y*²], and E[y* g(h_i)] (t, i) from means and deviations of h (t, i) and R (t, i,
+    n)."""
 
-    values: Callable[[np.ndarray], np.ndarray]
-    kinked: bool
-    breaks: tuple[float, ...]  # other than 0
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(np.asarray(self.values(x), dtype=float), x.shape)
-
-    @classmethod
-    def of(cls, activation: Activation) -> Function:
-        """Return the numerical form of an activation."""
-        values = sympy.lambdify(X, activation.expr, modules=["scipy", "numpy"])
-        kinked = activation.expr.has(*KINKED, sympy.Piecewise)
-        branches = (
-            activation.expr.rewrite(KINKED, sympy.Piecewise).atoms(sympy.core.relational.Relational) if kinked else ()
-        )
-        roots = {root for branch in branches for root in sympy.solve(branch.lhs - branch.rhs, X)}
-        return cls(values, kinked, tuple(sorted(float(root) for root in roots if root.is_real and root != 0)))
+    square: float
+    cross: Callable[[tuple[np.ndarray, np.ndarray], np.ndarray], np.ndarray]
 
 
-def _cosine(u: np.ndarray, v: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    scale = u[:, :, None] * v[:, None, :]
-    return np.clip(np.divide(cov, scale, out=np.zeros_like(cov), where=scale > 0), -1, 1)
+def teacher_of(model: TeacherStudent, g: Function, T: np.ndarray, b: np.ndarray, bias: np.ndarray) -> Teacher:
+    """Return the averages of the model's teacher; g is the student's activation."""
+    return _committee(model, g, T, b, bias) if model.target is None else _polynomial(model, g, T)
 
 
-def _hermite(f: Function, g: Function, u: np.ndarray, v: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    """Return E[f(h_i) g(h_k)], shape (t, i, k), for standard deviations u (t, i), v (t or 1, k) and covariance."""
-    rho = _cosine(u, v, cov)
-    degree = 32
-    while True:
-        left, left_tail = _hermite_series(f, u, degree)
-        right, right_tail = (left, left_tail) if f is g and u is v else _hermite_series(g, v, degree)
-        if max(left_tail, right_tail) < TAIL or degree >= MAX_DEGREE:
-            break
-        degree *= 2
-    if (error := np.sqrt(left_tail * right_tail)) > 1e-8:
-        warnings.warn(
-            f"the generalisation error is uncertain by {error:.1g} of its terms: the activation is too steep, at these "
-            f"overlaps, for a Hermite series of {MAX_DEGREE} terms",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-    total = np.zeros_like(rho)
-    for n in range(degree - 1, -1, -1):
-        total *= rho
-        total += left[:, :, None, n] * right[:, None, :, n]
-    return total
+def _committee(model: TeacherStudent, g: Function, T: np.ndarray, b: np.ndarray, bias: np.ndarray) -> Teacher:
+    target = g if model.teacher_activation == model.activation else Function.of(model.teacher_activation.expr)
+    hers = bias[None], np.sqrt(np.diag(T))[None]
+    square = float(b @ two_point(target, target, hers, hers, T[None])[0] @ b)
+    return Teacher(square, lambda own, R: two_point(g, target, own, hers, R) @ b)
 
 
-def _hermite_series(f: Function, sd: np.ndarray, degree: int) -> tuple[np.ndarray, float]:
-    """Return the coefficients of f(sd·z) in normalised Hermite polynomials, and the largest share of E[f²] beyond them.
+def _polynomial(model: TeacherStudent, g: Function, T: np.ndarray) -> Teacher:
+    """A polynomial of degree p has p + 1 Hermite coefficients m_k along a direction, E[y* g(h)] = Σ_k g_k m_k.
 
-    By the trapezoidal rule, which is exact to rounding for entire functions under a Gaussian once its step resolves the
-    product's bandwidth: √degree + 8.6 for the polynomial, no more for f where the series has converged.
+    With z white in the span of the teacher's fields and u = h/√Q_ii = c·z + noise, c its correlations with z, m_k =
+    E[y* He_k(u)]/√k!. He_k(u) averages over the noise to the Hermite polynomial of variance |c|², H_{k+1} = c·z H_k −
+    k |c|² H_{k−1}, and over z by a Gauss–Hermite product rule, exact for such polynomials.
     """
-    step = np.pi / (np.sqrt(degree) + 9)
-    z = np.arange(-np.ceil(12.5 / step), np.ceil(12.5 / step) + 1) * step
-    basis = np.empty((degree, z.size))  # He_n(z)/√n! · √(φ(z)·step): bounded, so that no degree overflows
-    basis[0] = np.exp(-z * z / 4) * np.sqrt(step / np.sqrt(2 * np.pi))
-    for n in range(1, degree):
-        basis[n] = (z * basis[n - 1] - (np.sqrt(n - 1) * basis[n - 2] if n > 1 else 0.0)) / np.sqrt(n)
-    values = f(sd[..., None] * z) * basis[0]
-    coefficients = values @ basis.T
-    total = (values**2).sum(-1)
-    tail = total - (coefficients**2).sum(-1)
-    return coefficients, float(
-        max(0.0, np.divide(tail, total, out=np.zeros_like(tail), where=total > 0).max(initial=0.0))
-    )
+    fields, degree = teacher_fields(model), _degree(model)
+    index = [int(field.indices[0]) - 1 for field in fields]
+    squares, vectors = np.linalg.eigh(T[np.ix_(index, index)])
+    live = squares > 1e-14 * squares.max(initial=0.0)
+    factor = vectors[:, live] * np.sqrt(squares[live])
+    white = vectors[:, live] / np.sqrt(squares[live])
+    node, weight = np.polynomial.hermite_e.hermegauss(degree + 1)
+    rank = int(live.sum())
+    z = np.array(list(product(node, repeat=rank))).reshape(-1, rank)
+    p = np.array([np.prod(ws) for ws in product(weight / weight.sum(), repeat=rank)])
+    values = np.broadcast_to(sympy.lambdify(fields, model.target, "numpy")(*(z @ factor.T).T), len(z))
+    target = values * p
+
+    def cross(own: tuple[np.ndarray, np.ndarray], R: np.ndarray) -> np.ndarray:
+        sd = own[1][..., None]
+        c = np.divide(R[:, :, index] @ white, sd, out=np.zeros((*sd.shape[:2], rank)), where=sd > 0)
+        along, size = c @ z.T, (c**2).sum(-1)[..., None]
+        coefficients = _coefficients(g, *own, degree + 1)
+        before, basis = np.zeros_like(along), np.ones_like(along)
+        total = np.zeros(sd.shape[:2])
+        for k in range(degree + 1):  # basis is H_k/√k!
+            total += coefficients[..., k] * (basis @ target)
+            before, basis = basis, (along * basis - np.sqrt(k) * size * before) / np.sqrt(k + 1)
+        return total
+
+    return Teacher(float(values @ target), cross)
 
 
-def _polar(f: Function, g: Function, u: np.ndarray, v: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    """Return the same as :func:`_hermite` for functions with kinks or jumps.
-
-    With u = σ_u ϱ cos θ, v = σ_v ϱ cos(θ − α), cos α the correlation, a kink at 0 is a pair of rays, θ = ±π/2 or α ±
-    π/2, and one elsewhere a line, met at one ϱ for each θ; two lines cross at one θ. Gauss–Legendre panels end at all
-    of them.
-    """
-    shape, cov = cov.shape, cov.reshape(-1)
-    u, v = (np.broadcast_to(s, shape).reshape(-1) for s in (u[:, :, None], v[:, None, :]))
-    alpha = np.arccos(_cosine(u[:, None], v[:, None], cov[:, None, None])).reshape(-1)
-    rays = [np.full_like(alpha, -np.pi / 2), np.full_like(alpha, np.pi / 2), alpha - np.pi / 2, alpha + np.pi / 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for p, q in product(f.breaks, g.breaks):  # where u = p meets v = q, if it does
-            first, second = p / u, (q / v - np.cos(alpha) * p / u) / np.sin(alpha)
-            rays.append(np.nan_to_num(np.arctan2(second, first)))
-    around = np.sort(np.mod(rays, 2 * np.pi), axis=0)
-    around = np.concatenate([around, around[:1] + 2 * np.pi])
-
-    node, weight = np.polynomial.legendre.leggauss(ANGLES_OFF_ORIGIN if f.breaks or g.breaks else ANGLES)
-    total = np.zeros(alpha.size)
-    for start, end in pairwise(around):
-        for x, w in zip((1 + node) / 2, weight / 2, strict=True):
-            theta = start + (end - start) * x
-            total += w * (end - start) * _radial(f, g, u * np.cos(theta), v * np.cos(theta - alpha))
-    return total.reshape(shape)
+def _degree(model: TeacherStudent) -> int:
+    return int(sympy.Poly(model.target, *teacher_fields(model)).total_degree())
 
 
-def _radial(f: Function, g: Function, p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Return ∫ f(pϱ) g(qϱ) ϱ e^(−ϱ²/2) dϱ / 2π along each ray."""
-    inner, outer = np.zeros((p.size, 1)), np.full((p.size, 1), FAR)
-    ends = np.sort(np.hstack([inner, _crossings(f.breaks, p), _crossings(g.breaks, q), outer]), axis=1)
-    node, weight = np.polynomial.legendre.leggauss(RADII)
-    width = np.diff(ends)[:, :, None]
-    radius = (ends[:, :-1, None] + width * (1 + node) / 2).reshape(p.size, -1)
-    mass = (width * weight / (4 * np.pi)).reshape(p.size, -1) * radius * np.exp(-(radius**2) / 2)
-    return np.einsum("ij,ij,ij->i", f(p[:, None] * radius), g(q[:, None] * radius), mass)
-
-
-def _crossings(breaks: tuple[float, ...], slope: np.ndarray) -> np.ndarray:
-    """Return where slope·ϱ passes a breakpoint, FAR where it does not; no more columns than a ray can pass."""
-    with np.errstate(divide="ignore"):
-        at = np.array(breaks)[None] / slope[:, None]
-    at = np.sort(np.where((at > 0) & (at < FAR), at, FAR), axis=1)
-    return at[:, : max(sum(b > 0 for b in breaks), sum(b < 0 for b in breaks))]
+def _coefficients(g: Function, mean: np.ndarray, sd: np.ndarray, count: int) -> np.ndarray:
+    """Return E[g(mean + sd·z) He_k(z)]/√k! for k < count."""
+    if not g.kinked:
+        return hermite_series(g, mean, sd, max(count, 32))[0][..., :count]
+    x, w = panels(mean.ravel(), sd.ravel(), np.array([g.kinks]))
+    z = (x - mean.ravel()[:, None]) / np.maximum(sd.ravel()[:, None], 1e-300)
+    before, basis, out = np.zeros_like(z), np.ones_like(z), np.empty((mean.size, count))
+    for k in range(count):
+        out[:, k] = (w * g(x) * basis).sum(1)
+        before, basis = basis, (z * basis - np.sqrt(k) * before) / np.sqrt(k + 1)
+    return out.reshape(*mean.shape, count)

@@ -1,10 +1,11 @@
 """From a model to the compiled step of its simulation: one self-contained source per model and engine.
 
-An engine writes its step as an ordinary Python function in terms of :func:`student_unit`, :func:`teacher_unit` and
-:func:`learn`. Here the two units are replaced by the model's activations, printed from SymPy, and everything is put
-into one file, because Numba's on-disk cache does not see changes in functions of other files.
+An engine writes its step as an ordinary Python function in terms of :func:`teacher_output`, :func:`label` and
+:func:`learn`, and those in terms of the units and of the slope of the loss. The stand-ins of this file (linear units,
+squared loss, real labels) are replaced by the model's own functions, printed from SymPy, and everything is put into one
+file, because Numba's on-disk cache does not see changes in functions of other files.
 
-Nothing here is taken from derived equations: only g, g' and g̃ enter.
+Nothing here is taken from derived equations: only g, g', g̃ or the target, ℓ' and the rule of the labels enter.
 """
 
 from __future__ import annotations
@@ -17,20 +18,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import sympy
-from sympy.printing.pycode import PythonCodePrinter
 
 from effdyn.derive.activation import Activation, X
-from effdyn.derive.errors import ModelError
+from effdyn.derive.loss import PHI, Y
 from effdyn.solve.cache import load_generated
+
+from .labels import LABELS, real
+from .printing import OPTIONS, print_function
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
 
-KINKED = (sympy.Max, sympy.Min, sympy.Abs, sympy.sign, sympy.Heaviside)
-"""Functions that are printed as branches."""
-
-_OPTIONS = 'cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}'
-# Not "nnan", "ninf": divergence is found by looking for what is not finite.
+IMPORTS = "import math\n\nimport numpy as np\nfrom numba import njit"
+label = real
+"""Stands for the rule of the model's labels, here y = y* + noise."""
+TRAINED, BIASES = True, True
+"""Whether the second layer is trained, and whether units have biases: constants of each generated file."""
 
 
 def student_unit(h: float) -> tuple[float, float]:
@@ -43,35 +46,56 @@ def teacher_unit(h: float) -> float:
     return h
 
 
+def loss_slope(phi: float, y: float) -> float:
+    """Return ∂ℓ/∂φ; stands for the model's loss, here the squared one."""
+    return phi - y
+
+
+def teacher_output(fields: np.ndarray, b: np.ndarray, bias: np.ndarray) -> float:
+    """Return y*; stands for the model's target, where that is not a committee."""
+    output = 0.0
+    for n in range(fields.size):
+        output += b[n] * teacher_unit(fields[n] + bias[n] if BIASES else fields[n])
+    return output
+
+
 def learn(
     h: np.ndarray,
     a: np.ndarray,
+    bias: np.ndarray,
     y: float,
     scale: float,
     eta: float,
     eta_a: float,
+    eta_bias: float,
     keep: float,
-    trained: bool,
     push: np.ndarray,
-) -> float:
-    """Answer one example: set ``push`` to the coefficients of x in Δw, train ``a``, return the residual y − φ.
+) -> bool:
+    """Answer one example: set ``push`` to the coefficients of x in Δw, train ``a`` and ``bias``; return whether it was
+    finite.
 
-    For the loss ½(y − φ)² with φ = s Σ_i a_i g(h_i): push_i = η s a_i g'(h_i) (y − φ), and
-    a_i ← keep·a_i + η_a s g(h_i) (y − φ), both with the old weights. The rates are those of one step, 1/d included.
-    ``h``, shape (K,), is overwritten.
+    With φ = s Σ_i a_i g(h_i + c_i), c the biases, and ℓ' = ∂ℓ/∂φ: push_i = −η s a_i g'_i ℓ', a_i ← keep·a_i − η_a s g_i
+    ℓ', c_i ← c_i − η_c s a_i g'_i ℓ', all with the old weights. The rates are those of one step, 1/d included. ``h``,
+    shape (K,), is overwritten. Nothing is trained where φ or ℓ' is not finite.
     """
     phi = 0.0
     for i in range(h.size):
-        value, slope = student_unit(h[i])
+        value, slope = student_unit(h[i] + bias[i] if BIASES else h[i])
         phi += a[i] * value
         h[i] = value
         push[i] = slope
-    residual = y - scale * phi
+    phi *= scale
+    descent = -scale * loss_slope(phi, y)
+    if not (abs(phi) < np.inf and abs(descent) < np.inf):
+        return False
     for i in range(h.size):
-        push[i] *= eta * scale * a[i] * residual
-        if trained:
-            a[i] = keep * a[i] + eta_a * scale * h[i] * residual
-    return residual
+        downhill = descent * a[i] * push[i]
+        push[i] = eta * downhill
+        if BIASES:
+            bias[i] += eta_bias * downhill
+        if TRAINED:
+            a[i] = keep * a[i] + eta_a * descent * h[i]
+    return True
 
 
 def build(model: TeacherStudent, engine: str, *functions: Callable) -> ModuleType:
@@ -82,44 +106,47 @@ def build(model: TeacherStudent, engine: str, *functions: Callable) -> ModuleTyp
 
 def source(model: TeacherStudent, *functions: Callable) -> str:
     """Return the text of the generated module; the same model gives the same bytes."""
-    g, target = model.activation, model.teacher_activation
+    constants = f"TRAINED, BIASES = {model.trains_second_layer}, {model.biases}"
+    slope = print_function("loss_slope", {PHI: "phi", Y: "y"}, (model.loss.slope,), ("loss", model.loss))
+    rule = compiled(LABELS[model.labels], inline=True).replace(f"def {LABELS[model.labels].__name__}(", "def label(")
+    learning = [rule, slope, compiled(learn, inline=True)]
+    return assemble(model, constants, *learning, *map(compiled, functions))
+
+
+def assemble(model: TeacherStudent, constants: str, *functions: str) -> str:
+    """Return a module of the model's units and of the text of some functions that call them."""
+    g = model.activation
+    teacher = f"teacher unit {_formula(model.teacher_activation)}" if model.target is None else f"y* = {model.target}"
     parts = [
-        f'"""One-pass SGD with student unit g(h) = {_formula(g)}, teacher unit {_formula(target)}."""',
-        "from __future__ import annotations\n\nimport math\n\nimport numpy as np\nfrom numba import njit",
-        _unit("student_unit", "activation", g, g.expr, g.derivative()),
-        _unit("teacher_unit", "teacher_activation", target, target.expr),
-        *(f"@njit({_OPTIONS})\n{inspect.getsource(function).rstrip()}" for function in (learn, *functions)),
+        f'"""One-pass SGD with student unit g(h) = {_formula(g)}, {teacher}, loss {model.loss.expr}."""',
+        f"from __future__ import annotations\n\n{IMPORTS}\n\n{constants}",
+        print_function("student_unit", {X: "h"}, (g.expr, g.derivative()), ("activation", g)),
+        *_teacher(model),
+        *functions,
     ]
     return "\n\n\n".join(parts) + "\n"
 
 
+def _teacher(model: TeacherStudent) -> list[str]:
+    if model.target is None:
+        g = model.teacher_activation
+        unit = print_function("teacher_unit", {X: "h"}, (g.expr,), ("teacher_activation", g))
+        return [unit, compiled(teacher_output, inline=True)]
+    fields = {field: f"fields[{int(field.indices[0]) - 1}]" for field in teacher_fields(model)}
+    signature = tuple(inspect.signature(teacher_output).parameters)
+    return [print_function("teacher_output", fields, (model.target,), ("target", model.target), signature)]
+
+
+def teacher_fields(model: TeacherStudent) -> list[sympy.Indexed]:
+    """Return the numbered fields of the model's target, in order."""
+    return sorted(model.target.atoms(sympy.Indexed), key=lambda field: int(field.indices[0]))
+
+
+def compiled(function: Callable, inline: bool = False) -> str:
+    """Return the text of a compiled function. Calls that take several arrays cost 30 ns unless inlined."""
+    options = f"{OPTIONS}, forceinline=True" if inline else OPTIONS
+    return f"@njit({options})\n{inspect.getsource(function).rstrip()}"
+
+
 def _formula(activation: Activation) -> str:
     return str(activation.expr.subs(X, sympy.Symbol("h", real=True)))
-
-
-def _unit(name: str, argument: str, activation: Activation, *values: sympy.Expr) -> str:
-    h = sympy.Symbol("h", real=True)
-    values = tuple(value.rewrite(KINKED, sympy.Piecewise).subs(X, h) for value in values)
-    shared, results = sympy.cse(values, symbols=sympy.numbered_symbols("c", real=True))
-    printer = PythonCodePrinter({"fully_qualified_modules": True})
-    try:
-        lines = [f"    {symbol} = {printer.doprint(value)}" for symbol, value in shared]
-        lines.append(f"    return {', '.join(f'1.0 * ({printer.doprint(value)})' for value in results)}")
-    except NotImplementedError:
-        unknown = sorted(
-            {str(f.func) for value in values for f in value.atoms(sympy.Function) if not _prints(printer, f)}
-        )
-        raise ModelError(
-            argument,
-            activation,
-            f"a function that can be run, with its derivative; there is no code for {', '.join(unknown)}",
-        ) from None
-    return "\n".join([f"@njit({_OPTIONS})", f"def {name}(h):", *lines])
-
-
-def _prints(printer: PythonCodePrinter, function: sympy.Expr) -> bool:
-    try:
-        printer.doprint(function)
-    except NotImplementedError:
-        return False
-    return True

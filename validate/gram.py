@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .generated import build, learn, teacher_unit
+from .generated import build, label, learn, teacher_output
 from .initial import Coordinates, randomised
 from .inputs import Inputs
+from .labels import draw_noise
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
@@ -77,20 +78,23 @@ def walk(
     along: np.ndarray,
     across: np.ndarray,
     a: np.ndarray,
+    bias: np.ndarray,
     b: np.ndarray,
+    teacher_bias: np.ndarray,
     z: np.ndarray,
     rest: np.ndarray,
     noise: np.ndarray,
     scale: float,
     eta: float,
     eta_a: float,
+    eta_bias: float,
     keep: float,
-    trained: bool,
+    fields: np.ndarray,
     h: np.ndarray,
     push: np.ndarray,
     w: np.ndarray,
 ) -> int:
-    """Make one step of the chain for each row of ``z``; return how many were made before a residual was not finite.
+    """Make one step of the chain for each row of ``z``; return how many were made before one was not finite.
 
     ``teacher`` (M, r), ``along`` (K, r) and ``across`` (s, K), the transpose of C, are :class:`.initial.Coordinates`.
     With s = K + 1, the last row spare, ``rest`` holds χ_{d−r−K} for each step; with s = d − r <= K the frame fills R^d
@@ -100,12 +104,11 @@ def walk(
     open_frame = across.shape[0] > K
     s = K if open_frame else across.shape[0]
     for step in range(z.shape[0]):
-        y = noise[step]
         for n in range(teacher.shape[0]):
-            target = 0.0
+            hers = 0.0
             for j in range(min(n + 1, r)):
-                target += teacher[n, j] * z[step, j]
-            y += b[n] * teacher_unit(target)
+                hers += teacher[n, j] * z[step, j]
+            fields[n] = hers
         for i in range(K):
             own = 0.0
             for j in range(r):
@@ -113,8 +116,8 @@ def walk(
             for j in range(min(i + 1, s) if open_frame else s):
                 own += across[j, i] * z[step, r + j]
             h[i] = own
-        residual = learn(h, a, y, scale, eta, eta_a, keep, trained, push)
-        if not abs(residual) < np.inf:
+        y = label(teacher_output(fields, b, teacher_bias), noise[step])
+        if not learn(h, a, bias, y, scale, eta, eta_a, eta_bias, keep, push):
             return step
         for i in range(K):
             for j in range(r):
@@ -137,10 +140,10 @@ def compile_gram(model: TeacherStudent) -> ModuleType:
 
 
 class Gram:
-    """One replica: the weights' coordinates, the second layer and the streams that drive them.
+    """One replica: the weights' coordinates, the second layer, the biases and the streams that drive them.
 
-    Normals, lengths and label noise have a stream each, so that a trajectory does not depend on how it is cut into
-    blocks.
+    Normals, lengths and the labels' random numbers have a stream each, so that a trajectory does not depend on how it
+    is cut into blocks.
     """
 
     def __init__(
@@ -153,31 +156,32 @@ class Gram:
             start = randomised(start, d, initial)
         K, r = start.along.shape
         self.freedom = d - r - K  # of the rest
-        self.teacher, self.along, self.a = start.teacher, start.along.copy(), inputs.a.copy()
+        self.teacher, self.along = start.teacher, start.along.copy()
+        self.a, self.bias = inputs.a.copy(), inputs.bias.copy()
         self.across = _columns(start.across, K + 1 if self.freedom > 0 else d - r)
         width = r + min(K, d - r)
         self.block = max(1, BLOCK // max(1, width))
-        self._kernel, self._sigma, self._b = kernel, inputs.sigma, inputs.b
-        self._rates = (inputs.scale, inputs.eta / d, inputs.eta_a / d, 1 - inputs.kappa / d, inputs.trained)
+        self._kernel, self._given = kernel, inputs
+        self._rates = inputs.rates(d)
         self._z, self._zeta = np.empty((self.block, width)), np.zeros(self.block)
-        self._work = np.empty(K), np.empty(K), np.empty(K + 1)
+        self._work = np.empty(inputs.M), np.empty(K), np.empty(K), np.empty(K + 1)
 
     def advance(self, steps: int) -> int:
         """Make at most ``self.block`` steps; return how many stayed finite."""
-        z, zeta = self._z[:steps], self._zeta[:steps]
+        z, zeta, given = self._z[:steps], self._zeta[:steps], self._given
         self._normals.standard_normal(out=z)
         rest = np.sqrt(self._lengths.chisquare(self.freedom, steps)) if self.freedom > 0 else zeta[:0]
-        if self._sigma:
-            self._noise.standard_normal(out=zeta)
-            zeta *= self._sigma
+        draw_noise(given, self._noise, zeta)
         return self._kernel.walk(
-            self.teacher, self.along, self.across, self.a, self._b, z, rest, zeta, *self._rates, *self._work
-        )
+            self.teacher, self.along, self.across, self.a, self.bias, given.b, given.teacher_bias, z, rest, zeta,
+            *self._rates, *self._work,
+        )  # fmt: skip
 
-    def overlaps(self) -> dict[str, np.ndarray]:
-        """Return Q (K, K), R (K, M) and a (K,)."""
+    def state(self) -> dict[str, np.ndarray]:
+        """Return Q (K, K), R (K, M), a (K,), and bias (K,) where the model has them."""
         Q = self.along @ self.along.T + self.across.T @ self.across
-        return {"Q": Q, "R": self.along @ self.teacher.T, "a": self.a.copy()}
+        state = {"Q": Q, "R": self.along @ self.teacher.T, "a": self.a.copy()}
+        return state | ({"bias": self.bias.copy()} if "bias" in self._given.states else {})
 
 
 def _columns(factor: np.ndarray, count: int) -> np.ndarray:

@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effdyn.derive import ModelError
+from effdyn.derive.errors import Described
 from effdyn.solve.layout import read_inputs as solve_inputs
+
+from .generated import teacher_fields
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
 
+SCALARS = ("eta", "eta_a", "eta_bias", "sigma", "flip", "kappa")
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Initial overlaps and parameters with their shapes settled.
+    """Initial overlaps and parameters with their shapes settled; zeros stand for what the model does not have.
 
     Attributes
     ----------
@@ -28,13 +33,19 @@ class Inputs:
         Initial overlaps, shapes (K, K), (K, M), (M, M).
     a, b : ndarray
         Second layers of student (its initial value where it is trained) and teacher, shapes (K,), (M,).
-    eta, eta_a, sigma, kappa : float
-        Learning rates of the two layers, standard deviation of the label noise, weight decay; 0 where the model has
-        none.
+    bias, teacher_bias : ndarray
+        Initial biases of the students, (K,), and biases of the teacher, (M,).
+    eta, eta_a, eta_bias, sigma, flip, kappa : float
+        Learning rates of the weights, of the second layer and of the biases, standard deviation of the label noise,
+        probability that a label is flipped, weight decay.
     scale : float
         s(K), the factor in front of the student's output.
     trained : bool
         Whether ``a`` is trained.
+    labels : str
+        ``"real"``, ``"sign"`` or ``"logistic"``.
+    states : tuple of str
+        The model's states, by name.
     """
 
     Q: np.ndarray
@@ -42,12 +53,18 @@ class Inputs:
     T: np.ndarray
     a: np.ndarray
     b: np.ndarray
+    bias: np.ndarray
+    teacher_bias: np.ndarray
     eta: float
     eta_a: float
+    eta_bias: float
     sigma: float
+    flip: float
     kappa: float
     scale: float
     trained: bool
+    labels: str
+    states: tuple[str, ...]
 
     @property
     def K(self) -> int:
@@ -64,6 +81,10 @@ class Inputs:
         """Ω, the overlaps of all vectors, the teacher's first; shape (M + K, M + K)."""
         return np.block([[self.T, self.R.T], [self.R, self.Q]])
 
+    def rates(self, d: int) -> tuple[float, float, float, float, float]:
+        """Return what a step at dimension d is made with: s, η/d, η_a/d, η_bias/d and 1 − κ/d."""
+        return self.scale, self.eta / d, self.eta_a / d, self.eta_bias / d, 1 - self.kappa / d
+
 
 def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[str, Any]) -> Inputs:
     """Return the checked arrays behind ``y0`` and ``params``.
@@ -71,17 +92,35 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
     Raises
     ------
     ModelError
-        Naming the entry at fault: unknown, missing, in both places, of the wrong shape, not finite, out of range, or
-        overlaps that no vectors have.
+        Naming the entry at fault: unknown, missing, in both places, of the wrong shape, not finite, out of range,
+        overlaps that no vectors have, or fewer teachers than the target has fields.
     """
-    given = solve_inputs(model.training_step(), y0, params)
+    step = model.training_step()
+    given = solve_inputs(step, y0, params)
     arrays: dict[str, Any] = given.y0 | given.params
-    scalars = {name: float(arrays.get(name, 0.0)) for name in ("eta", "eta_a", "sigma", "kappa")}
+    K, M = arrays["R"].shape
+    _check_target(model, M)
+    vectors = {"a": K, "b": M, "bias": K, "teacher_bias": M}
+    values: dict[str, Any] = {name: arrays[name] for name in ("Q", "R", "T")}
+    values |= {name: arrays.get(name, np.zeros(size)) for name, size in vectors.items()}
+    values |= {name: float(arrays.get(name, 0.0)) for name in SCALARS}
     return Inputs(
-        **{name: arrays[name] for name in ("Q", "R", "T", "a", "b")} | scalars,
-        scale=_output_scale(model, given.sizes["K"]),
+        **values,
+        scale=_output_scale(model, K),
         trained=model.trains_second_layer,
+        labels=model.labels,
+        states=tuple(q.name for q in step.states),
     )
+
+
+def _check_target(model: TeacherStudent, M: int) -> None:
+    needed = 0 if model.target is None else max(int(field.indices[0]) for field in teacher_fields(model))
+    if needed > M:
+        raise ModelError(
+            "y0['R']",
+            Described(f"array with {M} column{'s' if M > 1 else ''}"),
+            f"shape (K, M) with M at least {needed}: the target {model.target} is of {needed} teacher fields",
+        )
 
 
 def _output_scale(model: TeacherStudent, K: int) -> float:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .generated import build, learn, teacher_unit
+from .generated import build, label, learn, teacher_output
 from .initial import Coordinates, weights
 from .inputs import Inputs
+from .labels import draw_noise
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
@@ -25,36 +26,39 @@ def train(
     teacher: np.ndarray,
     student: np.ndarray,
     a: np.ndarray,
+    bias: np.ndarray,
     b: np.ndarray,
+    teacher_bias: np.ndarray,
     x: np.ndarray,
     noise: np.ndarray,
     scale: float,
     eta: float,
     eta_a: float,
+    eta_bias: float,
     keep: float,
-    trained: bool,
+    fields: np.ndarray,
     h: np.ndarray,
     push: np.ndarray,
 ) -> int:
-    """Make one SGD step for each row of ``x``; return how many were made before a residual was not finite.
+    """Make one SGD step for each row of ``x``; return how many were made before one was not finite.
 
-    ``teacher`` (M, d) and ``student`` (K, d) are weights over √d, so that h = w·x; ``student`` and ``a`` are updated.
+    ``teacher`` (M, d) and ``student`` (K, d) are weights over √d, so that h = w·x; ``student``, ``a`` and ``bias`` are
+    updated.
     """
     d = student.shape[1]
     for step in range(x.shape[0]):
-        y = noise[step]
         for n in range(teacher.shape[0]):
-            target = 0.0
+            hers = 0.0
             for j in range(d):
-                target += teacher[n, j] * x[step, j]
-            y += b[n] * teacher_unit(target)
+                hers += teacher[n, j] * x[step, j]
+            fields[n] = hers
         for i in range(student.shape[0]):
             own = 0.0
             for j in range(d):
                 own += student[i, j] * x[step, j]
             h[i] = own
-        residual = learn(h, a, y, scale, eta, eta_a, keep, trained, push)
-        if not abs(residual) < np.inf:
+        y = label(teacher_output(fields, b, teacher_bias), noise[step])
+        if not learn(h, a, bias, y, scale, eta, eta_a, eta_bias, keep, push):
             return step
         for i in range(student.shape[0]):
             rate = push[i]
@@ -69,9 +73,10 @@ def compile_network(model: TeacherStudent) -> ModuleType:
 
 
 class Network:
-    """One replica: weights, second layer and the streams that they are trained on.
+    """One replica: weights, second layer, biases and the streams that they are trained on.
 
-    Inputs and label noise have a stream each, so that a trajectory does not depend on how it is cut into blocks.
+    Inputs and the labels' random numbers have a stream each, so that a trajectory does not depend on how it is cut into
+    blocks.
     """
 
     def __init__(
@@ -81,23 +86,24 @@ class Network:
             np.random.Generator(np.random.PCG64DXSM(child)) for child in seed.spawn(3)
         )
         self.teacher, self.student = weights(start, d, init, orientation)
-        self.a = inputs.a.copy()
+        self.a, self.bias = inputs.a.copy(), inputs.bias.copy()
         self.block = max(1, BLOCK // d)
-        self._kernel, self._sigma = kernel, inputs.sigma
-        self._b = inputs.b
-        self._rates = (inputs.scale, inputs.eta / d, inputs.eta_a / d, 1 - inputs.kappa / d, inputs.trained)
+        self._kernel, self._given = kernel, inputs
         self._x, self._zeta = np.empty((self.block, d)), np.zeros(self.block)
-        self._work = np.empty(inputs.K), np.empty(inputs.K)
+        self._rates = inputs.rates(d)
+        self._work = np.empty(inputs.M), np.empty(inputs.K), np.empty(inputs.K)
 
     def advance(self, steps: int) -> int:
         """Train on at most ``self.block`` fresh examples; return how many steps stayed finite."""
-        x, zeta = self._x[:steps], self._zeta[:steps]
+        x, zeta, given = self._x[:steps], self._zeta[:steps], self._given
         self._inputs.standard_normal(out=x)
-        if self._sigma:
-            self._noise.standard_normal(out=zeta)
-            zeta *= self._sigma
-        return self._kernel.train(self.teacher, self.student, self.a, self._b, x, zeta, *self._rates, *self._work)
+        draw_noise(given, self._noise, zeta)
+        return self._kernel.train(
+            self.teacher, self.student, self.a, self.bias, given.b, given.teacher_bias, x, zeta,
+            *self._rates, *self._work,
+        )  # fmt: skip
 
-    def overlaps(self) -> dict[str, np.ndarray]:
-        """Return Q (K, K), R (K, M) and a (K,)."""
-        return {"Q": self.student @ self.student.T, "R": self.student @ self.teacher.T, "a": self.a.copy()}
+    def state(self) -> dict[str, np.ndarray]:
+        """Return Q (K, K), R (K, M), a (K,), and bias (K,) where the model has them."""
+        state = {"Q": self.student @ self.student.T, "R": self.student @ self.teacher.T, "a": self.a.copy()}
+        return state | ({"bias": self.bias.copy()} if "bias" in self._given.states else {})

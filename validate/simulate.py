@@ -1,6 +1,6 @@
 """Monte-Carlo simulation of a model at finite d: replicas, their streams and threads, and one Dataset of what they did.
 
-Built from the model alone, its activation, loss and update rule; never from derived equations.
+Built from the model alone, its activations, labels, loss and update rule; never from derived equations.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SimulationDiverged(ArithmeticError):
     t : float
         When.
     state : dict
-        Its Q, R and a at that time.
+        Its Q, R, a (and bias) at that time.
     count : int
         How many replicas diverged.
     partial : xarray.Dataset or None
@@ -64,8 +64,8 @@ class SimulationDiverged(ArithmeticError):
         self.run, self.d, self.t, self.state = run, d, t, state
         self.count, self.total, self.partial = count, total, partial
         super().__init__(
-            f"{count} of {total} replicas diverged, first run {run} at d={d}, t={t:.6g}: its residual y - phi is no "
-            "longer a finite number. The learning rate is too large for this activation, or d too small; "
+            f"{count} of {total} replicas diverged, first run {run} at d={d}, t={t:.6g}: its output phi, or the slope "
+            "of its loss, is no longer a finite number. The learning rate is too large for this model, or d too small; "
             "the attribute `partial` holds the runs that stayed finite, a biased sample."
         )
 
@@ -104,10 +104,11 @@ def simulate(
     t_span : (float, float)
         First and last time; ``y0`` holds at the first.
     y0 : dict
-        Initial overlaps ``Q`` (K, K) and ``R`` (K, M), and ``a`` (K,) or a scalar where the second layer is trained.
+        Initial overlaps ``Q`` (K, K) and ``R`` (K, M); ``a`` and ``bias``, (K,) or a scalar, where they are trained.
     params : dict
-        ``eta``, ``sigma``, ``T`` (M, M), ``b``; ``a`` where it is fixed, ``eta_a`` where it is trained; ``kappa`` with
-        weight decay.
+        ``eta``, ``T`` (M, M); ``b`` unless the target is a formula; ``a`` where it is fixed, ``eta_a`` where it is
+        trained; ``eta_bias`` and ``teacher_bias`` with biases; ``kappa`` with weight decay; ``sigma`` for real labels,
+        ``flip`` for signs.
     t_eval : array_like, optional
         Ascending times to save, by default 101 in equal distances. They are rounded to whole steps (of the smallest
         d), and times that fall on one step are saved once.
@@ -137,10 +138,12 @@ def simulate(
     Returns
     -------
     xarray.Dataset
-        ``Q``, ``R`` and, where trained, ``a``; of the network with these overlaps ``eg`` (the noise-free
-        generalisation error), ``loss`` (label noise included), ``cosine`` and ``cosine_students``; dims run[, d], t,
-        then units. ``t`` is the true time for one d; for several, the nominal one, with ``t_true`` (d, t). Attributes
-        have the names that ``solve.integrate`` gives them.
+        ``Q``, ``R`` and, where trained, ``a`` and ``bias``; of the network with these overlaps ``eg`` (the noise-free
+        generalisation error) or, for labels ±1, ``error_rate``, ``loss`` (label noise included), ``cosine`` and
+        ``cosine_students``; dims run[, d], t, then units. Averages without a quadrature of their own are taken over
+        points drawn anew for each run, and then scatter a little more: see :mod:`effdyn.validate.observables`.
+        ``t`` is the true time for one d; for several, the nominal one, with ``t_true`` (d, t). Attributes have the
+        names that ``solve.integrate`` gives them.
 
     Raises
     ------
@@ -204,7 +207,7 @@ def simulate(
                 reference = finished[complete[0], max(sizes)]
                 groups = [g for g in groups if len(g) > 1 and come_apart(reference, inputs, g, max(sizes))]
             _align(finished, complete, sizes, groups)
-        dataset = _dataset(model, inputs, finished, complete, sizes, times, scalar=not np.ndim(d))
+        dataset = _dataset(model, inputs, finished, complete, sizes, times, workers, scalar=not np.ndim(d))
         if store == "moments":
             dataset = _moments(dataset)
         dataset.attrs = {
@@ -214,7 +217,7 @@ def simulate(
             "simulation_status": "exact in law at finite d for Gaussian inputs",
             "parameters": _json(inputs, params),
             "versions": versions_json(),
-            "y0": _json(inputs, [q.name for q in model.training_step().states]),
+            "y0": _json(inputs, inputs.states),
             "d": json.dumps(sizes),
             "runs": len(complete),
             "engine": engine,
@@ -371,13 +374,13 @@ def _run_all(
 def _trajectory(
     replica: Any, saves: np.ndarray, stop: threading.Event, done: list[int], index: int
 ) -> State | _Divergence | None:
-    """Advance one replica through its saves; return the overlaps there, with t as first axis."""
+    """Advance one replica through its saves; return its states there, with t as first axis."""
     saved: list[State] = []
     step = 0
 
-    def overlaps() -> State:
+    def state() -> State:
         with np.errstate(over="ignore", invalid="ignore"):  # looked for below, and reported as divergence
-            return replica.overlaps()
+            return replica.state()
 
     for save in saves.tolist():
         while step < save:
@@ -388,12 +391,12 @@ def _trajectory(
             step += made
             done[index] = step
             if made < wanted:
-                return _Divergence(step, overlaps())
-        state = overlaps()
-        if not all(np.isfinite(array).all() for array in state.values()):
-            return _Divergence(step, state)
-        saved.append(state)
-    return {name: np.stack([state[name] for state in saved]) for name in saved[0]}
+                return _Divergence(step, state())
+        reached = state()
+        if not all(np.isfinite(array).all() for array in reached.values()):
+            return _Divergence(step, reached)
+        saved.append(reached)
+    return {name: np.stack([reached[name] for reached in saved]) for name in saved[0]}
 
 
 # ── What it gives ──
@@ -416,14 +419,15 @@ def _dataset(
     runs: list[int],
     sizes: list[int],
     times: Times,
+    threads: int,
     scalar: bool,
 ) -> xr.Dataset:
     arrays = {
-        name: np.stack([np.stack([finished[run, d][name] for d in sizes]) for run in runs]) for name in ("Q", "R", "a")
+        name: np.stack([np.stack([finished[run, d][name] for d in sizes]) for run in runs])
+        for name in finished[runs[0], sizes[0]]
     }
-    arrays |= observables(model, inputs, arrays["Q"], arrays["R"], arrays["a"])
-    if not inputs.trained:
-        del arrays["a"]
+    measured = observables(model, inputs, arrays, [[(run, d) for d in sizes] for run in runs], threads)
+    arrays = {name: arrays[name] for name in inputs.states} | measured
     step = model.training_step()
     quantities = {q.name: q for q in (*step.states, *(q for q, _ in (*step.averages, *step.formulas)))}
     variables = {name: variable(quantities[name], array, ("run", "d", "t")) for name, array in arrays.items()}

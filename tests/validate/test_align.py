@@ -52,6 +52,27 @@ def test_what_the_start_tells_apart_is_not_exchanged():
     assert _groups([[0.1, 0.0], [0.0, 0.1]]) == [[0], [1]]
 
 
+def test_biases_tell_students_apart_and_move_with_them(rng):
+    model = TeacherStudent(activation="erf", biases=True)
+    params = dict(eta=1, eta_bias=1, sigma=0, T=[[1.0]], a=1.0, b=1.0, teacher_bias=0.0)
+
+    def groups(bias):
+        return exchangeable(read_inputs(model, dict(Q=np.eye(3), R=[[0.1]] * 3, bias=bias), params), 0.03)
+
+    assert groups([0.5, 0.51, 0.5]) == [[0, 1, 2]] and groups([0.5, -0.5, 0.5]) == [[0, 2], [1]]
+    assert groups(0.0) == [[0, 1, 2]]
+    for K in (3, 6):  # all permutations tried; an assignment problem
+        reference = _trajectory(K, 2, rng) | {"bias": rng.standard_normal((20, K))}
+        order = rng.permutation(K)
+        copy = permuted(reference, order)
+        assert (copy["bias"] == reference["bias"][:, order]).all()
+        assert (order[best_order(copy, reference, [list(range(K))])] == np.arange(K)).all()
+        alike = {name: np.zeros_like(array) for name, array in reference.items()} | {"bias": reference["bias"]}
+        assert (order[best_order(permuted(alike, order), alike, [list(range(K))])] == np.arange(K)).all(), (
+            "by bias alone"
+        )
+
+
 def test_symmetric_students_that_specialise_are_matched():
     """From R = 0 each of two students takes either teacher: unmatched, the mean specialisation is about 0."""
     y0 = dict(Q=np.eye(2) * 0.2, R=np.zeros((2, 2)))

@@ -429,18 +429,19 @@ def test_clocks_models_and_parameters_must_be_equal(pair):
     assert (error.what, error.theory) == ("initial values", {"R": [[0.1]]})
 
 
-def test_gradient_flow_is_compared_in_units_of_eta(pair):
+@pytest.mark.parametrize("rate", ["kappa", "eta_a", "eta_bias"])
+def test_gradient_flow_is_compared_in_units_of_eta(pair, rate):
     theory, simulation = pair
-    theory = theory.assign_attrs(limit="gradient-flow", parameters=json.dumps({"kappa_over_eta": 0.5, "a": 1.0}))
-    run = {"eta": 0.3, "kappa": 0.15, "a": [1.0, 1.0]}
+    theory = theory.assign_attrs(limit="gradient-flow", parameters=json.dumps({f"{rate}_over_eta": 0.5, "a": 1.0}))
+    run = {"eta": 0.3, rate: 0.15, "a": [1.0, 1.0]}
     verdict = compare(theory, simulation.assign_attrs(params=json.dumps(run)))
     assert verdict.passed
     text = "gradient flow drops terms of order eta, and bias/d does not cover them; the simulation has eta=0.3"
     assert text in verdict.notes and text in str(verdict)
     assert not [note for note in verdict.notes if "one side" in note]
-    error = refused(theory, simulation.assign_attrs(params=json.dumps(run | {"kappa": 0.18})))
+    error = refused(theory, simulation.assign_attrs(params=json.dumps(run | {rate: 0.18})))
     assert (error.what, error.theory, error.simulation) == (
-        "parameters", {"kappa_over_eta": 0.5}, {"kappa_over_eta": pytest.approx(0.6)},
+        "parameters", {f"{rate}_over_eta": 0.5}, {f"{rate}_over_eta": pytest.approx(0.6)},
     )  # fmt: skip
 
 
@@ -454,6 +455,13 @@ def test_what_is_not_stated_is_noted(pair):
         assert said in text
         assert said in str(verdict)
     assert "cosine" not in text  # a function of what is compared
+
+
+def test_a_loss_that_is_not_eg_and_noise_is_compared(pair):
+    theory, simulation = (side.assign(loss=2 * side.eg**2) for side in pair)
+    assert list(compare(theory, simulation).summary.observable.values) == ["Q", "R", "eg", "loss"]
+    theory, simulation = (side.rename(eg="error_rate").assign(loss=side.eg + 0.5) for side in pair)
+    assert list(compare(theory, simulation).summary.observable.values) == ["Q", "R", "error_rate", "loss"]
 
 
 def test_functions_of_the_states_are_compared_only_if_asked(pair):

@@ -12,7 +12,7 @@ import pytest
 
 from effdyn import solve, validate
 from effdyn.derive import TeacherStudent
-from effdyn.derive.teacher_student import SCALARS
+from effdyn.derive.committee import SCALARS
 
 TWO = dict(Q=np.diag([0.4, 0.5]), R=np.array([[0.3, 0.05], [0.05, 0.35]]))
 THREE = dict(Q=np.diag([0.3, 0.5, 0.7]), R=np.array([[0.3, 0.05], [0.05, 0.35], [-0.1, 0.1]]))

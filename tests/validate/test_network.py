@@ -102,18 +102,20 @@ def test_mean_of_one_step_is_the_integral(engine):
 
 
 def test_step_is_the_update_rule_written_in_numpy(rng):
-    """The uncompiled kernel, with its linear placeholder units, against five lines of NumPy."""
+    """The uncompiled kernel, with its stand-ins (linear units, squared loss), against six lines of NumPy."""
     K, M, d, steps = 3, 2, 7, 5
-    V, W, a, b = (rng.standard_normal(shape) for shape in ((M, d), (K, d), K, M))
+    V, W, a, b, c, c_star = (rng.standard_normal(shape) for shape in ((M, d), (K, d), K, M, K, M))
     x, noise = rng.standard_normal((steps, d)), rng.standard_normal(steps)
-    s, eta, eta_a, keep = 0.5, 0.3, 0.2, 0.9
-    W2, a2 = W.copy(), a.copy()
-    assert train(V, W, a, b, x, noise, s, eta, eta_a, keep, True, np.empty(K), np.empty(K)) == steps
+    s, eta, eta_a, eta_c, keep = 0.5, 0.3, 0.2, 0.1, 0.9
+    W2, a2, c2 = W.copy(), a.copy(), c.copy()
+    work = np.empty(M), np.empty(K), np.empty(K)
+    assert train(V, W, a, c, b, c_star, x, noise, s, eta, eta_a, eta_c, keep, *work) == steps
     for z, n in zip(x, noise, strict=True):
-        h = W2 @ z
-        residual = b @ (V @ z) + n - s * a2 @ h
-        W2, a2 = keep * W2 + eta * s * residual * np.outer(a2, z), keep * a2 + eta_a * s * h * residual
-    assert np.allclose(W, W2, rtol=1e-13) and np.allclose(a, a2, rtol=1e-13)
+        h = W2 @ z + c2
+        residual = b @ (V @ z + c_star) + n - s * a2 @ h
+        W2, c2 = keep * W2 + eta * s * residual * np.outer(a2, z), c2 + eta_c * s * residual * a2
+        a2 = keep * a2 + eta_a * s * h * residual
+    assert np.allclose(W, W2, rtol=1e-13) and np.allclose(a, a2, rtol=1e-13) and np.allclose(c, c2, rtol=1e-13)
 
 
 FUNCTIONS = [
@@ -156,11 +158,16 @@ def test_every_kind_of_function_compiles():
         assert np.isfinite(result.eg).all()
 
 
-def test_a_function_without_a_derivative_or_without_code_is_refused():
-    for g, culprit in ((sympy.sign(X), "DiracDelta"), (sympy.LambertW(X), "LambertW")):
-        with pytest.raises(ModelError, match=culprit) as caught:
-            source(TeacherStudent(activation=g))
-        assert caught.value.argument == "activation"
+def test_a_function_without_code_is_refused():
+    for options, argument in (
+        (dict(activation=sympy.LambertW(X)), "activation"),
+        (dict(activation="erf", teacher_activation=sympy.LambertW(X)), "teacher_activation"),
+        (dict(activation="erf", target=lambda h1: sympy.LambertW(h1)), "target"),
+        (dict(activation="erf", loss=lambda phi, y: sympy.LambertW((y - phi) ** 2)), "loss"),
+    ):
+        with pytest.raises(ModelError, match="LambertW") as caught:
+            source(TeacherStudent(**options))
+        assert caught.value.argument == argument
 
 
 def test_source_is_deterministic():
