@@ -11,7 +11,7 @@ from effdyn.derive.errors import nearest
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A published result that ``effdyn reproduce NAME`` remakes.
+    """A result that ``effdyn reproduce NAME`` remakes.
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class Entry:
         The module in this room whose ``reproduce(out, quick, progress)`` does it and returns whether every verdict
         passed.
     source : str
-        The publication.
+        The publication that it is, or that it goes on from.
     summary : str
         What is remade, in one line.
     """
@@ -40,12 +40,24 @@ ENTRIES: dict[str, Entry] = {
             "Saad & Solla, Phys. Rev. E 52, 4225 (1995)",
             "symmetric plateau and specialisation of soft committee machines, K = M = 2 and 3",
         ),
+        Entry(
+            "relu-committee",
+            "relu_committee",
+            "Goldt et al., NeurIPS 2019, with ReLU units in closed form at finite learning rate",
+            "specialisation, noise floor and balance of layers of ReLU committees, K = 3, M = 2, both layers trained",
+        ),
+        Entry(
+            "logistic-teacher",
+            "logistic_teacher",
+            "Biehl & Riegler, Europhys. Lett. 28, 525 (1994), with the logistic and the hinge loss",
+            "classification by one unit: logistic, hinge and perceptron loss, t^(-1/3) without noise, floors with it",
+        ),
     )
 }
 
 
 def reproduce(name: str, out: str | Path | None = None, quick: bool = False, progress: bool = True) -> bool:
-    """Remake a published result: derive, solve, simulate, compare, draw, typeset.
+    """Remake a result: derive, solve, simulate, compare, draw, typeset.
 
     Parameters
     ----------
@@ -72,7 +84,7 @@ def reproduce(name: str, out: str | Path | None = None, quick: bool = False, pro
     --------
     >>> from effdyn import gallery
     >>> list(gallery.ENTRIES)
-    ['saad-solla']
+    ['saad-solla', 'relu-committee', 'logistic-teacher']
     """
     if name not in ENTRIES:
         raise ModelError("name", name, f"one of {', '.join(map(repr, ENTRIES))}{nearest(name, ENTRIES)}")

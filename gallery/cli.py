@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from effdyn.derive import LIMITS, ModelError, NoClosedForm, NotYet
+from effdyn.derive.averages import METHODS
+from effdyn.derive.teacher_student import LABELS
 
 from .catalogue import ENTRIES
 from .catalogue import reproduce as reproduce_entry
@@ -32,6 +34,9 @@ class Format(StrEnum):
 
 Limit = StrEnum("Limit", {name.replace("-", "_"): name for name in LIMITS})  # type: ignore[misc]
 DEFAULT_LIMIT = Limit("high-dimensional")
+Labels = StrEnum("Labels", {name: name for name in LABELS})  # type: ignore[misc]
+Moments = StrEnum("Moments", {name: name for name in METHODS})  # type: ignore[misc]
+DEFAULT_LABELS, DEFAULT_MOMENTS = Labels("real"), Moments("auto")
 
 
 class SecondLayer(StrEnum):
@@ -57,7 +62,7 @@ def reproduce(
     """Remake a published figure end to end: derive, solve, simulate, compare, draw, typeset."""
     if list_entries or not name:
         for entry in ENTRIES.values():
-            typer.echo(f"{entry.name:16} {entry.summary}  [{entry.source}]")
+            typer.echo(f"{entry.name:17} {entry.summary}  [{entry.source}]")
         return
     try:
         passed = reproduce_entry(name, out, quick)
@@ -72,15 +77,24 @@ def reproduce(
 def derive(
     model: Annotated[Model, typer.Argument(help="Which model.")],
     activation: Annotated[
-        str, typer.Option(help="Student's activation: erf, linear, square, He<n>, or a formula in x.")
+        str, typer.Option(help="Student's activation: erf, linear, square, relu, tanh, He<n>, …, or a formula in x.")
     ] = "erf",
     teacher_activation: Annotated[
         str | None, typer.Option(help="Teacher's activation; the student's by default.")
     ] = None,
+    loss: Annotated[
+        str, typer.Option(help="Loss: squared, logistic, hinge, …, or a formula in phi and y.")
+    ] = "squared",
+    labels: Annotated[Labels, typer.Option(help="Real, or ±1.")] = DEFAULT_LABELS,
+    target: Annotated[
+        str | None, typer.Option(help="Formula in teacher fields, such as h1*h2*h3, instead of a teacher committee.")
+    ] = None,
     second_layer: Annotated[SecondLayer, typer.Option(help="Whether it is trained.")] = SecondLayer.fixed,
+    biases: Annotated[bool, typer.Option("--biases", help="Units have biases, trained in the student.")] = False,
     output_scale: Annotated[str, typer.Option(help="Scale of the student's output, an expression of K.")] = "1",
     weight_decay: Annotated[bool, typer.Option("--weight-decay", help="Weights decay by kappa/d a step.")] = False,
     limit: Annotated[Limit, typer.Option(help="Scaling regime.")] = DEFAULT_LIMIT,
+    moments: Annotated[Moments, typer.Option(help="How Gaussian expectations are computed.")] = DEFAULT_MOMENTS,
     expand: Annotated[str, typer.Option(help="Write out for given sizes, such as K=2,M=1 (text and latex).")] = "",
     format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
     output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
@@ -91,10 +105,14 @@ def derive(
     dynamics = TeacherStudent(
         activation=activation,
         teacher_activation=teacher_activation,
+        loss=loss,
+        labels=labels.value,
+        target=target,
         second_layer=second_layer.value,
+        biases=biases,
         output_scale=output_scale,
         weight_decay=weight_decay,
-    ).dynamics(limit=limit.value)
+    ).dynamics(limit=limit.value, moments=moments.value)
     if format in (Format.python, Format.json):
         if expand:
             raise ModelError("--expand", expand, "left out with --format python or json: those hold for every size")

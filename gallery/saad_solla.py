@@ -3,25 +3,24 @@
 Erf students of K = M = 2 (and 3) units learn from isotropic teachers. Two starts, for two purposes:
 
 - from an asymmetry of 0.25 the students specialise at once. Finite-d chains and networks then follow the theory up to
-O(1/d), and the
-  comparison is judged;
+  O(1/d), and the comparison is judged;
 - from Saad and Solla's asymmetry of 1e-12 they stay on the symmetric plateau until the asymmetry has grown. At finite
-d, fluctuations
-  of order 1/√d replace it, and escape times scatter by nature: simulations are shown beside the theory, and not judged.
+  d, fluctuations of order 1/√d replace it, and escape times scatter by nature: simulations are shown beside the
+  theory, and not judged.
 """
 
-import json
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from effdyn import derive, solve, validate
+from effdyn import derive, validate
 from effdyn.validate import figures
+
+from .problem import Problem, export
+from .report import report, sheet
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -90,104 +89,44 @@ def symmetric_start(K: int) -> dict[str, np.ndarray]:
     return {"Q": np.diag(np.sort(rng.uniform(0, 0.5, K))), "R": rng.uniform(0, 1e-12, (K, K))}
 
 
-def parameters(K: int) -> dict[str, Any]:
-    """Return the parameters: isotropic teacher, unit second layers, no noise."""
-    return {"eta": ETA, "sigma": NOISE, "T": np.eye(K), "a": 1.0, "b": 1.0}
+def problem(K: int, start: dict[str, np.ndarray]) -> Problem:
+    """Return K students and as many teacher units: isotropic teacher, unit second layers, no noise."""
+    params = {"eta": ETA, "sigma": NOISE, "T": np.eye(K), "a": 1.0, "b": 1.0}
+    return Problem(derive.TeacherStudent(activation="erf"), start, params, SEED)
+
+
+def judged_times(t_end: float) -> np.ndarray:
+    """Return output times, denser while the students specialise."""
+    return np.unique(np.concatenate([np.linspace(0, min(t_end, 60), 31), np.linspace(0, t_end, 31)]))
 
 
 def reproduce(out: Path, quick: bool, progress: bool) -> bool:
     """Derive, solve, simulate, compare, draw and typeset into ``out``; return whether every verdict passed."""
     sizes = QUICK if quick else FULL
-    model = derive.TeacherStudent(activation="erf")
-    dynamics = model.dynamics()
+    dynamics = derive.TeacherStudent(activation="erf").dynamics()
     say = tqdm.write if progress else print
     say(str(dynamics) + "\n")
-    dynamics.article(out / "saad_solla.tex")
-    dynamics.write(out / "saad_solla.py")
-    dynamics.write(out / "saad_solla.json")
+    export(dynamics, out, "saad_solla")
 
     verdicts = {}
     for K, chains in ((2, sizes.chains), (3, sizes.chains_3)):
         say(f"K = M = {K}: exact chains of the overlaps at d = {', '.join(map(str, sizes.dims))}, {chains} each")
-        theory, simulation = judged_run(dynamics, model, K, sizes.dims, chains, 300.0, "gram", progress)
+        asymmetric = problem(K, asymmetric_start(K))
+        theory, simulation = asymmetric.both(sizes.dims, chains, judged_times(300.0), "gram", progress)
         verdicts[f"chains, K = {K}"] = validate.compare(theory, simulation)
         theory.to_netcdf(out / f"theory_K{K}.nc")
         simulation.to_netcdf(out / f"chains_K{K}.nc")
         if K == 2:
-            smooth = solve.integrate(
-                dynamics, (0, 300), asymmetric_start(K), parameters(K), t_eval=np.linspace(0, 300, 601)
-            )
-            draw_overlaps(smooth, simulation, out / "overlaps.png")
+            draw_overlaps(asymmetric.theory(np.linspace(0, 300, 601)), simulation, out / "overlaps.png")
             draw_deviations(verdicts["chains, K = 2"], out / "deviation.png")
     say(f"K = M = 2: {sizes.networks} networks of d = {sizes.network_d}")
-    theory, networks = judged_run(
-        dynamics, model, 2, sizes.network_d, sizes.networks, sizes.network_t, "network", progress
-    )
+    times = judged_times(sizes.network_t)
+    theory, networks = problem(2, asymmetric_start(2)).both(sizes.network_d, sizes.networks, times, "network", progress)
     networks.to_netcdf(out / "networks_K2.nc")
     verdicts["networks, K = 2"] = validate.compare(theory, networks)
     say("Symmetric start: theory, and the spread of finite chains beside it")
-    draw_plateau(dynamics, model, sizes, out / "plateau.png", progress)
-    return report(verdicts, out, say)
-
-
-def judged_run(
-    dynamics: derive.Dynamics,
-    model: derive.TeacherStudent,
-    K: int,
-    d: Any,
-    runs: int,
-    t_end: float,
-    engine: str,
-    progress: bool,
-) -> "tuple[xr.Dataset, xr.Dataset]":
-    """Return theory and simulation from the asymmetric start, at the same times."""
-    times = np.unique(np.concatenate([np.linspace(0, min(t_end, 60), 31), np.linspace(0, t_end, 31)]))
-    simulation = validate.simulate(
-        model,
-        d,
-        runs,
-        (0, t_end),
-        y0=asymmetric_start(K),
-        params=parameters(K),
-        t_eval=times,
-        rng=SEED,
-        engine=engine,
-        progress=progress,
-    )
-    _stop_if_interrupted(simulation)
-    theory = solve.integrate(dynamics, (0, t_end), asymmetric_start(K), parameters(K), t_eval=simulation.t.values)
-    _stop_if_interrupted(theory)
-    return theory, simulation
-
-
-def _stop_if_interrupted(result: "xr.Dataset") -> None:
-    """Go on with Ctrl-C where a simulation or solution returned early because of it: half a run is not judged."""
-    if result.attrs["status"] == "interrupted":
-        raise KeyboardInterrupt
-
-
-def report(verdicts: "dict[str, validate.Verdict]", out: Path, say: Any) -> bool:
-    """Print and keep the verdicts; typeset the article where LaTeX is installed."""
-    text = "\n\n".join(f"{name}\n{verdict}" for name, verdict in verdicts.items())
-    (out / "verdict.txt").write_text(text + "\n", encoding="utf-8")
-    (out / "verdict.json").write_text(
-        json.dumps({name: v.to_dict() for name, v in verdicts.items()}, indent=1) + "\n", encoding="utf-8"
-    )
-    say("\n" + text + "\n")
-    passed = all(v.passed for v in verdicts.values())
-    say(f"{'PASS' if passed else 'NOT PASSED'}: {', '.join(f'{name} {v.status}' for name, v in verdicts.items())}")
-    say(f"Equations, figures, data and verdicts are in {out}/{typeset(out)}")
-    return passed
-
-
-def typeset(out: Path) -> str:
-    """Compile the article where LaTeX is installed; return what became of it, in brackets."""
-    compiler = shutil.which("pdflatex")
-    if compiler is None:
-        return " (no pdflatex here: the article is there as LaTeX)"
-    command = [compiler, "-interaction=nonstopmode", "-halt-on-error", "saad_solla.tex"]
-    done = subprocess.run(command, cwd=out, stdout=subprocess.DEVNULL, check=False)
-    return " (article typeset)" if done.returncode == 0 else " (pdflatex failed: see saad_solla.log)"
+    draw_plateau(sizes, out / "plateau.png", progress)
+    return report(verdicts, out, "saad_solla", say)
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
@@ -195,7 +134,7 @@ def typeset(out: Path) -> str:
 
 def draw_overlaps(theory: "xr.Dataset", simulation: "xr.Dataset", path: Path) -> None:
     """Specialisation: overlaps fan out, the error decays; lines theory, points and bands simulation."""
-    figure, axes = _figure(3)
+    figure, axes = sheet(3)
     figures.overlaps(theory, simulation, axes[0], name="R")
     figures.overlaps(theory, simulation, axes[1], name="Q")
     end = float(theory.t[theory.eg > 1e-8][-1])  # below, eg is no longer resolved at rtol = 1e-10
@@ -210,21 +149,17 @@ def draw_overlaps(theory: "xr.Dataset", simulation: "xr.Dataset", path: Path) ->
 
 def draw_deviations(verdict: "validate.Verdict", path: Path) -> None:
     """How far the mean over runs is from the theory, against d."""
-    figure, axes = _figure(1)
+    figure, axes = sheet(1)
     figures.deviation_vs_d(verdict, axes[0])
     figure.savefig(path, dpi=150)
 
 
-def draw_plateau(
-    dynamics: derive.Dynamics, model: derive.TeacherStudent, sizes: Sizes, path: Path, progress: bool
-) -> None:
+def draw_plateau(sizes: Sizes, path: Path, progress: bool) -> None:
     """The symmetric plateau: theory from an asymmetry of 1e-12, and chains, which leave it earlier and at scattered
     times."""
-    figure, axes = _figure(3)
+    figure, axes = sheet(3)
     for ax, K in zip(axes, (2, 3), strict=False):
-        theory = solve.integrate(
-            dynamics, (0, 1200), symmetric_start(K), parameters(K), t_eval=np.linspace(0, 1200, 1201)
-        )
+        theory = problem(K, symmetric_start(K)).theory(np.linspace(0, 1200, 1201))
         figures.overlaps(theory, ax=ax, name="R")
         ax.set_title(f"K = M = {K}: theory, asymmetry 1e-12")
         axes[2].semilogy(
@@ -236,34 +171,13 @@ def draw_plateau(
         )
     times = np.linspace(0, sizes.plateau_t, 101)
     for K in (2, 3):
-        chains = validate.simulate(
-            model,
-            1000,
-            sizes.plateau_runs,
-            (0, sizes.plateau_t),
-            y0=symmetric_start(K),
-            params=parameters(K),
-            t_eval=times,
-            rng=SEED,
-            progress=progress,
-        )
+        chains = problem(K, symmetric_start(K)).simulation(1000, sizes.plateau_runs, times, "gram", progress)
         lines = axes[2].semilogy(
             chains.t, chains.eg.T.where(chains.eg.T > 1e-7), color=figures.COLOURS[K - 2], alpha=0.35, lw=0.8
         )
         lines[0].set_label(f"chains of d = 1000, K = {K}")
     axes[2].set(
-        xlabel="$t$ = steps/$d$", ylabel=r"$\epsilon_g$", title="finite d leaves the plateau earlier", ylim=(1e-6, 1)
+        xlabel="$t$ = steps/$d$", ylabel=r"$\epsilon_g$", title="finite d leaves the plateau earlier", ylim=(1e-6, 100)
     )
-    axes[2].set_ylim(1e-6, 100)
     axes[2].legend(loc="upper right", ncols=2)
     figure.savefig(path, dpi=150)
-
-
-def _figure(columns: int) -> Any:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(figures.STYLE):
-        figure = Figure(figsize=(4.6 * columns, 3.6), layout="constrained")
-        axes = [figure.add_subplot(1, columns, n + 1) for n in range(columns)]
-    return figure, axes

@@ -15,14 +15,13 @@ import sympy
 from typer.testing import CliRunner
 
 from effdyn import derive, gallery, solve, validate
-from effdyn.derive import limits
+from effdyn.derive import closed_forms, limits
 from effdyn.derive.activation import NAMED, X
-from effdyn.derive.expectation import Integrand
 from effdyn.derive.increments import D
+from effdyn.derive.integrand import Integrand
 from effdyn.gallery.cli import app
 
-# derive.activation and derive.expectation are also the names of functions, which hide the modules.
-expectation, teacher_student = (sys.modules[f"effdyn.derive.{name}"] for name in ("expectation", "teacher_student"))
+teacher_student = sys.modules["effdyn.derive.teacher_student"]
 ONE = dict(Q=[[0.5]], R=[[0.3]])
 
 
@@ -31,7 +30,7 @@ def derived_afresh():
     """What was derived before an entry was there, or with it, must not be remembered."""
 
     def forget():
-        for cached in (expectation._reduce, expectation.closed_form, teacher_student._derive):
+        for cached in (closed_forms._reduce, closed_forms.closed_form, teacher_student._derive):
             cached.cache_clear()
 
     forget()
@@ -75,7 +74,7 @@ def test_an_activation_is_one_entry(name, formula, start, eta, monkeypatch, tmp_
     assert shown.exit_code == 0 and name in shown.output
 
 
-# ── A class of functions: a rule in derive.expectation.RULES ──
+# ── A class of functions: a rule in derive.closed_forms.RULES, here as if those of waves were not there ──
 
 
 def fourier(integrand: Integrand) -> sympy.Expr | None:
@@ -103,13 +102,19 @@ def by_cubature(functions, C):
 
 
 @pytest.fixture
-def with_fourier(monkeypatch):
-    monkeypatch.setattr(expectation, "RULES", (*expectation.RULES, fourier))
+def without_waves(monkeypatch):
+    of_waves = ("product_to_sum", "signed_polynomials")
+    monkeypatch.setattr(closed_forms, "RULES", tuple(r for r in closed_forms.RULES if r.__name__ not in of_waves))
 
 
-def test_without_the_rule_there_is_an_error_that_names_the_function():
-    with pytest.raises(derive.NoClosedForm, match="sin is neither"):  # the derivative
-        derive.TeacherStudent(activation="cos(x)").dynamics()
+@pytest.fixture
+def with_fourier(without_waves, monkeypatch):
+    monkeypatch.setattr(closed_forms, "RULES", (*closed_forms.RULES, fourier))
+
+
+def test_without_the_rule_there_is_an_error_that_names_the_moment(without_waves):
+    with pytest.raises(derive.NoClosedForm, match=r"E\[cos\(h1\) sin\(h2\)"):
+        derive.closed_form((sympy.Lambda(X, sympy.cos(X)), sympy.Lambda(X, sympy.sin(X)), sympy.Lambda(X, X)))
 
 
 @pytest.mark.parametrize(

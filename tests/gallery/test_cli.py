@@ -23,6 +23,15 @@ MODELS = {
     "--activation x**3/3+x": (derive.TeacherStudent(activation="x**3/3+x"), "high-dimensional"),
     GENERAL_OPTIONS: (GENERAL, "high-dimensional"),
     f"{GENERAL_OPTIONS} --limit gradient-flow": (GENERAL, "gradient-flow"),
+    "--activation linear --loss logistic --labels sign": (
+        derive.TeacherStudent(activation="linear", loss="logistic", labels="sign"),
+        "high-dimensional",
+    ),
+    "--activation He3 --target h1*h2*h3": (
+        derive.TeacherStudent(activation="He3", target="h1*h2*h3"),
+        "high-dimensional",
+    ),
+    "--activation relu --biases": (derive.TeacherStudent(activation="relu", biases=True), "high-dimensional"),
 }
 each_model = pytest.mark.parametrize("options", MODELS)
 
@@ -79,6 +88,12 @@ def test_json_is_read_back_as_the_same_dynamics(options):
     assert derive.dynamics_from_json(text) == model.dynamics(limit=limit)
 
 
+def test_moments_are_computed_as_asked():
+    model = derive.TeacherStudent(activation="erf")
+    printed = output("derive teacher-student --moments numeric")
+    assert printed.strip() == str(model.dynamics(moments="numeric")) != str(model.dynamics())
+
+
 @pytest.mark.parametrize("form", ["text", "latex"])
 def test_expand_writes_out_for_sizes(form):
     expanded = derive.TeacherStudent().dynamics().expand(K=2, M=1)
@@ -95,7 +110,11 @@ def test_output_goes_to_a_file_and_nowhere_else(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ("--activation tanh", ["tanh", "no closed form", "erf(h/√2)"]),
+        ("--activation tanh --moments closed", ["tanh", "no closed form", "erf(h/√2)"]),
+        ("--loss hinje --labels sign", ["loss", "'hinje'", "did you mean 'hinge'"]),
+        ("--loss hinge", ["loss", "labels='sign'"]),
+        ("--labels sing", ["sing", "sign", "logistic"]),
+        ("--target h1*g2", ["target", "g2"]),
         ("--activation x+y", ["activation", "x + y", "one variable"]),
         ("--activation efr", ["activation", "'efr'", "did you mean 'erf'"]),
         ("--teacher-activation nonsense(", ["teacher_activation"]),
@@ -148,7 +167,23 @@ def test_an_unknown_entry_is_refused_and_leaves_no_folder(monkeypatch, capsys, t
     ("arguments", "expected"),
     [
         ("--help", ["reproduce", "derive"]),
-        ("derive --help", ["--activation", "--format", "--limit", "--expand", "--output", "high-dimensional", "He<n>"]),
+        (
+            "derive --help",
+            [
+                "--activation",
+                "--format",
+                "--limit",
+                "--expand",
+                "--output",
+                "high-dimensional",
+                "He<n>",
+                "--loss",
+                "--labels",
+                "--target",
+                "--biases",
+                "--moments",
+            ],
+        ),
         ("reproduce --help", ["--quick", "--out", "--list", "NAME"]),
     ],
 )
@@ -160,7 +195,7 @@ def test_help_names_every_option(arguments, expected, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status"), [("derive teacher-student", 0), ("derive teacher-student --activation tanh", 2)]
+    ("arguments", "status"), [("derive teacher-student", 0), ("derive teacher-student --activation y", 2)]
 )
 def test_the_installed_command(arguments, status):
     command = Path(sysconfig.get_path("scripts")) / ("effdyn.exe" if sys.platform == "win32" else "effdyn")

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from effdyn import derive, gallery, validate
-from effdyn.gallery import cli, saad_solla
+from effdyn.gallery import cli, report
 
 
 @pytest.fixture(scope="module")
@@ -113,4 +113,4 @@ def test_a_latex_that_fails_is_said_and_nothing_is_lost(tmp_path, monkeypatch):
     compiler.write_text("#!/bin/sh\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert "pdflatex failed" in saad_solla.typeset(tmp_path)
+    assert "pdflatex failed" in report.typeset(tmp_path, "saad_solla")
