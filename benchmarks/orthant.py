@@ -14,7 +14,7 @@ from numba import njit
 from scipy.stats import multivariate_normal
 from timing import Row, interleaved
 
-from effdyn.derive.special_values import evaluate
+from effdyn.derive.gaussian.special_values import evaluate
 from effdyn.solve.cache import load_generated
 from effdyn.solve.functions import SOURCES, with_requirements
 

@@ -4,15 +4,16 @@ if __name__ != "effdyn.derive":
     raise ImportError("this folder is the package effdyn.derive: pip install -e . and import that")
 
 from .activation import Activation, activation
-from .certificate import Certificate, certify
-from .closed_forms import closed_form
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step, close_moments
 from .errors import CertificateError, ModelError, NoClosedForm, NotYet
 from .expanded import ExpandedDynamics
-from .expectations import Expectation, expectation
 from .export.serialize import dynamics_from_json, model_from_json
+from .gaussian.certificate import Certificate, certify
+from .gaussian.closed_forms import closed_form
+from .gaussian.expectations import Expectation, expectation
 from .limits import LIMITS, Dropped, Limit
-from .moments import Moment, Univariate
+from .loss import Loss, loss
+from .moments import Joint, Moment, Univariate
 from .named_moments import NamedMoment
 from .teacher_student import TeacherStudent
 
@@ -27,7 +28,9 @@ __all__ = [
     "ExpandedDynamics",
     "Expectation",
     "FieldFamily",
+    "Joint",
     "Limit",
+    "Loss",
     "ModelError",
     "Moment",
     "NamedMoment",
@@ -43,5 +46,6 @@ __all__ = [
     "closed_form",
     "dynamics_from_json",
     "expectation",
+    "loss",
     "model_from_json",
 ]

@@ -5,14 +5,16 @@ that does not (a non-linear function of a committee's output), or whose moments 
 over all fields at once: a :class:`Joint`. Knows nothing of any particular model, nor of limits.
 """
 
+import re
 from dataclasses import dataclass
 
 import sympy
 
+from .activation import Activation, X
 from .errors import ModelError, NoClosedForm, nearest
 from .increments import NOISE, NORM, D
-from .moments import Dilation, Joint, Moment, Value
-from .quadrature import LEADING
+from .moments import Dilation, Joint, Moment, Univariate, Value
+from .numerical.quadrature import LEADING
 from .terms import NotPolynomial, Term, collect_terms, expand_terms, fresh_index
 
 LABEL = sympy.Symbol("y_sign", real=True)
@@ -78,9 +80,7 @@ def _average(part: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example)
     if example.method == "numeric":
         return jointly(part, free, example)
     try:
-        terms = term_by_term(part, free, example)
-        for moment in {f for term in terms for f in term.factors if isinstance(f, Moment)}:
-            check_computable(moment, example)
+        terms = [term for term in term_by_term(part, free, example) if not _vanishes(term, example)]
     except NotPolynomial as reason:
         if example.method == "closed":
             raise _not_polynomial(reason) from None
@@ -100,21 +100,25 @@ def _not_polynomial(reason: NotPolynomial) -> NoClosedForm:
     )
 
 
-def check_computable(moment: Moment, example: Example) -> None:
-    """Raise NoClosedForm unless a moment can be computed on its own, with the functions called as they print.
+def _vanishes(term: Term, example: Example) -> bool:
+    """Return whether a term's moment is identically zero, having checked that it can be computed at all."""
+    return any(check_computable(f, example) == 0 for f in term.factors if isinstance(f, Moment))
+
+
+def check_computable(moment: Moment, example: Example) -> sympy.Expr:
+    """Return the form of a moment; raise NoClosedForm, with the functions called as they print, if it has none.
 
     Raises
     ------
     NoClosedForm
         If the rules give no form for it, or none that ``example.method`` allows.
     """
-    from .closed_forms import closed_form
-    from .numeric import moment_form
+    from .gaussian.closed_forms import closed_form
+    from .numerical.moment_forms import moment_form
 
     try:
         if example.method == "closed":
-            closed_form(moment.signature, example.shifted)
-            return
+            return closed_form(moment.signature, example.shifted)[0]
         form = moment_form(moment.signature, example.shifted)
     except NoClosedForm as error:
         functions = dict.fromkeys(
@@ -125,6 +129,7 @@ def check_computable(moment: Moment, example: Example) -> None:
         raise NoClosedForm(str(moment), "its form is longer than a rule over all fields takes", "")
     if form.outer > example.outer:
         raise NoClosedForm(str(moment), f"{form.outer} of its fields would be integrated numerically", "")
+    return form.form
 
 
 def term_by_term(expr: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
@@ -143,7 +148,9 @@ def term_by_term(expr: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Exam
     return averaged
 
 
-def _average_label(term: Term, free: tuple[sympy.Symbol, ...], example: Example, random: tuple) -> list[Term]:  # type: ignore[type-arg]
+def _average_label(
+    term: Term, free: tuple[sympy.Symbol, ...], example: Example, random: tuple[sympy.Basic, ...]
+) -> list[Term]:
     odd = term.factors.count(LABEL) % 2
     term = Term(term.coefficient, term.indices, tuple(f for f in term.factors if f != LABEL))
     if not odd:
@@ -156,12 +163,55 @@ def _average_term(term: Term) -> list[Term]:
     if noise % 2:
         return []
     weight = term.coefficient * (sympy.factorial2(noise - 1) if noise else 1)
-    rest = tuple(f for f in term.factors if f not in (NOISE, NORM))
+    rest = merge_numbered(tuple(f for f in term.factors if f not in (NOISE, NORM)))
     moment = (Moment(*rest),) if rest else ()
     averaged = [Term(weight, term.indices, moment)]
     if norm and rest:
         averaged.append(Term(2 * weight / D, term.indices, (Dilation(*moment),)))
     return averaged
+
+
+def merge_numbered(factors: tuple[sympy.Expr, ...]) -> tuple[sympy.Expr, ...]:
+    """Return factors with the functions of one numbered field, h*_1 or the output φ, as one function of it.
+
+    Functions of fields with symbols as indices stay apart: whether h_i and h_k are one field is a matter of numbers.
+
+    Examples
+    --------
+    >>> h = sympy.IndexedBase("h")
+    >>> sign = Univariate.of("sign", Activation(sympy.sign(X)))
+    >>> merge_numbered((sign(h[1]), sign(h[1]), h[2]))
+    (h[2],)
+    """
+    functions: dict[sympy.Expr, list[Univariate]] = {}
+    rest = []
+    for factor in factors:
+        if isinstance(factor, Value) and factor.args[1].indices[0].is_number:
+            functions.setdefault(factor.args[1], []).append(factor.args[0])
+        else:
+            rest.append(factor)
+    products = (_product(univariates)(field) for field, univariates in functions.items() if not _is_one(univariates))
+    return (*rest, *products)
+
+
+def _is_one(univariates: list[Univariate]) -> bool:
+    """Return whether a product is that of an even number of signs, which is 1 almost everywhere."""
+    return len(univariates) % 2 == 0 and all(u.function(X) == sympy.sign(X) for u in univariates)
+
+
+def _product(univariates: list[Univariate]) -> Univariate:
+    """Return the product of functions: of ψ₀ and ψ₁ it prints as ψ₀₁."""
+    if len(univariates) == 1:
+        return univariates[0]
+    function = sympy.Mul(*(u.function(X) for u in univariates))
+    signs = {sympy.sign(X) ** n: sympy.sign(X) ** (n % 2) for n in range(2, len(univariates) + 1)}
+    names = sorted(str(u) for u in univariates)
+    bases = {name.rpartition("_")[0] for name in names}
+    if len(bases) == 1 and all(name.rpartition("_")[2].isdigit() for name in names):
+        symbol = f"{bases.pop()}_{''.join(name.rpartition('_')[2] for name in names)}"
+    else:
+        symbol = f"p_{''.join(re.sub('[^A-Za-z0-9]', '', name) for name in names)}"
+    return Univariate.of(symbol, Activation(function.xreplace(signs)))
 
 
 def jointly(part: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:

@@ -274,9 +274,7 @@ def _of_target(
     return Univariate.of("sign" if function == sympy.sign(X) else "f", Activation(function))(field)
 
 
-def _mean_label(
-    model: "TeacherStudent", target: sympy.Expr, combinations: dict[str, Combination]
-) -> sympy.Expr:
+def _mean_label(model: "TeacherStudent", target: sympy.Expr, combinations: dict[str, Combination]) -> sympy.Expr:
     """Return the mean of the label ±1 given the fields."""
     if model.labels == "logistic":
         return _of_target(model, target, sympy.tanh(X / 2), combinations)

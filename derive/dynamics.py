@@ -20,7 +20,7 @@ from .moments import Moment
 if TYPE_CHECKING:
     from .expanded import ExpandedDynamics
     from .named_moments import NamedMoment
-    from .quadrature import Table
+    from .numerical.quadrature import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ class Dynamics:
     @cached_property
     def tables(self) -> "tuple[Table, ...]":
         """The arrays of nodes and weights that its numerical expectations need."""
-        from .quadrature import tables_of
+        from .numerical.quadrature import tables_of
 
         return tables_of(self)
 
@@ -316,14 +316,14 @@ def close_moments(
     """Return ``expr`` with every Gaussian moment replaced by its form in the covariances and means of fields.
 
     The form is closed where there is one, else it is a sum over the nodes of a rule (see
-    :mod:`effdyn.derive.quadrature`).
+    :mod:`effdyn.derive.numerical.quadrature`).
 
     Raises
     ------
     NoClosedForm
         If a moment has neither.
     """
-    from .numeric import moment_form
+    from .numerical.moment_forms import moment_form
 
     mean = mean or {}
 

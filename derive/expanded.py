@@ -71,9 +71,9 @@ class ExpandedDynamics:
         return replace(self, equations=close(self.equations), observables=close(self.observables))
 
     def _closed(self, expr: sympy.Expr) -> sympy.Expr:
-        numbers = {size: sympy.Integer(n) for size, n in zip(self.dynamics.sizes, self._numbers, strict=True)}
+        numbers = {size: dict(self.sizes)[str(size)] for size in self.dynamics.sizes}
         values = {
-            m: _tidy(_once(self.dynamics, write_out(self.dynamics.closed(m), numbers))) for m in expr.atoms(Moment)
+            m: _tidy(_once(self.dynamics, write_sums(self.dynamics.closed(m), numbers))) for m in expr.atoms(Moment)
         }
         closed = expr.xreplace(values)
         return sympy.expand(closed) if closed.is_polynomial() else closed
@@ -168,14 +168,21 @@ def _entries(dyn: "Dynamics", equation: "Equation", sizes: Mapping[sympy.Symbol,
 
 def write_out(expr: sympy.Expr, sizes: Mapping[sympy.Symbol, int]) -> sympy.Expr:
     """Return an expression with its sums written out and its sizes as numbers, multiplied out."""
+    return _around_moments(write_sums(expr, sizes), sympy.expand)
+
+
+def write_sums(expr: sympy.Expr, sizes: Mapping[sympy.Symbol, int]) -> sympy.Expr:
+    """Return an expression with its sums written out and its sizes as numbers; sums over nodes of rules stay."""
 
     def total(summand: sympy.Expr, *limits: sympy.Tuple) -> sympy.Expr:
         for index, low, high in limits:
+            if not high.is_number:
+                return sympy.Sum(summand, *limits)
             summand = sympy.Add(*(summand.xreplace({index: sympy.Integer(n)}) for n in range(int(low), int(high) + 1)))
         return summand
 
     numbers = {size: sympy.Integer(n) for size, n in sizes.items()}
-    return _around_moments(expr.xreplace(numbers).replace(sympy.Sum, total), sympy.expand)
+    return expr.xreplace(numbers).replace(sympy.Sum, total)
 
 
 def _around_moments(expr: sympy.Expr, change: Callable[[sympy.Expr], sympy.Expr]) -> sympy.Expr:

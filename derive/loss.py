@@ -46,9 +46,9 @@ class Loss:
     Examples
     --------
     >>> loss("logistic").slope
-    -y/2 + tanh(phi*y/2)*y/2
+    -y*(1/2 - tanh(phi*y/2)/2)
     >>> loss("hinge").slope
-    -y*Heaviside(-phi*y + 1, 1/2)
+    -y*Heaviside(-phi*y + 1)
     """
 
     expr: sympy.Expr

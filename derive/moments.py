@@ -1,7 +1,7 @@
 """Gaussian moments as nodes of an expression: E[f1(h_a) f2(h_b) …] over jointly Gaussian local fields.
 
 A node names its fields by index (``h[i]``, ``h_star[n]``) and knows nothing of their covariance: that belongs to the
-Dynamics in which it stands. What its value is, the rules of :mod:`effdyn.derive.closed_forms` say once for each
+Dynamics in which it stands. What its value is, :mod:`effdyn.derive.numerical.moment_forms` says once for each
 signature.
 """
 

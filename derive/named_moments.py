@@ -10,7 +10,7 @@ import sympy
 from .moments import Moment
 
 if TYPE_CHECKING:
-    from .numeric import MomentForm
+    from .numerical.moment_forms import MomentForm
 
 LETTERS = "IJLUVWXYZABDFGHNOP"
 """The letters of moments with the same number of factors, in order of appearance (K and M are sizes, Q, R and T
@@ -97,7 +97,7 @@ class NamedMoment:
 
 @lru_cache(maxsize=1024)
 def _computed(signature: tuple[sympy.Lambda, ...], shifted: bool) -> "MomentForm":
-    from .numeric import moment_form
+    from .numerical.moment_forms import moment_form
 
     return moment_form(signature, shifted)
 

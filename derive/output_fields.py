@@ -11,7 +11,7 @@ import sympy
 
 from .dynamics import FieldFamily
 from .increments import NOISE, overlap_of
-from .quadrature import LEADING
+from .numerical.quadrature import LEADING
 
 Covariance = tuple[tuple[tuple[str, str], sympy.Lambda], ...]
 OUTPUT, RESIDUAL = (sympy.IndexedBase(name, real=True) for name in ("h_phi", "r"))

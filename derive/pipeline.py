@@ -161,7 +161,7 @@ def _equation(q: Quantity, expr: sympy.Expr, example: Example) -> Equation:
 
 def _status_of(expr: sympy.Expr, example: Example) -> str:
     """Return ``"exact"``, or ``"numerical"`` with the rules that it needs and their size of error."""
-    from .numeric import moment_form
+    from .numerical.moment_forms import moment_form
 
     forms = (moment_form(m.signature, example.shifted) for m in expr.atoms(Moment))
     rules = {form.rule for form in forms if not form.exact}

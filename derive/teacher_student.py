@@ -3,7 +3,8 @@
 What is stated here is the model; its training step as data is in :mod:`effdyn.derive.committee`.
 
 Sources: Saad & Solla, Phys. Rev. E 52, 4225 (1995); Goldt et al., NeurIPS 2019 (trained second layer, noise, weight
-decay); Kinzel & Ruján, Europhys. Lett. 13, 473 (1990) and Biehl & Schwarze, Europhys. Lett. 20, 733 (1992) (perceptrons).
+decay); Kinzel & Ruján, Europhys. Lett. 13, 473 (1990) and Biehl & Schwarze, Europhys. Lett. 20, 733 (1992):
+perceptrons.
 """
 
 import math
@@ -20,7 +21,7 @@ from .dynamics import Dynamics
 from .errors import ModelError, NotYet, nearest
 from .loss import MARGIN, loss
 from .pipeline import TrainingStep, derive_dynamics, find_limit
-from .target import number_of_fields, target, target_text
+from .target import target, target_text
 from .text import parse_expression
 
 LABELS = ("real", "sign", "logistic")
@@ -41,8 +42,8 @@ class TeacherStudent:
     teacher_activation : optional
         g̃; the student's by default.
     loss : str, sympy.Expr, callable or Loss
-        ℓ: ``"squared"`` (½(y − φ)²), ``"logistic"``, ``"hinge"``, ``"huber"``, …, or a formula in ``phi`` and ``y``. See
-        :func:`effdyn.derive.loss`.
+        ℓ: ``"squared"`` (½(y − φ)²), ``"logistic"``, ``"hinge"``, ``"huber"``, …, or a formula in ``phi`` and ``y``
+        (:func:`effdyn.derive.loss`).
     second_layer : {"fixed", "trained"}
         Whether ``a`` is a parameter or a state.
     output_scale : number, str or sympy.Expr
@@ -50,8 +51,8 @@ class TeacherStudent:
     weight_decay : bool
         Whether weights decay by κ/d a step (κ is not multiplied by η; Goldt et al.'s convention).
     labels : {"real", "sign", "logistic"}
-        ``"real"``: y = y* + σ ζ. ``"sign"``: y = sign y*, flipped with probability ``flip``. ``"logistic"``: y = ±1 with
-        P(y = 1) = 1/(1 + e^(−y*)).
+        ``"real"``: y = y* + σ ζ. ``"sign"``: y = sign y*, flipped with probability ``flip``. ``"logistic"``: y = ±1
+        with P(y = 1) = 1/(1 + e^(−y*)).
     target : str, sympy.Expr or callable, optional
         y* as a formula in numbered teacher fields, ``"h1*h2*h3"``, instead of the committee.
     biases : bool
@@ -185,9 +186,7 @@ class TeacherStudent:
         """Return the constructor's arguments that differ from their defaults, as plain text, numbers and booleans."""
         plain = {
             "activation": self.activation.text,
-            "teacher_activation": None
-            if self.teacher_activation == self.activation
-            else self.teacher_activation.text,
+            "teacher_activation": None if self.teacher_activation == self.activation else self.teacher_activation.text,
             "loss": self.loss.name or sympy.sstr(self.loss.expr, full_prec=True),
             "second_layer": self.second_layer,
             "output_scale": int(self.output_scale) if self.output_scale.is_Integer else str(self.output_scale),
@@ -222,8 +221,12 @@ def _check_consistency(model: TeacherStudent) -> None:
         raise ModelError("loss", model.loss.name, accepted)
     if model.trains_second_layer and model.loss.jumps and (plateaus := model.activation.plateaus):
         stuck = ", ".join(map(str, plateaus))
-        accepted = "a loss with a continuous slope: with this activation, which is constant ({}) on an interval, the output"
-        reason = "has positive probability at the kink of the loss, where the gradient of the second layer is not defined"
+        accepted = (
+            "a loss with a continuous slope: with this activation, which is constant ({}) on an interval, the output"
+        )
+        reason = (
+            "has positive probability at the kink of the loss, where the gradient of the second layer is not defined"
+        )
         raise ModelError("loss", model.loss.name or model.loss.expr, f"{accepted.format(stuck)} {reason}")
     if model.target is not None and model.teacher_activation != model.activation:
         raise ModelError("teacher_activation", model.teacher_activation, "nothing, where target= is given")

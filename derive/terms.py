@@ -11,6 +11,7 @@ import sympy
 
 from .moments import Value
 
+
 class NotPolynomial(ValueError):
     """An expression that does not multiply out into products of functions of one field each."""
 

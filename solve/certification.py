@@ -21,14 +21,14 @@ import effdyn.derive
 from effdyn.derive import Dynamics
 from effdyn.derive.cache_directory import cache_directory
 from effdyn.derive.errors import CertificateError
-from effdyn.derive.numeric import moment_form
+from effdyn.derive.numerical.moment_forms import moment_form
 
 _WORKER = """
 import json, os, pickle, sys
 from pathlib import Path
 if hasattr(os, "nice"):
     os.nice(19)
-from effdyn.derive.certificate import certify
+from effdyn.derive.gaussian.certificate import certify
 from effdyn.derive.errors import CertificateError
 for line in sys.stdin:
     stem = line.rstrip("\\n")
@@ -108,7 +108,7 @@ def _stem(dynamics: Dynamics) -> Path:
 @functools.cache
 def _rules() -> str:
     """Return what changes whenever the rules do: another version, or an edited file."""
-    files = sorted(Path(effdyn.derive.__path__[0]).glob("*.py"))
+    files = sorted(Path(effdyn.derive.__path__[0]).rglob("*.py"))
     return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()
 
 

@@ -19,7 +19,7 @@ import sympy
 from effdyn.derive import Dynamics, FieldFamily, ModelError, Quantity
 from effdyn.derive.errors import Described
 from effdyn.derive.increments import overlap_of
-from effdyn.derive.quadrature import NODES, Table
+from effdyn.derive.numerical.quadrature import NODES, Table
 
 from . import certification
 from .cache import load_generated

@@ -12,7 +12,7 @@ import sympy
 
 from effdyn.derive import Dynamics, FieldFamily, ModelError, Quantity
 from effdyn.derive.errors import Described, nearest
-from effdyn.derive.quadrature import Table, table_sizes, table_values
+from effdyn.derive.numerical.quadrature import Table, table_sizes, table_values
 
 from .memory import node_sizes
 

@@ -12,7 +12,7 @@ import sympy
 from effdyn.derive import Dynamics, Moment, close_moments
 from effdyn.derive.activation import X
 from effdyn.derive.moments import Univariate, Value
-from effdyn.derive.numeric import moment_form
+from effdyn.derive.numerical.moment_forms import moment_form
 
 from .fuse import Fusion, fuse_sums
 from .nodes import ordered_families, rename_bound, rename_nodes, sum_over_nodes

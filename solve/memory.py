@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import sympy
 
 from effdyn.derive import Dynamics, Quantity
-from effdyn.derive.quadrature import NODES, Table
+from effdyn.derive.numerical.quadrature import NODES, Table
 
 from .emit import flat_index
 from .fuse import ALL, GRAM, Fusion

@@ -12,7 +12,7 @@ import sympy
 from effdyn.derive import Dynamics, FieldFamily
 from effdyn.derive.increments import NOISE
 from effdyn.derive.moments import Joint, Value
-from effdyn.derive.quadrature import LEADING, LINE, NODES, has_leading_field
+from effdyn.derive.numerical.quadrature import LEADING, LINE, NODES, has_leading_field
 
 from .kinks import Choice
 from .sums import SymmetricSum

@@ -16,11 +16,12 @@ import mpmath
 import numpy as np
 import sympy
 
-from effdyn.derive import Dynamics, Moment, Quantity, conditional_sign, special
+from effdyn.derive import Dynamics, Moment, Quantity
+from effdyn.derive.gaussian import conditional_sign, special
 from effdyn.derive.increments import NOISE
 from effdyn.derive.moments import Dilation, Joint, Value
-from effdyn.derive.numeric import moment_form
-from effdyn.derive.quadrature import LEADING, LINE, NODES, has_leading_field, table_sizes, table_values
+from effdyn.derive.numerical.moment_forms import moment_form
+from effdyn.derive.numerical.quadrature import LEADING, LINE, NODES, has_leading_field, table_sizes, table_values
 
 Arrays = Mapping[str, Any]
 """Named values: arrays, and numbers for scalars."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from effdyn.derive import special
+from effdyn.derive.gaussian import special
 
 from . import functions
 from .conditional_sign import CONDITIONAL_REQUIREMENTS, CONDITIONAL_SOURCES
@@ -14,7 +14,9 @@ TEXTS: dict[str, str] = {**functions.SOURCES, **CONDITIONAL_SOURCES, **NODE_SOUR
 """Source text of each function, by name."""
 REQUIREMENTS: dict[str, tuple[str, ...]] = {**functions.REQUIRES, **CONDITIONAL_REQUIREMENTS, **NODE_REQUIREMENTS}
 """The functions that a function calls."""
-CALLABLE = frozenset({"asin", *CONDITIONAL_SOURCES, *(name for name in functions.SOURCES if hasattr(special, name))})
+CALLABLE = frozenset(
+    {"asin", "erfi", *CONDITIONAL_SOURCES, *(name for name in functions.SOURCES if hasattr(special, name))}
+)
 """The functions that equations may call: what they need besides is no function of SymPy's."""
 
 

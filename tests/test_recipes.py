@@ -15,10 +15,11 @@ import sympy
 from typer.testing import CliRunner
 
 from effdyn import derive, gallery, solve, validate
-from effdyn.derive import closed_forms, limits
+from effdyn.derive import limits
 from effdyn.derive.activation import NAMED, X
+from effdyn.derive.gaussian import closed_forms
+from effdyn.derive.gaussian.integrand import Integrand
 from effdyn.derive.increments import D
-from effdyn.derive.integrand import Integrand
 from effdyn.gallery.cli import app
 
 teacher_student = sys.modules["effdyn.derive.teacher_student"]

@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 from effdyn.derive.errors import ModelError, nearest
 from effdyn.derive.limits import LIMITS, Limit
 
+from .stated_error import stated_error
 from .verdict import FAIL, PASS, UNDECIDED, Verdict, describe, worst_row
 
 ROUNDING = 1e-13
@@ -93,7 +94,8 @@ def compare(
     numerical : float, optional
         Error of the numbers themselves (integration, quadrature), per unit of the observable's scale, added to every
         tolerance; by default 100 times the ``rtol`` that theory states, because errors grow by about that along an
-        escape from a plateau, and at least 1e-9. Deviations within it count as agreement, and as nothing else: not in
+        escape from a plateau, and at least 1e-9. What a theory with numerical expectations states as their error is
+        added. Deviations within it count as agreement, and as nothing else: not in
         "max |z|", "worst" or exponents.
 
     Returns
@@ -398,6 +400,7 @@ class _Part:
     mean: np.ndarray  # (d, rows)
     error: np.ndarray  # (d, rows)
     offset: np.ndarray  # (d, rows)
+    stated: np.ndarray
     moving: np.ndarray
     scale: float
     runs: int
@@ -440,6 +443,7 @@ def _flat(name: str, theory: xr.Dataset, simulation: xr.Dataset, offset: np.ndar
         component=[label for label in labels for _ in range(T)],
         t=np.tile(np.asarray(simulation["t"].values, float), len(labels)),
         theory=rows(F, 1), mean=rows(m, 2), error=rows(s, 2) / np.sqrt(runs), offset=np.tile(offset, len(labels)),
+        stated=np.tile(stated_error(theory, name, np.asarray(theory["t"].values, float)), len(labels)),
         moving=np.tile(_moving(F, scale), len(labels)), scale=scale, runs=runs, name=name,
     )  # fmt: skip
 
@@ -470,9 +474,9 @@ def _deviations(
     parts: Sequence[_Part], sizes: np.ndarray, bias: float, numerical: float
 ) -> tuple[xr.Dataset, dict[str, float]]:
     """Return the table without what depends on the number of comparisons, and the scale of each observable."""
-    theory, t, mean, error, offset, moving = (
+    theory, t, mean, error, offset, stated, moving = (
         np.concatenate([getattr(part, key) for part in parts], axis=-1)
-        for key in ("theory", "t", "mean", "error", "offset", "moving")
+        for key in ("theory", "t", "mean", "error", "offset", "stated", "moving")
     )
     scale = np.concatenate([np.full(part.t.size, part.scale) for part in parts])
     names = [part.name for part in parts for _ in part.t]
@@ -486,8 +490,8 @@ def _deviations(
     else:
         granted = bias * (abs(intercept @ sizes**-2.0) + abs(intercept) @ offset)
     still = (error <= ROUNDING * scale).all(0)  # the same in all runs, to rounding
-    rounding = numerical * scale * abs(intercept).sum()
-    counted = ~(still & (abs(at_d) <= numerical * scale).all(0))
+    rounding = (numerical * scale + stated) * abs(intercept).sum()
+    counted = ~(still & (abs(at_d) <= numerical * scale + stated).all(0))
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(still, np.where(counted, np.sign(deviation) * np.inf, 0.0), deviation / se)
 

@@ -6,11 +6,11 @@ from typing import Any
 import sympy
 from sympy.functions.elementary.piecewise import ExprCondPair
 
-from ..conditional_sign import sign1_given1
 from ..dynamics import Dynamics, Equation, FieldFamily, Quantity
 from ..errors import ModelError
+from ..gaussian.conditional_sign import sign1_given1
+from ..gaussian.special import FUNCTIONS as SPECIAL
 from ..moments import Dilation, Joint, Moment, Univariate, Value
-from ..special import FUNCTIONS as SPECIAL
 from ..text import FUNCTIONS
 
 _NODES: dict[str, Callable[..., Any]] = {

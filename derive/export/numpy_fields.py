@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import sympy
 
-from ..quadrature import TEACHER
+from ..numerical.quadrature import TEACHER
 from .einsum import Einsum
 
 if TYPE_CHECKING:

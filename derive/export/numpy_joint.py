@@ -11,7 +11,7 @@ import sympy
 from ..activation import X
 from ..increments import NOISE
 from ..moments import Univariate, Value
-from ..stable import stable
+from ..numerical.stable import stable
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from sympy.core.function import AppliedUndef
 
 from ..errors import NotYet
 from ..moments import Univariate
-from ..quadrature import NODE_LINE, WEIGHT_LINE
+from ..numerical.quadrature import NODE_LINE, WEIGHT_LINE
 from .calls import call_text, defined, has_joint, named_calls, network_names
 from .einsum import Einsum, NumPyPrinter, python_name
 from .numpy_fields import covariance_lines, node_lines

@@ -6,8 +6,8 @@ It is effdyn's own source, so that the module computes what effdyn computes, and
 import inspect
 from collections.abc import Iterable
 
-from .. import rules
-from ..special_sources import SOURCES, numpy_source
+from ..gaussian.special_sources import SOURCES, numpy_source
+from ..numerical import rules
 
 SIGN1_GIVEN1 = '''def sign1_given1(c11, c1p, cpp, m1, mp):
     """Return E[sign(h1) | h_p = 0] of fields with means; where the fields coincide, the sign of what is left."""

@@ -14,9 +14,9 @@ from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
 from ..averages import LABEL
+from ..gaussian.special import Phi2, Phi3
 from ..moments import Dilation, Joint, Moment, Univariate, Value
 from ..output_fields import OUTPUT, RESIDUAL, TARGET
-from ..special import Phi2, Phi3
 from .index_order import index_rank, order_indices
 
 SumSign = tuple[list[sympy.Expr], sympy.Expr, sympy.Expr]

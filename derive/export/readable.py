@@ -7,9 +7,9 @@ from functools import lru_cache
 import sympy
 
 from ..activation import X
-from ..closed_forms import closed_form
-from ..conditional_sign import sign1_given1
-from ..special import FUNCTIONS as SPECIAL
+from ..gaussian.closed_forms import closed_form
+from ..gaussian.conditional_sign import sign1_given1
+from ..gaussian.special import FUNCTIONS as SPECIAL
 from .grouping import arranged
 from .line_breaking import LINE, chunks
 from .printed_width import width

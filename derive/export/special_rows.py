@@ -4,7 +4,7 @@ import re
 
 import sympy
 
-from ..special import sign2_given2, sign4
+from ..gaussian.special import sign2_given2, sign4
 from .line_breaking import Row
 from .readable import ReadableForm
 from .special_symbols import uses_distribution

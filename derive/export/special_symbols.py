@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import sympy
 
-from ..conditional_sign import sign1_given1
-from ..special import Phi2, Phi3, edge, sign2_given1, sign2_given2, sign4, upper_triangle
+from ..gaussian.conditional_sign import sign1_given1
+from ..gaussian.special import Phi2, Phi3, edge, sign2_given1, sign2_given2, sign4, upper_triangle
 
 Definitions = list[tuple[sympy.Symbol, sympy.Expr]]
 """Symbols, and what they stand for."""

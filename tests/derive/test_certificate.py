@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import sympy
 
-from effdyn.derive import certificate, closed_form, closed_forms, referee
+from effdyn.derive import closed_form
 from effdyn.derive.activation import X
-from effdyn.derive.cached_forms import cached
-from effdyn.derive.certificate import certify
 from effdyn.derive.errors import CertificateError
-from effdyn.derive.special import edge
+from effdyn.derive.gaussian import certificate, closed_forms, referee
+from effdyn.derive.gaussian.cached_forms import cached
+from effdyn.derive.gaussian.certificate import certify
+from effdyn.derive.gaussian.special import edge
 
 RELU, STEP, ERF = sympy.Max(X, 0), sympy.Heaviside(X), sympy.erf(X / sympy.sqrt(2))
 SLOPE = sympy.Symbol("slope", real=True)
@@ -152,7 +153,7 @@ def test_certificates_are_kept_on_disk(directory, monkeypatch):
     first = certify(signature(RELU, RELU, STEP))
     assert len(list(directory.glob("certificate_*.pickle"))) == 1
     certify.cache_clear()
-    monkeypatch.setattr(certificate, "integrate", None)
+    monkeypatch.setattr(referee, "integrate", None)
     assert certify(signature(RELU, RELU, STEP)) == first
     assert directory.stat().st_mode & 0o077 == 0
 
@@ -198,7 +199,7 @@ def test_a_folder_that_others_may_write_is_not_read(directory):
 
 def test_forms_depend_on_the_table_of_rules(directory, monkeypatch):
     """A form that was derived with other rules must not come from disk."""
-    monkeypatch.setattr("effdyn.derive.cached_forms.WORTH", 0.0)
+    monkeypatch.setattr("effdyn.derive.gaussian.cached_forms.WORTH", 0.0)
     closed_form(signature(STEP, STEP))
     before = set(directory.iterdir())
     closed_form.cache_clear()

@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, special
 
-from effdyn.derive import NoClosedForm, closed_form, referee
+from effdyn.derive import NoClosedForm, closed_form
 from effdyn.derive.activation import X
 from effdyn.derive.errors import ModelError
-from effdyn.derive.precise import precise_value
+from effdyn.derive.gaussian import referee
+from effdyn.derive.gaussian.precise import precise_value
 
 RELU, STEP, SIGN, ERF = sympy.Max(X, 0), sympy.Heaviside(X), sympy.sign(X), sympy.erf(X / sympy.sqrt(2))
 SLOPE = sympy.Symbol("slope", real=True)

@@ -140,8 +140,8 @@ def one_step(model, loss, scale, seed):
 def state_and_parameters(model, scale):
     """Return what the equations are evaluated at."""
     everything = {
-        "Q": scale * Q, "R": scale * R, "T": scale * T, "a": A, "b": B, "bias": BIAS, "teacher_bias": TEACHER_BIAS, "eta": ETA, "eta_a": ETA_A,
-        "eta_bias": ETA_BIAS, "sigma": SIGMA, "flip": FLIP,
+        "Q": scale * Q, "R": scale * R, "T": scale * T, "a": A, "b": B, "bias": BIAS, "teacher_bias": TEACHER_BIAS,
+        "eta": ETA, "eta_a": ETA_A, "eta_bias": ETA_BIAS, "sigma": SIGMA, "flip": FLIP,
     }  # fmt: skip
     step = model.training_step()
     return ({q.name: everything[q.name] for q in quantities} for quantities in (step.states, step.parameters))

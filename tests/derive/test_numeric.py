@@ -8,12 +8,12 @@ from scipy import special, stats
 from sympy.utilities.lambdify import implemented_function
 
 from effdyn.derive.activation import X
-from effdyn.derive.adaptive import numerical_expectation
 from effdyn.derive.errors import ModelError, NoClosedForm
-from effdyn.derive.joint import cholesky
-from effdyn.derive.numeric import moment_form, moment_value
-from effdyn.derive.stable import stable
-from effdyn.derive.vectorised import phi2
+from effdyn.derive.numerical.adaptive import numerical_expectation
+from effdyn.derive.numerical.joint import cholesky
+from effdyn.derive.numerical.moment_forms import moment_form, moment_value
+from effdyn.derive.numerical.stable import stable
+from effdyn.derive.numerical.vectorised import phi2
 
 MP = mpmath.mp.clone()
 TANH, IDENTITY, SIGN = sympy.tanh(X), X, sympy.sign(X)

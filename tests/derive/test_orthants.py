@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import sympy
 
-from effdyn.derive.conditional_sign import sign1_given1
 from effdyn.derive.errors import NoClosedForm
-from effdyn.derive.law import Law
-from effdyn.derive.orthants import sign_product
-from effdyn.derive.precise import precise_value
+from effdyn.derive.gaussian.conditional_sign import sign1_given1
+from effdyn.derive.gaussian.law import Law
+from effdyn.derive.gaussian.orthants import sign_product
+from effdyn.derive.gaussian.precise import precise_value
 
 
 def law(C, m=None, given=()):

@@ -12,7 +12,7 @@ from effdyn import derive
 from effdyn.derive.export.line_breaking import PLAIN_LINE
 from effdyn.derive.export.printer import PlainPrinter
 from effdyn.derive.export.readable import readable_form
-from effdyn.derive.special import Phi2
+from effdyn.derive.gaussian.special import Phi2
 from effdyn.derive.terms import assemble
 
 CASES = {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from effdyn import derive
 from effdyn.derive import ModelError, NoClosedForm, expectation
-from effdyn.derive.split_fields import split
+from effdyn.derive.gaussian.split_fields import split
 
 u, v = sympy.symbols("u v", real=True)
 C = {(u, u): 1.2, (u, v): 0.3, (v, v): 0.8}

@@ -7,9 +7,9 @@ import sympy
 from scipy.special import erf, expit
 
 from effdyn import derive
-from effdyn.derive import quadrature
-from effdyn.derive.joint import cholesky, joint_error, joint_expectation
-from effdyn.derive.rules import half_range_gauss, joint_rule, line_rule
+from effdyn.derive.numerical import quadrature
+from effdyn.derive.numerical.joint import cholesky, joint_error, joint_expectation
+from effdyn.derive.numerical.rules import half_range_gauss, joint_rule, line_rule
 
 MP = mpmath.mp.clone()
 SQRT2 = np.sqrt(2)

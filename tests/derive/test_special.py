@@ -10,9 +10,9 @@ import pytest
 import sympy
 from scipy.stats import multivariate_normal
 
-from effdyn.derive import special
-from effdyn.derive.special import Phi2, Phi3, edge, sign2_given1, sign2_given2, sign4
-from effdyn.derive.special_sources import SOURCES, numpy_source
+from effdyn.derive.gaussian import special
+from effdyn.derive.gaussian.special import Phi2, Phi3, edge, sign2_given1, sign2_given2, sign4
+from effdyn.derive.gaussian.special_sources import SOURCES, numpy_source
 
 HALF = sympy.Rational(1, 2)
 A, B, C = sympy.Rational(3, 5), sympy.Rational(-1, 3), sympy.Rational(2, 7)

@@ -569,9 +569,7 @@ def test_an_unknown_limit_is_refused(limit):
     assert "high-dimensional" in caught.value.accepted
 
 
-@pytest.mark.parametrize(
-    ("options", "name"), [({"momentum": 0.9}, "momentum="), ({"batch": 4}, "batch=")]
-)
+@pytest.mark.parametrize(("options", "name"), [({"momentum": 0.9}, "momentum="), ({"batch": 4}, "batch=")])
 def test_what_is_designed_but_not_there_says_so(options, name):
     with pytest.raises(NotYet) as caught:
         TeacherStudent(**options)

@@ -72,7 +72,7 @@ def test_a_form_that_cannot_be_checked_is_warned_of(fresh):
 def test_the_other_process_finds_a_wrong_form(fresh, monkeypatch):
     """With a rule that is off by one part in a thousand."""
     wrong = """
-import effdyn.derive.certificate as c
+import effdyn.derive.gaussian.certificate as c
 right = c.closed_form
 def closed_form(signature, shifted=False):
     form, entries = right(signature, shifted)

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
-from effdyn.derive.special_values import evaluate
+from effdyn.derive.gaussian.special_values import evaluate
 from effdyn.solve.cache import load_generated
 from effdyn.solve.functions import SOURCES, with_requirements
 
@@ -76,9 +76,14 @@ def test_asin_at_its_exact_values(asin):
     assert np.array_equal(asin(x), expected)
 
 
-@pytest.mark.parametrize("x", [math.nan, math.inf, -math.inf, 1e300, -2.0, 1 + 2.0**-52, -1 - 2.0**-52])
+@pytest.mark.parametrize("x", [math.nan, math.inf, -math.inf, 1e300, -2.0, 1 + 1e-14, -1 - 1e-14])
 def test_asin_is_nan_outside_its_domain(asin, x):
     assert np.isnan(asin(np.full(17, x))).all()  # 17: the SIMD body and the remainder
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_asin_takes_a_correlation_that_rounding_puts_above_one_for_one(asin, sign):
+    assert (asin(np.full(17, sign * (1 + 4 * 2.0**-52))) == sign * math.pi / 2).all()
 
 
 @settings(max_examples=500)
@@ -354,3 +359,15 @@ def test_trivariate_normal_against_scipy(compiled, rng):
         x = rng.standard_normal(3)
         scipy = multivariate_normal(cov=rho, abseps=1e-8, releps=0, maxpts=10**6, seed=1).cdf(x)
         assert compiled.Phi3(*x, 0.3, -0.4, 0.5) == pytest.approx(scipy, abs=1e-6)
+
+
+def test_erfi_agrees_with_mpmath_on_both_sides_of_where_its_series_change():
+    from effdyn.solve.cache import load_generated
+    from effdyn.solve.sources import paste
+
+    source = f"import math\n\nfrom numba import njit\n{paste(['erfi'])}"
+    erfi = load_generated("erfi", source).erfi
+    for x in [0.0, 1e-300, 1e-9, -0.3, 1.0, 3.7, -6.999, 7.0, 7.001, 15.0, 26.0]:
+        exact = mpmath.erfi(mpmath.mpf(x))
+        assert abs(erfi(x) - exact) <= 4e-15 * abs(exact) + 5e-324, x  # exp(x²) alone has x² ulp/2 of error
+    assert np.isnan(erfi(math.nan))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import sympy
 
-from effdyn.derive import TeacherStudent, conditional_sign
-from effdyn.derive.special import sign4
+from effdyn.derive import TeacherStudent
+from effdyn.derive.gaussian import conditional_sign
+from effdyn.derive.gaussian.special import sign4
 from effdyn.solve import kernel
 from effdyn.solve.kernel import generate, observables_kernel
 from effdyn.solve.layout import pack, read_inputs

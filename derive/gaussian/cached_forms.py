@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import sympy
 
-from .cache_directory import preferred_directory
+from ..cache_directory import preferred_directory
 
 T = TypeVar("T")
 WORTH = 0.05
@@ -64,7 +64,7 @@ def _hash(key: str) -> str:
 def _sources() -> str:
     """Return a hash of this room's source: finer than its version, which does not change while one works on it."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -5,8 +5,8 @@ import itertools
 
 import sympy
 
+from ..errors import NoClosedForm
 from .conditional_sign import sign1_given1
-from .errors import NoClosedForm
 from .law import Law
 from .special import Phi2, Phi3, sign2_given1, sign2_given2, sign4, upper_triangle
 

@@ -2,8 +2,8 @@
 
 import sympy
 
-from .activation import X
-from .errors import Described, ModelError
+from ..activation import X
+from ..errors import Described, ModelError
 
 REAL = "a real function of every real field: fields are Gaussian, so they take both signs and any size"
 SLOW = (

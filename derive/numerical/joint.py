@@ -48,7 +48,7 @@ def joint_expectation(
         The covariance, which may be singular.
     m : array, shape (n,), optional
     kind, level
-        As for :func:`effdyn.derive.rules.joint_rule`.
+        As for :func:`effdyn.derive.numerical.rules.joint_rule`.
 
     Examples
     --------

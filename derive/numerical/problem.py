@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from .errors import ModelError
+from ..errors import ModelError
 from .stable import stable
 
 if TYPE_CHECKING:

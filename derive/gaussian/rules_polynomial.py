@@ -5,7 +5,7 @@ from functools import cache
 import sympy
 from sympy.polys.rings import ring
 
-from .activation import X
+from ..activation import X
 from .integrand import Integrand
 from .orthants import too_many
 from .recursion import expectation

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import sympy
 
-from .activation import X
+from ..activation import X
 
 Factor = tuple[int, sympy.Expr]
 """A function, written in X, of the field with this number."""

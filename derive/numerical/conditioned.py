@@ -10,10 +10,10 @@ from itertools import combinations
 
 import sympy
 
-from .activation import X
-from .closed_forms import Entries, closed_form
-from .errors import NoClosedForm
-from .integrand import Integrand
+from ..activation import X
+from ..errors import NoClosedForm
+from ..gaussian.closed_forms import Entries, closed_form
+from ..gaussian.integrand import Integrand
 from .quadrature import LINE, NODE_LINE, WEIGHT_LINE
 from .stable import stable
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sympy
 
-from .errors import Described, ModelError
+from ..errors import Described, ModelError
 from .lines import sign_change
 from .problem import Problem
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import sympy
 
-from .activation import X
-from .errors import NoClosedForm
+from ..activation import X
+from ..errors import NoClosedForm
 from .existence import check_exists, directions_of, size_at
 from .lines import line_integrals
 from .problem import Problem, problem_of
@@ -100,7 +100,7 @@ def _by_rules(problem: Problem) -> Iterator[Estimate]:
 
 def _by_moments(problem: Problem) -> Estimate | None:
     """Return the estimate from moments, if the expression is a sum of products of functions of one field each."""
-    from .numeric import moment_form, moment_value
+    from .moment_forms import moment_form, moment_value
 
     terms = sympy.Add.make_args(sympy.expand(problem.expr, deep=False, power_base=False))
     if len(terms) > 50:

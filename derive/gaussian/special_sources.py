@@ -312,12 +312,17 @@ PHI2_WEIGHT = np.array(
 def Phi2(x, y, rho):
     """Return P(u < x, v < y) of standard normal u, v with correlation ρ.
 
-    Source: Drezner & Wesolowsky, J. Stat. Comput. Simul. 35, 101 (1990), as Genz, Stat. Comput. 14, 251 (2004).
+    A correlation that rounding has put beyond ±1, by 1e-12 at most, is ±1. Source: Drezner & Wesolowsky, J. Stat.
+    Comput. Simul. 35, 101 (1990), as Genz, Stat. Comput. 14, 251 (2004).
     """
     if x == -math.inf or y == -math.inf:
         return 0.0
     if x == math.inf or y == math.inf:
         return 0.5 * math.erfc(-0.7071067811865476 * min(x, y))
+    if abs(x) > 40.0:  # as good as infinite, but its square is not
+        x = math.copysign(40.0, x)
+    if abs(y) > 40.0:
+        y = math.copysign(40.0, y)
     h, k = -x, -y
     total = 0.0
     if abs(rho) < 0.925:
@@ -329,6 +334,8 @@ def Phi2(x, y, rho):
         return total * angle * 0.15915494309189535 + alone
     k = k if rho > 0.0 else -k
     gap = (1.0 - rho) * (1.0 + rho)
+    if -2e-12 < gap < 0.0:
+        gap = 0.0
     hk, square = h * k, (h - k) * (h - k)
     if gap > 0.0:
         a, b = math.sqrt(gap), abs(h - k)
@@ -385,6 +392,12 @@ def Phi3(x, y, z, r12, r13, r23):
         return Phi2(x, z, r13)
     if z == math.inf:
         return Phi2(x, y, r12)
+    x = math.copysign(40.0, x) if abs(x) > 40.0 else x  # as good as infinite, but products with it are not
+    y = math.copysign(40.0, y) if abs(y) > 40.0 else y
+    z = math.copysign(40.0, z) if abs(z) > 40.0 else z
+    r12 = math.copysign(1.0, r12) if 1.0 < abs(r12) < 1.0 + 1e-12 else r12  # put there by rounding
+    r13 = math.copysign(1.0, r13) if 1.0 < abs(r13) < 1.0 + 1e-12 else r13
+    r23 = math.copysign(1.0, r23) if 1.0 < abs(r23) < 1.0 + 1e-12 else r23
     if r23 == 1.0:
         return Phi2(x, min(y, z), r12)
     if r23 == -1.0:

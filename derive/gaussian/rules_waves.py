@@ -4,7 +4,7 @@ from functools import reduce
 
 import sympy
 
-from .activation import X
+from ..activation import X
 from .integrand import Integrand
 from .recursion import expectation
 

@@ -2,7 +2,7 @@
 
 import sympy
 
-from .activation import X
+from ..activation import X
 from .integrand import Integrand
 from .recursion import expectation
 

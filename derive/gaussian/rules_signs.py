@@ -15,7 +15,7 @@ from itertools import combinations
 
 import sympy
 
-from .activation import X
+from ..activation import X
 from .integrand import Integrand
 from .law import Law
 from .orthants import sign_product, too_many

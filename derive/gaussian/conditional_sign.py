@@ -50,7 +50,8 @@ def value(c11: Number, c1p: Number, cpp: Number, m1: Number, mp: Number) -> Numb
     import mpmath
 
     noise = mpmath.mpf(2) ** (-mpmath.mp.prec * 5 // 6)
-    mu, v = m1 - mp * c1p / cpp, c11 - c1p**2 / cpp
+    slope = c1p / cpp if cpp else mpmath.mpf(0)  # a field of variance zero tells nothing of the other
+    mu, v = m1 - mp * slope, c11 - c1p * slope
     if v > noise * c11:
         return mpmath.erf(mu / mpmath.sqrt(2 * v))
     return mpmath.sign(mu) if abs(mu) > noise * (abs(m1) + abs(mp)) else mpmath.mpf(0)

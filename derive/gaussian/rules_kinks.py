@@ -9,7 +9,7 @@ from functools import lru_cache, reduce
 
 import sympy
 
-from .activation import X
+from ..activation import X
 from .integrand import Integrand
 from .pieces import in_signs
 from .recursion import expectation

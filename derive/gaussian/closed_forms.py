@@ -14,10 +14,10 @@ from functools import lru_cache
 
 import sympy
 
-from .activation import X
+from ..activation import X
+from ..errors import NoClosedForm
 from .admissible import check_admissible
 from .cached_forms import cached
-from .errors import NoClosedForm
 from .integrand import Integrand
 from .orthants import INSTEAD
 from .rules_elementary import constants, linearity, parity, products
@@ -160,11 +160,11 @@ def _derive(signature: tuple[sympy.Lambda, ...], shifted: bool) -> tuple[sympy.E
     return reduce_or_say_why(integrand), {**C, **m}
 
 
-def reduce_or_say_why(integrand: Integrand) -> sympy.Expr:
+def reduce_or_say_why(integrand: Integrand, argument: str = "activation") -> sympy.Expr:
     """Return the closed form, or raise for the integrand as it was asked for, not for the part that failed."""
     for _, f in integrand.factors:
         if f.has(sympy.I) or _unknown(f):
-            check_admissible(f)
+            check_admissible(f, argument)
     try:
         return reduce(integrand)
     except NoClosedForm as error:

@@ -2,8 +2,8 @@
 
 import sympy
 
-from .activation import X
-from .errors import Described, ModelError
+from ..activation import X
+from ..errors import Described, ModelError
 from .integrand import Integrand
 from .recursion import expectation
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import sympy
 
-from .activation import X
+from ..activation import X
+from ..errors import ModelError, NoClosedForm
 from .certificate import Certificate, certify
 from .closed_forms import real_parameters, reduce_or_say_why
-from .errors import ModelError, NoClosedForm
 from .integrand import Integrand
 from .precise import precise_value
 from .split_fields import Product, split
@@ -147,7 +147,7 @@ def _numerically(
 ) -> Expectation:
     import numpy as np
 
-    from .adaptive import numerical_expectation
+    from ..numerical.adaptive import numerical_expectation
 
     value, error = numerical_expectation(expr, names, np.array(C, float), np.array(m, float), rtol=rtol)
     return Expectation(expr, None, float(value), float(error), False)
@@ -230,4 +230,4 @@ def _form(product: Product, names: tuple[sympy.Symbol, ...], C: Any, m: Any) -> 
     for line in lines:
         law = law.with_field({position[a]: w for a, w in line}, sympy.S.Zero, sympy.S.One)
     factors = tuple((len(names) + lines.index(line), f) for line, f in product.factors)
-    return product.weight * reduce_or_say_why(Integrand(factors, law.C, law.m))
+    return product.weight * reduce_or_say_why(Integrand(factors, law.C, law.m), "expr")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import sympy
 
-from .closed_forms import Entries, closed_form
+from ..errors import NoClosedForm
+from ..gaussian.closed_forms import Entries, closed_form
 from .conditioned import Signature, conditioned_form
-from .errors import NoClosedForm
 
 if TYPE_CHECKING:
     import numpy

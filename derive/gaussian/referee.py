@@ -15,7 +15,7 @@ import numpy as np
 import sympy
 from sympy.core.relational import Relational
 
-from .activation import X
+from ..activation import X
 
 Array = np.ndarray[Any, Any]
 REACH = 9.0

@@ -2,7 +2,7 @@
 
 An expression refers to a table's entry as to any indexed quantity; what the numbers are depends on the sizes of a
 Dynamics alone. Knows nothing of which function is averaged: only whether it has kinks and whether the label noise
-occurs. The rules themselves are in :mod:`effdyn.derive.rules`.
+occurs. The rules themselves are in :mod:`effdyn.derive.numerical.rules`.
 """
 
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from .increments import NOISE
-from .moments import Joint, Moment, Value
+from ..increments import NOISE
+from ..moments import Joint, Moment, Value
 
 if TYPE_CHECKING:
     import numpy
@@ -77,7 +77,7 @@ def tables_of(dynamics: Any) -> tuple[Table, ...]:
     Those of one field if any moment is computed by a rule over one field; those of all fields if there is any
     :class:`~effdyn.derive.moments.Joint`, with a column for the label noise if any of them contains it.
     """
-    from .numeric import moment_form
+    from .moment_forms import moment_form
 
     expressions = [equation.expr for equation in dynamics.equations]
     moments = {m.signature for e in expressions for m in e.atoms(Moment)}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from .special import GaussianFunction
+from ..gaussian.special import GaussianFunction
 
 if TYPE_CHECKING:
     import numpy
@@ -56,9 +56,10 @@ def sign1_given1(
     import numpy as np
     from scipy.special import erf
 
-    mean = m1 - mp * c1p / cpp
+    slope = np.divide(c1p, cpp, out=np.zeros(np.broadcast(c1p, cpp).shape), where=np.asarray(cpp) != 0)
+    mean = m1 - mp * slope
     mean = np.where(abs(mean) > 1e-15 * (abs(m1) + abs(mp)), mean, 0.0)
-    return erf(mean / np.sqrt(2 * np.maximum(c11 - c1p**2 / cpp, 0) + 1e-300))
+    return erf(mean / np.sqrt(2 * np.maximum(c11 - c1p * slope, 0) + 1e-300))
 
 
 def modules_for(expr: sympy.Expr) -> list[Any]:

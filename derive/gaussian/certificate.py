@@ -1,18 +1,22 @@
 """Every closed form against a numerical integral that shares no code with the rules, at covariances of every kind."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import numpy as np
 import sympy
 
-from .activation import X
+from ..activation import X
+from ..errors import CertificateError
 from .cached_forms import cached
 from .closed_forms import RULES, closed_form, real_parameters
-from .errors import CertificateError
 from .integrand import Integrand
 from .precise import precise_value
-from .referee import integrate
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Signature = tuple[sympy.Lambda, ...]
 SEED = 20_240_607
@@ -85,6 +89,10 @@ def certify(signature: Signature, shifted: bool = False) -> Certificate:
 
 
 def _certify(signature: Signature, shifted: bool) -> Certificate:
+    import numpy as np
+
+    from .referee import integrate
+
     form, entries = closed_form(signature, shifted)
     functions = [real_parameters(f(X)) for f in signature]
     rng = np.random.default_rng(SEED)
@@ -140,5 +148,7 @@ def _covariances(n: int, shifted: bool, rng: np.random.Generator) -> list[tuple[
 
 def _factor(n: int, rng: np.random.Generator) -> np.ndarray:
     """Return a factor of a covariance without fields that depend much on each other."""
+    import numpy as np
+
     factor = rng.normal(size=(n, n)) + 1.5 * np.eye(n)
     return factor / np.linalg.norm(factor, axis=1, keepdims=True) * rng.uniform(0.6, 1.1, (n, 1))

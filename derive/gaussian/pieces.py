@@ -5,7 +5,7 @@ import itertools
 import sympy
 from sympy.core.relational import Relational
 
-from .activation import X
+from ..activation import X
 
 HALF = sympy.Rational(1, 2)
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import sympy
 
-from .activation import X
-from .errors import NoClosedForm
+from ..activation import X
+from ..errors import NoClosedForm
 from .orthants import INSTEAD
 
 Line = tuple[tuple[sympy.Symbol, sympy.Expr], ...]
