@@ -9,6 +9,7 @@ from typing import Any
 import sympy
 
 from .errors import Described, ModelError, nearest
+from .numerical.stable import stable
 from .text import parse_expression
 
 PHI, Y = sympy.symbols("phi y", real=True)
@@ -136,41 +137,7 @@ def _checked(expr: sympy.Expr) -> Loss:
 def _slope(expr: sympy.Expr) -> sympy.Expr:
     """Return ∂ℓ/∂φ with H(0) = ½, and logistic functions as hyperbolic tangents, which do not overflow."""
     halved = sympy.diff(expr, PHI).replace(sympy.Heaviside, lambda u, *_: sympy.Heaviside(u, sympy.Rational(1, 2)))
-    return logistic_as_tanh(halved)
-
-
-def logistic_as_tanh(expr: sympy.Expr) -> sympy.Expr:
-    """Return an expression with e^u/(1 + e^u) as (1 + tanh(u/2))/2.
-
-    Examples
-    --------
-    >>> u = sympy.Symbol("u", real=True)
-    >>> logistic_as_tanh(1 / (1 + sympy.exp(-u)))
-    tanh(u/2)/2 + 1/2
-    """
-
-    def exponent(factor: sympy.Expr) -> sympy.Expr | None:
-        base, power = factor.as_base_exp()
-        one, rest = base.as_coeff_Add()
-        is_logistic = power == -1 and one == 1 and isinstance(rest, sympy.exp)
-        return rest.exp if is_logistic else None
-
-    def rewrite(product: sympy.Expr) -> sympy.Expr:
-        factors = list(sympy.Mul.make_args(product))
-        for n, factor in enumerate(factors):
-            u = exponent(factor)
-            if u is None:
-                continue
-            above = sympy.exp(u) in factors
-            if above:
-                factors.remove(sympy.exp(u))
-                n = factors.index(factor)
-            factors[n] = (1 + (1 if above else -1) * sympy.tanh(sympy.expand(u / 2))) / 2
-        return sympy.Mul(*factors)
-
-    if expr.is_Mul or expr.is_Pow:
-        expr = rewrite(expr)
-    return expr.func(*map(logistic_as_tanh, expr.args)) if expr.args else expr
+    return stable(halved)
 
 
 def decaying_logarithms(expr: sympy.Expr) -> sympy.Expr:

@@ -13,6 +13,7 @@ from effdyn.derive import Dynamics, FieldFamily
 from effdyn.derive.increments import NOISE
 from effdyn.derive.moments import Joint, Value
 from effdyn.derive.numerical.quadrature import LEADING, LINE, NODES, has_leading_field
+from effdyn.derive.numerical.stable import stable
 
 from .kinks import Choice
 from .sums import SymmetricSum
@@ -106,9 +107,9 @@ def sum_over_nodes(expr: sympy.Expr, families: Sequence[FieldFamily]) -> sympy.E
     def value(integrand: sympy.Expr) -> sympy.Expr:
         plain = integrand.replace(SymmetricSum, lambda f, a, b, n: sympy.Sum(f, (b, 1, n), (a, 1, n)))
         plain = plain.replace(
-            Value, lambda g, field: g.function.expr.replace(*choose).xreplace({g.function.variables[0]: field})
+            Value, lambda g, field: stable(g.function.expr).replace(*choose).xreplace({g.function.variables[0]: field})
         )
-        plain = plain.replace(*choose)
+        plain = stable(plain).replace(*choose)
         fields = {e: at_nodes[e.base][e.indices[0], NODE] for e in plain.atoms(sympy.Indexed) if e.base in at_nodes}
         return sympy.Sum(WEIGHT[NODE] * plain.xreplace({**fields, NOISE: NOISE_NODES[NODE]}), (NODE, 1, NODES))
 

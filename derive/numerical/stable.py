@@ -49,7 +49,7 @@ def _logistic(f: sympy.Expr) -> sympy.Expr | None:
         for top in tops:
             ratio = sympy.cancel(top.args[0] / g)
             if ratio.is_Integer and 0 < ratio <= -exponent:
-                k, rest = ratio, rest / top
+                k, rest = ratio, sympy.Mul(*(a for a in sympy.Mul.make_args(rest) if a is not top))
                 break
         up, down = ((1 + sign * sympy.tanh(g / 2)) / 2 for sign in (1, -1))
         return stable(rest) * up**k * down ** (-exponent - k)
