@@ -5,6 +5,7 @@ that does not (a non-linear function of a committee's output), or whose moments 
 over all fields at once: a :class:`Joint`. Knows nothing of any particular model, nor of limits.
 """
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -12,9 +13,10 @@ import sympy
 
 from .activation import Activation, X
 from .errors import ModelError, NoClosedForm, nearest
+from .gaussian.regular import PROBE, regular
 from .increments import NOISE, NORM, D
 from .moments import Dilation, Joint, Moment, Univariate, Value
-from .numerical.quadrature import LEADING
+from .numerical.quadrature import KINKS, LEADING
 from .terms import NotPolynomial, Term, collect_terms, expand_terms, fresh_index
 
 LABEL = sympy.Symbol("y_sign", real=True)
@@ -120,6 +122,8 @@ def check_computable(moment: Moment, example: Example) -> sympy.Expr:
         if example.method == "closed":
             return closed_form(moment.signature, example.shifted)[0]
         form = moment_form(moment.signature, example.shifted)
+        if form.exact and not _is_regular(moment, form.form, form.entries):
+            raise NoClosedForm(str(moment), "its form is 0/0 where fields coincide", "")
     except NoClosedForm as error:
         functions = dict.fromkeys(
             f"{f.args[0]}(x) = {f.args[0].function.expr}" for f in moment.args if isinstance(f, Value)
@@ -130,6 +134,19 @@ def check_computable(moment: Moment, example: Example) -> sympy.Expr:
     if form.outer > example.outer:
         raise NoClosedForm(str(moment), f"{form.outer} of its fields would be integrated numerically", "")
     return form.form
+
+
+def _is_regular(moment: Moment, form: sympy.Expr, entries: dict[tuple[int, ...], sympy.Symbol]) -> bool:
+    """Return whether a form has a value at equal indices. Fields with different numbers are different."""
+    if len(moment.fields) > len(PROBE) or not any(function(X).has(*KINKS) for function in moment.signature):
+        return True
+    families: dict[str, list[int]] = {}
+    for place, field in enumerate(moment.fields):
+        if not field.indices[0].is_number:
+            families.setdefault(str(field.base), []).append(place)
+    pairs = [pair for same in families.values() for pair in itertools.combinations(same, 2)]
+    aligned = [tuple(places) for places in itertools.product(*families.values())] if len(families) > 1 else []
+    return regular(form, entries, [*pairs, *map(tuple, families.values()), *aligned])
 
 
 def term_by_term(expr: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
@@ -276,12 +293,16 @@ def average_label(expr: sympy.Expr, mean: sympy.Expr | None) -> sympy.Expr:
 def average_noise(expr: sympy.Expr) -> sympy.Expr:
     """Return the average over the label noise where it enters as a polynomial, by its Taylor series; else ``expr``.
 
+    Where it enters a function with kinks or pieces it is no polynomial, whatever its derivatives are between them.
+
     Examples
     --------
     >>> a = sympy.Symbol("a")
     >>> average_noise((a + NOISE) ** 2)
     a**2 + 1
     """
+    if any(kink.has(NOISE) for kink in expr.atoms(*KINKS)):
+        return expr
     total, derivative = sympy.S.Zero, expr
     for power in range(MAX_NOISE_POWER + 1):
         if derivative == 0:

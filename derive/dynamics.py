@@ -312,17 +312,20 @@ def close_moments(
     expr: sympy.Expr,
     covariance: Mapping[tuple[str, str], sympy.Lambda],
     mean: Mapping[str, sympy.Lambda] | None = None,
+    floor: sympy.Expr = sympy.S.Zero,
 ) -> sympy.Expr:
     """Return ``expr`` with every Gaussian moment replaced by its form in the covariances and means of fields.
 
     The form is closed where there is one, else it is a sum over the nodes of a rule (see
-    :mod:`effdyn.derive.numerical.quadrature`).
+    :mod:`effdyn.derive.numerical.quadrature`). ``floor`` is added to the variances in forms that are 0/0 where a field
+    vanishes, as that of a student with zero weights does.
 
     Raises
     ------
     NoClosedForm
         If a moment has neither.
     """
+    from .gaussian.regular import defined_at_zero
     from .numerical.moment_forms import moment_form
 
     mean = mean or {}
@@ -337,6 +340,8 @@ def close_moments(
             else mean_of_field(fields[key[0]], mean)
             for key, symbol in form.entries.items()
         }
+        if floor != 0 and form.exact and not defined_at_zero(form.form, form.entries):
+            known |= {form.entries[a, a]: known[form.entries[a, a]] + floor for a in range(len(fields))}
         return form.form.xreplace(known)
 
     return expr.replace(Moment, value)

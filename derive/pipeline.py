@@ -15,7 +15,12 @@ from .limits import LIMITS, Limit, keep_leading_order
 from .moments import Joint, Moment
 from .terms import Term, assemble
 
-JOINT_RULE = "a rule over all fields at once, error about 1e-5 (solve.numerical_error gives it for a state)"
+JOINT_RULES = {
+    "smooth": "error about 1e-5 for up to five fields, 1e-3 beyond",
+    "split": "error about 1e-5 for up to four fields, 1e-3 beyond",
+    "rough": "error 1e-3 to 1e-2 because of kinks",
+}
+"""Measured sizes of error of rules over all fields at once, by what they are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +167,14 @@ def _equation(q: Quantity, expr: sympy.Expr, example: Example) -> Equation:
 def _status_of(expr: sympy.Expr, example: Example) -> str:
     """Return ``"exact"``, or ``"numerical"`` with the rules that it needs and their size of error."""
     from .numerical.moment_forms import moment_form
+    from .numerical.quadrature import kind_of
 
     forms = (moment_form(m.signature, example.shifted) for m in expr.atoms(Moment))
     rules = {form.rule for form in forms if not form.exact}
     if expr.has(Joint):
-        rules.add(JOINT_RULE)
+        kind = kind_of(sorted(expr.atoms(Joint), key=str), {str(base) for base in example.fields if example.shifted})
+        size = JOINT_RULES[kind]
+        rules.add(f"a rule over all fields at once, {size} (solve.numerical_error gives it for a state)")
     return f"numerical: {'; '.join(sorted(rules))}" if rules else "exact"
 
 

@@ -42,6 +42,8 @@ for line in sys.stdin:
     except CertificateError as error:
         facts = [error.moment, error.covariance, error.mean, error.form, error.reference, error.error]
         Path(stem + ".refuted").write_text(json.dumps(facts))
+    except (MemoryError, OSError):  # of this moment: the next process tries again
+        continue
     except Exception as error:
         Path(stem + ".unchecked").write_text(f"{type(error).__name__}: {error}")
     else:

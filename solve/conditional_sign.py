@@ -5,15 +5,15 @@ SIGN1_GIVEN1 = '''
 def sign1_given1(c11, c1p, cpp, m1, mp):
     """E[sign(h₁) | h_p = 0] = erf(μ/√(2v)), μ and v times c_pp from products in twice the precision.
 
-    So coincident fields are told from nearly coincident ones: there it is sign(μ), 0 if the thresholds coincide too.
+    v is taken for at least 1e-15 c₁₁ c_pp: where fields coincide, rounding must not decide between −1, 0 and 1.
     """
+    if cpp == 0.0:
+        return math.erf(m1 / math.sqrt(2.0 * c11))
     v = cross_products(c11, cpp, c1p, c1p)[0]
     mu = cross_products(m1, cpp, mp, c1p)[0]
-    if v > 0.0:
-        return math.erf(mu / math.sqrt(2.0 * v * cpp))
-    if not v >= -1e-8 * c11 * cpp:
+    if not v >= -1e-5 * c11 * cpp:
         return math.nan
-    return 1.0 if mu > 0.0 else (-1.0 if mu < 0.0 else mu)
+    return math.erf(mu / math.sqrt(2.0 * cpp * max(v, 1e-15 * c11 * cpp)))
 '''
 
 CONDITIONAL_SOURCES: dict[str, str] = {"sign1_given1": SIGN1_GIVEN1}

@@ -11,7 +11,7 @@ from effdyn.derive.gaussian import special_sources
 ASIN = '''
 @njit(error_model="numpy", fastmath={"contract", "nsz"})
 def asin(x):
-    """Arc sine, at most 3 ulp off; NaN outside [-1, 1], but for the rounding of a correlation, 1e-15.
+    """Arc sine, at most 3 ulp off; NaN outside [-1, 1], but for what integrators overstep, 1e-5.
 
     |x| <= 1/2: x + x³ P(x²) with P the minimax polynomial of degree 11 (relative error 1.5e-17 before rounding);
     beyond: π/2 − 2 asin(√((1 − |x|)/2)).
@@ -19,7 +19,7 @@ def asin(x):
     r = abs(x)
     small = r <= 0.5
     rest = 1.0 - r
-    rest = 0.0 if -1e-15 <= rest < 0.0 else rest
+    rest = 0.0 if -1e-5 <= rest < 0.0 else rest
     z = x * x if small else 0.5 * rest
     s = r if small else math.sqrt(z)
     z2 = z * z

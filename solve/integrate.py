@@ -258,7 +258,25 @@ def _finish(problem: _Problem, run: _Run, span: tuple[float, float], attrs: dict
             RuntimeWarning,
             stacklevel=3,
         )
+    _warn_of_undefined(problem, solution)
     return solution
+
+
+def _warn_of_undefined(problem: _Problem, solution: "xr.Dataset") -> None:
+    """Warn of observables without a value at states that have one: overlaps that are slightly inadmissible.
+
+    Cosines are not counted: that of a vector of length zero has none.
+    """
+    for q in (e.quantity for e in problem.dynamics.observables if not e.quantity.indices):
+        undefined = np.isnan(solution[q.name].values)
+        if undefined.any():
+            first = float(solution.t.values[undefined][0])
+            warnings.warn(
+                f"{q.name} is not defined at {undefined.sum()} of {undefined.size} times, first at t = {first:.6g}, "
+                "where errors of integration have taken the overlaps out of the admissible ones: give a smaller rtol",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
 
 def _valid_until(problem: _Problem, run: _Run, attrs: dict[str, Any]) -> np.ndarray:

@@ -18,6 +18,9 @@ from .fuse import Fusion, fuse_sums
 from .nodes import ordered_families, rename_bound, rename_nodes, sum_over_nodes
 from .sums import SymmetricSum
 
+FLOOR = sympy.Float("1e-30")
+"""Added to variances in forms that are 0/0 where a field vanishes: their limit, without effect on other variances."""
+
 
 def lower(dynamics: Dynamics, expr: sympy.Expr, fused: Fusion | None, symmetric: frozenset[sympy.Basic]) -> sympy.Expr:
     """Return ``expr`` ready to be emitted as loops.
@@ -34,7 +37,7 @@ def lower(dynamics: Dynamics, expr: sympy.Expr, fused: Fusion | None, symmetric:
         expr = fuse_sums(expr, fused)
     halved = halve_symmetric_sums(merge_factors(expr, shifted=bool(dynamics.mean)), symmetric)
     covariance = rename_bound(fused.covariance if fused else dict(dynamics.covariance))
-    closed = rename_nodes(close_moments(halved, covariance, dict(dynamics.mean)))
+    closed = rename_nodes(close_moments(halved, covariance, dict(dynamics.mean), FLOOR))
     closed = sum_over_nodes(closed, ordered_families(dynamics))
     return share_factors(pull_out_of_sums(sort_symmetric_indices(closed, symmetric)))
 

@@ -35,7 +35,7 @@ def cholesky(a, start, n, columns):
     """Replace the covariance of n fields by a lower triangular factor, in place.
 
     A field that is a combination of those before it has a pivot that vanishes up to rounding, and a column of zeros;
-    the first n − columns such fields have no column at all. Pivots down to −1e-8 of the variance are taken for zero,
+    the first n − columns such fields have no column at all. Pivots down to −1e-5 of the variance are taken for zero,
     since integrators step slightly beyond the edge of the admissible states; lower ones give NaN.
     """
     spare = n - columns
@@ -46,7 +46,7 @@ def cholesky(a, start, n, columns):
         pivot = variance
         for g in range(c):
             pivot -= a[start + j * n + g] * a[start + j * n + g]
-        if pivot < -1e-8 * variance or variance < 0.0 or c == columns and pivot > 1e-8 * variance:
+        if pivot < -1e-5 * variance or variance < 0.0 or c == columns and pivot > 1e-5 * variance:
             pivot = math.nan
         zero = pivot <= tiny * variance or c == columns
         if zero and spare > 0:

@@ -26,6 +26,9 @@ The difference to the first is the error, unless both have missed the same; the 
 sign of it. The largest difference is taken.
 """
 
+ROUGH = 2.0
+"""For integrands with kinks or jumps anywhere, whose error one such difference falls short of now and then."""
+
 
 def numerical_error(
     dynamics: Dynamics, y0: "Mapping[str, Any] | xr.Dataset", params: Mapping[str, Any]
@@ -69,7 +72,8 @@ def errors_at(dynamics: Dynamics, inputs: Inputs, y: np.ndarray, t: float = 0.0)
     for level, shift in OTHER_RULES if dynamics.tables else ():
         other = _values(dynamics, kernels, at_level(dynamics, inputs, level, shift), y, t, level, shift)
         errors = {name: np.maximum(error, np.abs(other[name] - value[name])) for name, error in errors.items()}
-    return errors
+    rough = any(table.kind == "rough" for table in dynamics.tables)
+    return {name: ROUGH * error for name, error in errors.items()} if rough else errors
 
 
 def error_summary(dynamics: Dynamics, inputs: Inputs, t: np.ndarray, y: np.ndarray) -> str:

@@ -18,6 +18,7 @@ import sympy
 
 from effdyn.derive import Dynamics, Moment, Quantity
 from effdyn.derive.gaussian import conditional_sign, special
+from effdyn.derive.gaussian.regular import defined_at_zero
 from effdyn.derive.increments import NOISE
 from effdyn.derive.moments import Dilation, Joint, Value
 from effdyn.derive.numerical.moment_forms import moment_form
@@ -110,6 +111,10 @@ def observe(dynamics: Dynamics, y: Arrays, params: Arrays) -> dict[str, np.ndarr
     return Interpreter(dynamics, {**y, **params}).arrays(dynamics.observables)
 
 
+FLOOR = 1e-30
+"""Added to variances in forms that are 0/0 where a field vanishes: their limit, without effect on other variances."""
+
+
 class Interpreter:
     """Evaluates expressions of a Dynamics at one state.
 
@@ -144,7 +149,7 @@ class Interpreter:
         self._spare = len(leading)  # fields that are combinations of others
         self._fields: dict[Field, np.ndarray] = {}  # at the nodes of the rule over all
         if dynamics.tables:
-            count = len(self._all_fields())
+            count = len(self._all_fields()) - self._spare
             nodes = table_sizes(dynamics.tables, count)
             self.sizes |= {size: nodes[str(size)] for size in (LINE, NODES) if str(size) in nodes}
             self.values |= {table.base: table_values(table, count) for table in dynamics.tables}
@@ -219,8 +224,10 @@ class Interpreter:
         """Return ``form``, an expression in the covariances of the fields of ``moment``."""
         fields = tuple((str(f.base), self._position(f.indices[0], index) + 1) for f in moment.fields)
         if (form, fields) not in self._moments:
-            entries = self._moment_form(moment).entries
-            known = {symbol: self._law(*(fields[a] for a in entry)) for entry, symbol in entries.items()}
+            kept = self._moment_form(moment)
+            known = {symbol: self._law(*(fields[a] for a in entry)) for entry, symbol in kept.entries.items()}
+            if kept.exact and not defined_at_zero(kept.form, kept.entries):
+                known |= {kept.entries[a, a]: known[kept.entries[a, a]] + FLOOR for a in range(len(fields))}
             self._moments[form, fields] = self._form(form, known)
         return self._moments[form, fields]
 
@@ -354,7 +361,7 @@ def _lower_factor(covariance: np.ndarray, spare: int) -> np.ndarray:
         if pivot > tiny * variance:
             factor[n:, n] = rest[n:, n] / np.sqrt(pivot)
             rest -= np.outer(factor[:, n], factor[:, n])
-        elif not (variance >= 0 and pivot >= -1e-8 * variance):
+        elif not (variance >= 0 and pivot >= -1e-5 * variance):
             factor[n:, n] = np.nan
     return np.delete(factor, used_up[:spare], axis=1)
 

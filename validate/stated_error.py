@@ -9,10 +9,11 @@ import xarray as xr
 
 
 def stated_error(theory: xr.Dataset, name: str, t: np.ndarray) -> np.ndarray:
-    """Return by how much a theory's values of ``name`` may be off at times ``t`` because of numerical expectations.
+    """Return an estimate of by how much a theory's values of ``name`` are off at times ``t``: of its expectations.
 
     For an observable, the larger of the errors estimated at the first and the last time. For a state, whose time
-    derivative is what has the error, that times the time since the start. Zero where nothing is stated.
+    derivative is what has the error, that times the time since the start: not a bound where errors grow, as they do
+    along an escape from a plateau. Zero where nothing is stated.
 
     Examples
     --------

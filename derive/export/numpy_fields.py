@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import sympy
 
-from ..numerical.quadrature import TEACHER
+from ..numerical.quadrature import LEADING, TEACHER, has_leading_field
 from .einsum import Einsum
 
 if TYPE_CHECKING:
@@ -71,18 +71,23 @@ def _signs_in_front(expr: sympy.Expr) -> sympy.Expr:
 
 
 def node_lines(dyn: "Dynamics") -> list[str]:
-    """Return the lines that draw all fields at the nodes of the rule: the teacher's first, as the rule expects."""
+    """Return the lines that draw all fields at the nodes of the rule: the teacher's first, as the rule expects.
+
+    A linear teacher's output, where it occurs, leads; it is a combination of the others and has no node of its own.
+    """
     table = next(t for t in dyn.tables if t.name == "node_joint")
-    families = sorted((f for f in dyn.families if not f.derived), key=lambda f: str(f.base) != TEACHER)
+    leading = [f for f in dyn.families if f.base == LEADING] if has_leading_field(dyn) else []
+    families = leading + sorted((f for f in dyn.families if not f.derived), key=lambda f: str(f.base) != TEACHER)
+    columns = f"len(order) - {len(leading)}" if leading else "len(order)"
     names = ", ".join(str(f.base) for f in families)
     lines = [
         "    # all fields at the nodes of a rule over as many standard normal variables",
         f"    order = np.concatenate([{names}])",
-        f"    nodes, weights = joint_rule(len(order){' + 1' if table.noise else ''}, {table.kind!r})",
-        "    fields = np.empty((len(nodes), len(order)))",
-        "    fields[:, order] = nodes[:, : len(order)] @ cholesky(C[np.ix_(order, order)]).T",
-        *(["    fields += mean[: len(order)]"] if dyn.mean else []),
+        f"    nodes, weights = joint_rule({columns}{' + 1' if table.noise else ''}, {table.kind!r})",
+        "    fields = np.zeros((len(nodes), len(C)))",
+        f"    fields[:, order] = nodes[:, : {columns}] @ cholesky(C[np.ix_(order, order)], {len(leading)}).T",
+        *(["    fields += mean"] if dyn.mean else []),
         *(["    zeta = nodes[:, -1]"] if table.noise else []),
     ]
-    fields = ", ".join(f"fields[:, {f.base}]" for f in families)
+    fields = ", ".join(f"fields[:, {f.base}]" + "[:, 0]" * (f in leading) for f in families)
     return [*lines, f"    {names} = {fields}"]

@@ -11,6 +11,7 @@ import sympy
 from ..activation import X
 from ..increments import NOISE
 from ..moments import Univariate, Value
+from ..numerical.quadrature import LEADING
 from ..numerical.stable import stable
 
 
@@ -86,6 +87,8 @@ class JointWriter:
 
     def _entry(self, entry: sympy.Indexed) -> Array:
         """Return h[i], h_star[1], a[j] or Q[i, k], axes in order."""
+        if entry.base == LEADING:
+            return Array(str(LEADING), nodes=True)
         base, field = str(entry.base), str(entry.base) in ("h", "h_star")
         fixed = [str(int(i) - 1) if i.is_number else ":" for i in entry.indices]
         code = base if all(f == ":" for f in fixed) else f"{base}[{', '.join([':'] * field + fixed)}]"

@@ -10,26 +10,32 @@ from ..gaussian.special_sources import SOURCES, numpy_source
 from ..numerical import rules
 
 SIGN1_GIVEN1 = '''def sign1_given1(c11, c1p, cpp, m1, mp):
-    """Return E[sign(h1) | h_p = 0] of fields with means; where the fields coincide, the sign of what is left."""
-    mean = m1 - mp * c1p / cpp
-    mean = np.where(abs(mean) > 1e-15 * (abs(m1) + abs(mp)), mean, 0.0)
-    return scipy.special.erf(mean / np.sqrt(2 * np.maximum(c11 - c1p**2 / cpp, 0) + 1e-300))
+    """Return E[sign(h1) | h_p = 0] of fields with means; its variance given h_p is taken for at least 1e-15 c11."""
+    slope = c1p / np.where(cpp == 0, 1, cpp)
+    left = np.maximum(c11 - c1p * slope, 1e-15 * c11)
+    return scipy.special.erf((m1 - mp * slope) / np.sqrt(2 * left + 1e-300))
 '''
-CHOLESKY = '''def cholesky(C):
-    """Return the lower Cholesky factor; a field that depends on those before it has a column of zeros."""
-    rest, factor = np.array(C, float), np.zeros_like(C, float)
+CHOLESKY = '''def cholesky(C, spare):
+    """Return the lower Cholesky factor; a field that depends on those before it has a column of zeros.
+
+    The first ``spare`` such columns are left out.
+    """
+    rest, factor, zero = np.array(C, float), np.zeros_like(C, float), []
+    tiny = 1e-12 if spare else 2e-15 * len(C)
     for j in range(len(rest)):
-        if rest[j, j] > 2e-15 * len(C) * C[j, j]:
+        if rest[j, j] > tiny * C[j, j]:
             factor[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
             rest = rest - np.outer(factor[:, j], factor[:, j])
-    return factor
+        else:
+            zero.append(j)
+    return np.delete(factor, zero[:spare], axis=1)
 '''
 _LINE = ("line_rule", "_where", "_frozen")
 _JOINT = (
     *("joint_rule", "lattice_rule", "_with_moments", "_nearest_points", "half_range_gauss", "_split_rule"),
     *("_sobol_rule", "_scaled", "_frozen"),
 )
-_CONSTANTS = {"line": ("HALF_LINE",), "joint": ("LATTICE", "SPLIT", "SOBOL")}
+_CONSTANTS = {"line": ("HALF_LINE",), "joint": ("LATTICE", "SPLIT", "ROUGH", "SOBOL")}
 
 
 def special_functions(code: str) -> str:

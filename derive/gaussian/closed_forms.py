@@ -167,6 +167,9 @@ def reduce_or_say_why(integrand: Integrand, argument: str = "activation") -> sym
             check_admissible(f, argument)
     try:
         return reduce(integrand)
+    except RecursionError:  # |sin(x)| has infinitely many kinks
+        reason = "its functions are nested too deeply, or have too many kinks, for the rules"
+        raise NoClosedForm(str(integrand), reason, INSTEAD) from None
     except NoClosedForm as error:
         raise NoClosedForm(str(integrand), error.reason, error.instead) from None
 

@@ -46,12 +46,14 @@ class sign1_given1(GaussianFunction):
 
 
 def value(c11: Number, c1p: Number, cpp: Number, m1: Number, mp: Number) -> Number:
-    """Return :class:`sign1_given1` of mpmath's numbers, at the precision that is set."""
+    """Return :class:`sign1_given1` of mpmath's numbers.
+
+    A variance below 1e-15 of that of the field counts as that: where fields coincide, rounding of their covariances and
+    thresholds must not decide between −1, 0 and 1.
+    """
     import mpmath
 
-    noise = mpmath.mpf(2) ** (-mpmath.mp.prec * 5 // 6)
+    noise = mpmath.mpf("1e-15")
     slope = c1p / cpp if cpp else mpmath.mpf(0)  # a field of variance zero tells nothing of the other
     mu, v = m1 - mp * slope, c11 - c1p * slope
-    if v > noise * c11:
-        return mpmath.erf(mu / mpmath.sqrt(2 * v))
-    return mpmath.sign(mu) if abs(mu) > noise * (abs(m1) + abs(mp)) else mpmath.mpf(0)
+    return mpmath.erf(mu / mpmath.sqrt(2 * max(v, noise * c11))) if c11 else mpmath.sign(mu)

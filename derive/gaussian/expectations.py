@@ -113,7 +113,7 @@ def expectation(
     >>> expectation(sympy.cos(u), {(u, u): c}).form
     exp(-c/2)
     """
-    expr = sympy.sympify(expr)
+    expr = _checked(expr, covariance, mean, rtol)
     fields, C, m = _law(expr, covariance, mean or {})
     expr = real_parameters(expr).xreplace({s: _real_symbol(s) for s in fields})
     names = tuple(map(_real_symbol, fields))
@@ -140,6 +140,27 @@ def expectation(
             "covariance", dict(covariance), "one at which this expectation is finite: fields that coincide make it 0/0"
         )
     return Expectation(expr, form, value, abs(value) * 2.0**-52, True, products, any(mean != 0 for mean in m))
+
+
+def _checked(expr: Any, covariance: Any, mean: Any, rtol: Any) -> sympy.Expr:
+    """Return the expression, having checked what kind of things the arguments are."""
+    if not isinstance(expr, (sympy.Expr, int, float)):
+        raise ModelError("expr", expr, "a SymPy expression of the fields, such as sympy.Max(u, 0)*v")
+    expr = sympy.sympify(expr)
+    if expr.has(sympy.Mod):
+        raise ModelError("expr", expr, "one without Mod; u mod 1 is u - floor(u)")
+    for argument, given in (("covariance", covariance), ("mean", mean or {})):
+        fields = (
+            [s for key in given for s in (key if argument == "covariance" else (key,))]
+            if hasattr(given, "items")
+            else [None]
+        )
+        if not all(isinstance(s, sympy.Symbol) for s in fields):
+            example = "{(u, u): 1.2, (u, v): 0.3, (v, v): 0.8}" if argument == "covariance" else "{u: 0.5}"
+            raise ModelError(argument, given, f"a dict by SymPy symbols, such as {example}")
+    if not (isinstance(rtol, (int, float)) and 1e-15 <= rtol < 1):
+        raise ModelError("rtol", rtol, "a number between 1e-15 and 1")
+    return expr
 
 
 def _numerically(

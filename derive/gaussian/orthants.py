@@ -41,6 +41,8 @@ def _centred(law: Law, fields: tuple[int, ...]) -> sympy.Expr:
         return sympy.S.Zero
     if n == 2:
         return sign_pair(law, *fields)
+    if n == 4 and law.given:  # covariances given another field are 0/0 where fields coincide
+        raise too_many(fields, "of the orthant probability of four fields given another one no regular form is known")
     if n == 4:
         return sign4(*(law.cov(fields[a], fields[b]) for a, b in upper_triangle(4)))
     raise too_many(fields, f"an orthant probability of dimension {n}, of so many kinked or erf factors, is not known")

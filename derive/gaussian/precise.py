@@ -40,7 +40,17 @@ def precise_value(form: sympy.Expr, numbers: Mapping[sympy.Symbol, float]) -> fl
 def _compiled(form: sympy.Expr, symbols: tuple[sympy.Symbol, ...]) -> Callable[..., Any]:
     known: dict[str, Callable[..., Any]] = {f.__name__: _special(f.__name__) for f in FUNCTIONS}
     known["sign1_given1"] = conditional_sign.value
+    known["asin"] = _asin
     return sympy.lambdify(symbols, form, [known, "mpmath"], cse=True)
+
+
+def _asin(x: Any) -> Any:
+    """Arc sine of a correlation, which rounding of the covariances may have put beyond ±1."""
+    import mpmath
+
+    if mpmath.im(x) == 0 and 1 < abs(x) <= 1 + mpmath.mpf("1e-12"):
+        x = mpmath.sign(x)
+    return mpmath.asin(x)
 
 
 def _special(name: str) -> Callable[..., Any]:

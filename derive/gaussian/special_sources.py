@@ -312,8 +312,8 @@ PHI2_WEIGHT = np.array(
 def Phi2(x, y, rho):
     """Return P(u < x, v < y) of standard normal u, v with correlation ρ.
 
-    A correlation that rounding has put beyond ±1, by 1e-12 at most, is ±1. Source: Drezner & Wesolowsky, J. Stat.
-    Comput. Simul. 35, 101 (1990), as Genz, Stat. Comput. 14, 251 (2004).
+    A correlation that rounding has put beyond ±1, or an integrator, by 1e-5 at most, is ±1. Source: Drezner &
+    Wesolowsky, J. Stat. Comput. Simul. 35, 101 (1990), as Genz, Stat. Comput. 14, 251 (2004).
     """
     if x == -math.inf or y == -math.inf:
         return 0.0
@@ -334,7 +334,7 @@ def Phi2(x, y, rho):
         return total * angle * 0.15915494309189535 + alone
     k = k if rho > 0.0 else -k
     gap = (1.0 - rho) * (1.0 + rho)
-    if -2e-12 < gap < 0.0:
+    if -2e-5 < gap < 0.0:
         gap = 0.0
     hk, square = h * k, (h - k) * (h - k)
     if gap > 0.0:
@@ -395,9 +395,9 @@ def Phi3(x, y, z, r12, r13, r23):
     x = math.copysign(40.0, x) if abs(x) > 40.0 else x  # as good as infinite, but products with it are not
     y = math.copysign(40.0, y) if abs(y) > 40.0 else y
     z = math.copysign(40.0, z) if abs(z) > 40.0 else z
-    r12 = math.copysign(1.0, r12) if 1.0 < abs(r12) < 1.0 + 1e-12 else r12  # put there by rounding
-    r13 = math.copysign(1.0, r13) if 1.0 < abs(r13) < 1.0 + 1e-12 else r13
-    r23 = math.copysign(1.0, r23) if 1.0 < abs(r23) < 1.0 + 1e-12 else r23
+    r12 = math.copysign(1.0, r12) if 1.0 < abs(r12) < 1.0 + 1e-5 else r12  # put there by rounding
+    r13 = math.copysign(1.0, r13) if 1.0 < abs(r13) < 1.0 + 1e-5 else r13
+    r23 = math.copysign(1.0, r23) if 1.0 < abs(r23) < 1.0 + 1e-5 else r23
     if r23 == 1.0:
         return Phi2(x, min(y, z), r12)
     if r23 == -1.0:

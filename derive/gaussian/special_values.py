@@ -157,6 +157,8 @@ def Phi2(x: Number, y: Number, rho: Number) -> Number:
     """Return P(u < x, v < y) = Φ(x) Φ(y) + ∫ φ₂(x, y; r) dr over 0 < r < ρ."""
     import mpmath
 
+    if 1 < abs(rho) <= 1 + mpmath.mpf("1e-5"):  # put there by rounding
+        rho = mpmath.sign(rho)
     if -mpmath.inf in (x, y):
         return mpmath.mpf(0)
     if mpmath.inf in (x, y) or rho == 1:

@@ -39,7 +39,7 @@ class MomentForm:
 
 
 RULE = {1: "a rule of 100 nodes over one field", 2: "a rule of 100 x 100 nodes over two fields"}
-ACCURACY = "relative error about 1e-9 if kinks lie where fields vanish"
+ACCURACY = "relative error about 1e-10 if kinks lie where fields vanish"
 
 
 def moment_form(signature: Signature, shifted: bool = False, limit: int = 2) -> MomentForm:

@@ -90,7 +90,7 @@ def tables_of(dynamics: Any) -> tuple[Table, ...]:
         tables += joint_tables(
             fields,
             noise=any(j.has(NOISE) for j in joints),
-            kind=_kind(joints_of(dynamics, observables=False) or joints, {family for family, _ in dynamics.mean}),
+            kind=kind_of(joints_of(dynamics, observables=False) or joints, {family for family, _ in dynamics.mean}),
         )
     return tables
 
@@ -106,7 +106,7 @@ def has_leading_field(dynamics: Any) -> bool:
     return any(joint.has(LEADING) for joint in joints_of(dynamics))
 
 
-def _kind(joints: list[Joint], shifted: set[str]) -> str:
+def kind_of(joints: list[Joint], shifted: set[str]) -> str:
     """Return which rule suits the functions that are averaged.
 
     A linear teacher's output, else the teachers' fields come first: the sign of the first field has its jump where the

@@ -46,7 +46,7 @@ def _slope(x: "numpy.ndarray", y: "numpy.ndarray", rho: "numpy.ndarray") -> "num
 def sign1_given1(
     c11: "numpy.ndarray", c1p: "numpy.ndarray", cpp: "numpy.ndarray", m1: "numpy.ndarray", mp: "numpy.ndarray"
 ) -> "numpy.ndarray":
-    """Return erf(μ/√(2v)) of arrays, μ and v the mean and the variance of h₁ given h_p = 0; where v = 0, sign(μ).
+    """Return erf(μ/√(2v)) of arrays, μ and v the mean and the variance of h₁ given h_p = 0; v is at least 1e-15 c₁₁.
 
     Examples
     --------
@@ -58,8 +58,7 @@ def sign1_given1(
 
     slope = np.divide(c1p, cpp, out=np.zeros(np.broadcast(c1p, cpp).shape), where=np.asarray(cpp) != 0)
     mean = m1 - mp * slope
-    mean = np.where(abs(mean) > 1e-15 * (abs(m1) + abs(mp)), mean, 0.0)
-    return erf(mean / np.sqrt(2 * np.maximum(c11 - c1p * slope, 0) + 1e-300))
+    return erf(mean / np.sqrt(2 * np.maximum(c11 - c1p * slope, 1e-15 * c11) + 1e-300))
 
 
 def modules_for(expr: sympy.Expr) -> list[Any]:

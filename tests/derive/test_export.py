@@ -167,6 +167,8 @@ OTHERS = {
     "biases_tanh": (dict(activation="erf", teacher_activation="tanh", biases=True), "auto"),
     "target": (dict(activation="He3", target="h1*h2*h3"), "auto"),
     "kinked_target": (dict(activation="erf", target="Abs(h1)*sign(h2)"), "auto"),
+    "sign_tanh": (dict(activation="tanh", teacher_activation="linear", labels="sign"), "auto"),
+    "rough": (dict(activation="tanh", loss="absolute"), "auto"),
     "target_numeric": (dict(activation="erf", target="tanh(h1*h2)"), "auto"),
 }
 """Models with special functions, rules, means, numbered fields and combinations of fields."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import sympy
 from scipy import special, stats
 
 from effdyn.derive import TeacherStudent
@@ -183,3 +184,29 @@ def test_observables_are_averages_over_examples(case):
     name = "eg" if model.labels == "real" else "error_rate"
     jump = 0 if case.exact or name == "eg" else 3e-3  # the rule over all fields blurs the jump of a sign
     assert abs(np.mean(values) - derived[name]) < 10 * error + 1e-4 + jump
+
+
+def test_noise_inside_pieces_is_not_taken_for_a_polynomial():
+    """A loss in polynomial pieces of the residual: derivatives in the noise vanish between the kinks, not at them."""
+    from effdyn.derive.averages import NOISE, average_noise
+
+    a = sympy.Symbol("a", real=True)
+    pieces = sympy.Piecewise((a + NOISE, a + NOISE > 0), (2 * (a + NOISE), True))
+    assert average_noise(pieces) == pieces
+
+
+def test_a_form_that_is_undefined_at_equal_indices_is_not_used():
+    """Five kinked fields: the closed form of the eta squared term is 0/0 wherever i = k, so a rule takes its place."""
+    model = TeacherStudent(activation="relu", target="sign(h1*h2)")
+    derived = evaluate(model.dynamics(), *state_and_parameters(model, 1.0))
+    assert np.isfinite(derived["Q"]).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"activation": "relu"}, {"activation": "linear", "labels": "sign", "loss": "hinge"}], ids=str
+)
+def test_students_without_weights_have_a_rate_of_change(options):
+    model = TeacherStudent(**options)
+    state, params = state_and_parameters(model, 1.0)
+    state |= {"Q": np.zeros((K, K)), "R": np.zeros((K, M))}
+    assert all(np.isfinite(rate).all() for rate in evaluate(model.dynamics(), state, params).values())

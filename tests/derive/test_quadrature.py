@@ -208,4 +208,4 @@ SIGN, OUTPUT = sympy.sign(H_STAR[1]), sympy.tanh(H[1])
     ],
 )
 def test_which_rule_suits_a_function(expr, shifted, kind):
-    assert quadrature._kind([derive.moments.Joint(expr)], shifted) == kind
+    assert quadrature.kind_of([derive.moments.Joint(expr)], shifted) == kind

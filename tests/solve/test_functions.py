@@ -76,14 +76,14 @@ def test_asin_at_its_exact_values(asin):
     assert np.array_equal(asin(x), expected)
 
 
-@pytest.mark.parametrize("x", [math.nan, math.inf, -math.inf, 1e300, -2.0, 1 + 1e-14, -1 - 1e-14])
+@pytest.mark.parametrize("x", [math.nan, math.inf, -math.inf, 1e300, -2.0, 1 + 2e-5, -1 - 2e-5])
 def test_asin_is_nan_outside_its_domain(asin, x):
     assert np.isnan(asin(np.full(17, x))).all()  # 17: the SIMD body and the remainder
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_asin_takes_a_correlation_that_rounding_puts_above_one_for_one(asin, sign):
-    assert (asin(np.full(17, sign * (1 + 4 * 2.0**-52))) == sign * math.pi / 2).all()
+def test_asin_takes_a_correlation_that_an_integrator_puts_slightly_above_one_for_one(asin, sign):
+    assert (asin(np.full(17, sign * (1 + 1e-6))) == sign * math.pi / 2).all()
 
 
 @settings(max_examples=500)

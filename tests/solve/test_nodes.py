@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import sympy
 
-from effdyn.derive import Dynamics, Equation, FieldFamily, ModelError, Moment, Quantity
+from effdyn.derive import Dynamics, Equation, FieldFamily, ModelError, Moment, Quantity, TeacherStudent
 from effdyn.derive.activation import X, activation
 from effdyn.derive.increments import NOISE
 from effdyn.derive.moments import Joint, Univariate
 from effdyn.solve import integrate, kernel, numerical_error
 from effdyn.solve.kernel import observables_kernel
-from effdyn.solve.layout import pack, read_inputs
+from effdyn.solve.layout import pack, parameter_vector, read_inputs
 from effdyn.solve.reference import evaluate, observe
 
 K, M = (sympy.Symbol(name, integer=True, positive=True) for name in ("K", "M"))
@@ -252,3 +252,16 @@ def test_integrate_states_the_error_at_both_ends(rng):
     first, last = (numerical_error(dynamics, s, params) for s in (y0, solution[["Q", "R", "a"]].isel(t=-1)))
     for name in ("Q", "R", "a", "loss"):
         np.testing.assert_allclose(stated[name], [first[name].max(), last[name].max()], rtol=1e-6)
+
+
+def test_a_linear_teachers_output_leads_the_nodes_of_kernel_and_reference():
+    dynamics = TeacherStudent(activation="tanh", teacher_activation="linear", labels="sign").dynamics()
+    y0 = {"Q": [[0.7, 0.1], [0.1, 0.5]], "R": [[0.3, 0.1], [-0.1, 0.2]]}
+    params = {"eta": 0.7, "flip": 0.1, "T": [[1.0, 0.3], [0.3, 0.8]], "a": [1.0, 0.6], "b": [1.0, 0.5]}
+    inputs = read_inputs(dynamics, y0, params)
+    compiled = kernel(dynamics)
+    out = np.empty(7)
+    par, work = parameter_vector(dynamics, inputs), np.empty(compiled.workspace_size(inputs.sizes))
+    compiled(0.0, pack(dynamics.states, inputs.y0), out, par, work)
+    expected = pack(dynamics.states, evaluate(dynamics, y0, params))
+    assert np.allclose(out, expected, rtol=0, atol=1e-12)  # sums of 24000 terms of order one times weights
