@@ -98,7 +98,7 @@ def _not_polynomial(reason: NotPolynomial) -> NoClosedForm:
     return NoClosedForm(
         f"E[{reason.args[0].split(' is not')[0]} …]",
         "a function of a sum over units is not a product of functions of one field each",
-        'It will be computed numerically, on all fields at once, if you pass moments="auto" or "numeric".',
+        'It will be computed numerically, over all fields at once, with moments="auto" (the default) or "numeric".',
     )
 
 

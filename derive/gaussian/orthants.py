@@ -95,7 +95,7 @@ def too_many(fields: tuple[int, ...], reason: str) -> NoClosedForm:
 
 
 INSTEAD = (
-    'It will be computed numerically if you pass moments="numeric";\n'
+    'It will be computed numerically with moments="auto", the default, or moments="numeric";\n'
     "  erf(h/√2) is the usual closed-form stand-in for tanh and other sigmoids."
 )
 """What works where no closed form is known."""
