@@ -34,6 +34,8 @@ KINKED = (sympy.sign, sympy.Abs, sympy.Heaviside, sympy.Max, sympy.Min, sympy.Pi
 """Functions so cheap that they are computed where they are used."""
 
 
+LONGEST_SUM = 100
+"""From how many summands on a sum is written in several statements."""
 LANES = 16
 """The number of gathered function arguments is rounded up to a multiple of this, so that no scalar remainder loop is
 left over."""
@@ -376,6 +378,12 @@ class Emitter:
         return operands
 
     def _sum_text(self, operands: Sequence[sympy.Expr]) -> str:
+        if len(operands) > LONGEST_SUM:  # compilers recurse once a summand
+            parts = [self._sum_text(operands[n : n + LONGEST_SUM]) for n in range(0, len(operands), LONGEST_SUM)]
+            names = [self._name("t") for _ in parts]
+            for name, part in zip(names, parts, strict=True):
+                self.line(f"{name} = {part}")
+            return f"({' + '.join(names)})"
         text = ""
         for operand in sorted(operands, key=lambda e: e.could_extract_minus_sign()):
             negative = bool(text) and operand.could_extract_minus_sign()

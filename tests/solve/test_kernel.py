@@ -554,3 +554,13 @@ def test_names_of_users_do_not_collide_with_names_in_the_source(name):
         expected = coupling @ np.arcsin(values["v"] / 9) * (values["v"] + 3)
         expected = np.concatenate([[-0.75 + math.asin(0.25)], expected, -coupling[np.triu_indices(4)]])
         np.testing.assert_allclose(out, expected, rtol=1e-14, atol=1e-14)
+
+
+def test_a_long_sum_is_written_in_statements_that_compilers_can_read():
+    x = Quantity("x", latex="x")
+    polynomial = sympy.Add(*(sympy.Rational(1, n) * x.base**n for n in range(1, 3000)))
+    dynamics = Dynamics("long", "ode", "t", (Equation(x, polynomial),))
+    source, _ = generate(dynamics, [(x, polynomial)], "long")
+    lines = [line for line in source.splitlines() if not line.lstrip().startswith("#")]
+    assert max(map(len, lines)) < 10_000
+    compile(source, "long", "exec")  # Python's own limit is a few thousand nested operations
