@@ -4,31 +4,17 @@ It is effdyn's own source, so that the module computes what effdyn computes, and
 """
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..gaussian.special_sources import SOURCES, numpy_source
 from ..numerical import rules
+from ..numerical.joint import cholesky
 
 SIGN1_GIVEN1 = '''def sign1_given1(c11, c1p, cpp, m1, mp):
     """Return E[sign(h1) | h_p = 0] of fields with means; its variance given h_p is taken for at least 1e-15 c11."""
     slope = c1p / np.where(cpp == 0, 1, cpp)
     left = np.maximum(c11 - c1p * slope, 1e-15 * c11)
     return scipy.special.erf((m1 - mp * slope) / np.sqrt(2 * left + 1e-300))
-'''
-CHOLESKY = '''def cholesky(C, spare):
-    """Return the lower Cholesky factor; a field that depends on those before it has a column of zeros.
-
-    The first ``spare`` such columns are left out.
-    """
-    rest, factor, zero = np.array(C, float), np.zeros_like(C, float), []
-    tiny = 1e-12 if spare else 2e-15 * len(C)
-    for j in range(len(rest)):
-        if rest[j, j] > tiny * C[j, j]:
-            factor[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
-            rest = rest - np.outer(factor[:, j], factor[:, j])
-        else:
-            zero.append(j)
-    return np.delete(factor, zero[:spare], axis=1)
 '''
 _LINE = ("line_rule", "_where", "_frozen")
 _JOINT = (
@@ -53,13 +39,13 @@ def numerical_rules(*, line: bool, joint: bool) -> str:
         return ""
     constants = [f"{name} = {getattr(rules, name)!r}" for kind in kinds for name in _CONSTANTS[kind]]
     functions = dict.fromkeys((*(_LINE if line else ()), *(_JOINT if joint else ())))
-    parts = ["\n".join(constants), *map(_source, functions)]
-    return "\n\n\n".join([*parts, CHOLESKY.rstrip("\n")] if joint else parts)
+    parts = ["\n".join(constants), *(_source(getattr(rules, name)) for name in functions)]
+    return "\n\n\n".join([*parts, _source(cholesky)] if joint else parts)
 
 
-def _source(name: str) -> str:
+def _source(function: Callable[..., object]) -> str:
     """Return a function's source without types and tests, which a reader of the module has no use for."""
-    lines = inspect.getsource(getattr(rules, name)).rstrip("\n").splitlines()
+    lines = inspect.getsource(function).rstrip("\n").splitlines()
     return "\n".join(_without_examples(_without_types(lines)))
 
 

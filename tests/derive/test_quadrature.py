@@ -8,7 +8,7 @@ from scipy.special import erf, expit
 
 from effdyn import derive
 from effdyn.derive.numerical import quadrature
-from effdyn.derive.numerical.joint import cholesky, joint_error, joint_expectation
+from effdyn.derive.numerical.joint import REPLICATES, cholesky, joint_error
 from effdyn.derive.numerical.rules import half_range_gauss, joint_rule, line_rule
 
 MP = mpmath.mp.clone()
@@ -89,6 +89,15 @@ def test_lattice_rules_are_even_and_isotropic(dimension):
     assert weights @ (nodes**2).sum(axis=1) == pytest.approx(dimension, rel=rounding)
     assert weights @ (nodes**2).sum(axis=1) ** 2 == pytest.approx(dimension * (dimension + 2), rel=rounding)
     assert nodes.T @ (weights[:, None] * nodes) == pytest.approx(np.eye(dimension), abs=5e-5)
+
+
+def joint_expectation(function, C, m=0.0, *, kind="smooth", level=0):
+    """Return E[function(h)], h ~ N(m, C), by the rule over all fields, and its error."""
+    values = []
+    for shift in range(REPLICATES):
+        nodes, weights = joint_rule(len(C), kind, level, shift)
+        values.append(weights @ function(nodes @ cholesky(C).T + m))
+    return values[0], joint_error(values)
 
 
 def random_covariance(rng, size, spread=0.4):
