@@ -332,7 +332,7 @@ def _definitions(
 
 
 def _title(model: "TeacherStudent") -> str:
-    g, g_star = model.activation.text, model.teacher_activation.text
+    g, g_star = model.activation.title, model.teacher_activation.title
     if model.target is not None:
         pair = f"{g} student, target {target_text(model.target)}"
     else:

@@ -1,12 +1,13 @@
 """SymPy expressions to text and back, without ``eval``: what model files may contain is a closed list of names."""
 
 import ast
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import sympy
 
-from .errors import ModelError, nearest
+from .errors import ModelError
 
 FUNCTIONS: dict[str, Any] = {
     name: getattr(sympy, name)
@@ -25,6 +26,40 @@ _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.USub: lambda a: -a,
     ast.UAdd: lambda a: a,
 }
+
+
+OTHER_NAMES = {
+    **{"ln": "log(…)", "pow": "x**2", "power": "x**2", "e": "E", "theta": "Heaviside(…)", "step": "Heaviside(…)"},
+    **{f"arc{name}": f"a{name}(…)" for name in ("sin", "cos", "tan")},
+    **{"maximum": "Max(…)", "minimum": "Min(…)", "sgn": "sign(…)", "lambertw": "LambertW(…)"},
+    **{"sigmoid": "1/(1 + exp(-x))", "logistic": "1/(1 + exp(-x))", "softplus": "log(1 + exp(x))"},
+    **{"silu": "x/(1 + exp(-x))", "swish": "x/(1 + exp(-x))", "gelu": "x*erfc(-x/sqrt(2))/2"},
+    **{"elu": "Max(x, 0) + exp(Min(x, 0)) - 1", "softsign": "x/(1 + Abs(x))", "arctan2": "atan(…)"},
+    **{"leaky_relu": "Max(x, x/10)", "leakyrelu": "Max(x, x/10)", "identity": "x", "quadratic": "x**2"},
+    **{"selu": "1.05070098735548*Max(x, 0) + 1.75809934084738*(exp(Min(x, 0)) - 1)", "hardtanh": "Max(-1, Min(x, 1))"},
+}
+"""How what goes by these names elsewhere is written here."""
+NAMES = {"relu": "Max(x, 0)", "square": "x**2", "linear": "x"}
+"""Names of activations, as they are written inside a formula."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return ``", did you mean 'x'?"``: another spelling, the formula of a known function, or a name so close to
+    ``name`` that it cannot be another one; or the empty string.
+
+    Examples
+    --------
+    >>> suggestion("ReLU", ["relu", "tanh"]), suggestion("sigmoid", ["sign"]), suggestion("foo", ["floor"])
+    (", did you mean 'relu'?", ", did you mean '1/(1 + exp(-x))'?", '')
+    """
+    known = [k for k in known if k != name]
+    close = [k for k in known if k.lower() == name.lower()]
+    if not close and name.lower() in OTHER_NAMES:
+        close = [OTHER_NAMES[name.lower()]]
+    if not close and len(name) > 1:
+        likeness = 0.75 if len(name) > 3 else 0.85  # tahn is tanh; phi is not pi
+        close = difflib.get_close_matches(name, [k for k in known if len(k) > 1], n=1, cutoff=likeness)
+    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def _power(base: Any, exponent: Any) -> Any:
@@ -78,11 +113,24 @@ def parse_expression(text: str, argument: str, symbols: dict[str, Any] | None = 
                 return CONSTANTS[name]
             case ast.Name(id=name) if symbols is None and name not in FUNCTIONS:
                 return sympy.Symbol(name, real=True)
+            case ast.Name(id=name) if name in FUNCTIONS:
+                raise ModelError(argument, text, f"a formula; {name} is a function: write {name}(…)")
             case ast.Name(id=name):
-                known = [*(symbols or {}), *CONSTANTS, *FUNCTIONS]
-                raise ModelError(argument, text, f"{name!r} is not a name known here{nearest(name, known)}")
+                known = suggestion(name, [*(symbols or {}), *CONSTANTS])
+                raise ModelError(
+                    argument, text, f"a formula in {_listed(symbols)}; {name!r} is not a name known here{known}"
+                )
+            case ast.Call(func=ast.Name(id=name)) if name in (*CONSTANTS, *(symbols or {})) or len(name) == 1:
+                raise ModelError(argument, text, f"a formula; {name} is no function: a product is written {name}*(…)")
+            case ast.Call(func=ast.Name(id=name), keywords=[]) if name in NAMES:
+                raise ModelError(argument, text, f"a formula; {name}(x) is written {NAMES[name]}")
             case ast.Call(func=ast.Name(id=name)) if name not in FUNCTIONS:
-                raise ModelError(argument, text, f"formulas with {', '.join(FUNCTIONS)}{nearest(name, FUNCTIONS)}")
+                known = suggestion(name, FUNCTIONS)
+                raise ModelError(
+                    argument, text, f"formulas with {', '.join(FUNCTIONS)}; {name} is not among them{known}"
+                )
+            case ast.BinOp(op=ast.BitXor()):
+                raise ModelError(argument, text, "a formula in Python's syntax, where powers are written x**2")
         raise ModelError(argument, text, "a formula in Python's syntax, such as 'x**3 - 3*x' or 'erf(x/sqrt(2))'")
 
     try:
@@ -90,4 +138,11 @@ def parse_expression(text: str, argument: str, symbols: dict[str, Any] | None = 
     except (SyntaxError, TypeError, ValueError, RecursionError, AttributeError, MemoryError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(argument, text, "a formula in Python's syntax, such as 'x**3 - 3*x'") from None
+        reason = f"; Python says: {error}" if isinstance(error, TypeError) else ""
+        raise ModelError(argument, text, f"a formula in Python's syntax, such as 'x**3 - 3*x'{reason}") from None
+
+
+def _listed(symbols: dict[str, Any] | None) -> str:
+    """Return the names that a formula may contain, the first few of many."""
+    names = list(symbols or {})
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "numbers"

@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 
 import sympy
 
+from effdyn.derive.user_function import UserFunction
+
 from .blocks import Block
 from .elementary import NODE_FUNCTIONS
 from .functions import LIBRARY
@@ -427,10 +429,13 @@ class Emitter:
 
     def _call_text(self, expr: sympy.Expr) -> str:
         name = expr.func.__name__
+        if isinstance(expr, sympy.KroneckerDelta):
+            return f"(1.0 if {' == '.join(map(str, expr.args))} else 0.0)"
         kinked = kink_text(expr, self._plain, self._use)
         if kinked is not None:
             return kinked
-        if name not in CALLABLE and name not in LIBRARY:
+        pasted = name in CALLABLE or isinstance(expr, UserFunction)
+        if not pasted and name not in LIBRARY:
             raise ValueError(
                 f"{expr} cannot be compiled: kernels know sums, products, powers and "
                 f"{', '.join(sorted({*CALLABLE, *LIBRARY}))}"
@@ -444,7 +449,7 @@ class Emitter:
         if name in NODE_FUNCTIONS and any(block.size in self.streamed for block in self.stack):
             function = self._use(NODE_FUNCTIONS[name])
         else:
-            function = self._use(name) if name in CALLABLE else LIBRARY[name]
+            function = self._use(name) if pasted else LIBRARY[name]
         return f"{function}({', '.join(map(self._code, expr.args))})"
 
     def _use(self, function: str) -> str:

@@ -22,7 +22,18 @@ from effdyn.derive.gaussian.regular import defined_at_zero
 from effdyn.derive.increments import NOISE
 from effdyn.derive.moments import Dilation, Joint, Value
 from effdyn.derive.numerical.moment_forms import moment_form
-from effdyn.derive.numerical.quadrature import LEADING, LINE, NODES, has_leading_field, table_sizes, table_values
+from effdyn.derive.numerical.quadrature import (
+    BUNDLE,
+    LEADING,
+    LINE,
+    NODES,
+    has_leading_field,
+    rule_of,
+    table_sizes,
+    table_values,
+)
+from effdyn.derive.numerical.split import split_nodes
+from effdyn.derive.numerical.switches import UNIT, switches_of
 
 Arrays = Mapping[str, Any]
 """Named values: arrays, and numbers for scalars."""
@@ -153,9 +164,15 @@ class Interpreter:
             nodes = table_sizes(dynamics.tables, count)
             self.sizes |= {size: nodes[str(size)] for size in (LINE, NODES) if str(size) in nodes}
             self.values |= {table.base: table_values(table, count) for table in dynamics.tables}
+        self._places: tuple[np.ndarray, np.ndarray] | None = None  # fields and weights where kinks say so
+        self._probe: np.ndarray | None = None  # fields where switching functions are evaluated
 
     def arrays(self, equations: tuple[Any, ...]) -> dict[str, np.ndarray]:
         """Return the right-hand sides, over all values of their free indices."""
+        self._fields, self._places = {}, None
+        kind = rule_of(self.dynamics, equations)
+        if kind in BUNDLE:
+            self._places = self._split(kind, equations)
         with np.errstate(all="ignore"):  # a NaN is an answer here
             return {e.quantity.name: self._over_indices(e.quantity, e.expr) for e in equations}
 
@@ -170,7 +187,7 @@ class Interpreter:
         if isinstance(expr, sympy.Mul):
             return self._product(expr, index)
         if expr == NOISE:
-            return self.values[_NODES][:, -1]
+            return self._points()[:, -1]
         if isinstance(expr, sympy.Symbol):
             return self.values[expr][()]
         if isinstance(expr, sympy.Indexed) and any(expr.base == family.base for family in self._families):
@@ -195,7 +212,7 @@ class Interpreter:
             return sum(arguments[1:], arguments[0])
         if isinstance(expr, sympy.Pow):
             return self._power(arguments[0], expr.exp, arguments[1])
-        return self._call(expr.func.__name__, arguments)
+        return self._call(expr.func, arguments)
 
     def _over_indices(self, quantity: Quantity, expr: sympy.Expr) -> np.ndarray:
         shape = tuple(self.sizes[size] for size in quantity.shape)
@@ -259,7 +276,7 @@ class Interpreter:
 
     def _joint(self, integrand: sympy.Expr, index: Mapping[sympy.Symbol, Any]) -> Any:
         """Return the expectation over all fields: the weighted mean over the nodes."""
-        weights = self.values[_WEIGHTS]
+        weights = self._places[1] if self._places else self.values[_WEIGHTS]
         return np.sum(weights * self.value(integrand, index))
 
     def _all_fields(self) -> list[Field]:
@@ -272,13 +289,52 @@ class Interpreter:
 
     def _at_nodes(self, field: Field) -> np.ndarray:
         """Return the values of a local field at the nodes of the rule over all fields."""
+        if self._probe is not None or self._places:
+            return self._points()[:, self._all_fields().index(field)]
         if not self._fields:
             fields = self._all_fields()
-            covariance = np.array([[self._covariance(f, g) for g in fields] for f in fields])
-            factor = _lower_factor(covariance, self._spare)
+            factor = self._factor()
             values = self.values[_NODES][:, : factor.shape[1]] @ factor.T
             self._fields = {f: self._mean(f) + values[:, n] for n, f in enumerate(fields)}
         return self._fields[field]
+
+    def _points(self) -> np.ndarray:
+        """Return all fields, the label noise last, where they are evaluated now; else the nodes themselves."""
+        if self._probe is not None:
+            return self._probe
+        return self._places[0] if self._places else self.values[_NODES]
+
+    def _factor(self) -> np.ndarray:
+        """Return the factor of the covariance of all fields."""
+        fields = self._all_fields()
+        return _lower_factor(np.array([[self._covariance(f, g) for g in fields] for f in fields]), self._spare)
+
+    def _split(self, kind: str, equations: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the fields and the weights at the nodes of the rule that splits kinks."""
+        tables = [table for table in self.dynamics.tables if table.kind == kind]
+        bundle, piece = ([self.values[t.base] for t in tables[n : n + 2]] for n in (0, 2))
+        integrands = [j.args[0] for e in equations for j in sorted(e.expr.atoms(Joint), key=str)]
+        families = [(str(family.base), family.size) for family in self.dynamics.families]
+        switches = switches_of(integrands, families) or ()
+        rows, groups = [], []
+        for number, switch in enumerate(switches):
+            for level in switch.levels:
+                for unit in range(1, int(switch.size.subs(self.sizes)) + 1):
+                    rows.append((switch.expr, level, unit))
+                    groups.append((number, unit))
+
+        def values(points: np.ndarray) -> np.ndarray:
+            self._probe = points
+            columns = [self.value(expr, {UNIT: unit}) - self.number(level) for expr, level, unit in rows]
+            self._probe = None
+            return np.stack([np.broadcast_to(c, len(points)) for c in columns], axis=1)
+
+        factor, mean = self._factor(), np.array([float(self._mean(f)) for f in self._all_fields()])
+        if tables[0].noise:
+            factor = np.block([[factor, np.zeros((len(factor), 1))], [np.zeros((1, factor.shape[1])), np.ones((1, 1))]])
+            mean = np.append(mean, 0.0)
+        unique = list(dict.fromkeys(groups))
+        return split_nodes(values, [unique.index(g) for g in groups], mean, factor, tuple(bundle), tuple(piece))
 
     def _law(self, f: Field, g: Field | None = None) -> Any:
         """Return the mean of a field, or the covariance of two."""
@@ -318,9 +374,12 @@ class Interpreter:
             return np.sqrt(base) ** int(2 * exponent)  # correctly rounded, which powers are not
         return base**value
 
-    def _call(self, name: str, arguments: list[Any]) -> Any:
+    def _call(self, function: Any, arguments: list[Any]) -> Any:
+        name = function.__name__
         if name in self.functions:
             return self.functions[name](*arguments)
+        if (own := getattr(function, "_imp_", None)) is not None:
+            return own(*arguments)
         value = getattr(mpmath, name)(*map(float, arguments))
         return np.float64(value) if isinstance(value, mpmath.mpf) else np.float64(math.nan)
 

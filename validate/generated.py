@@ -24,7 +24,7 @@ from effdyn.derive.loss import PHI, Y
 from effdyn.solve.cache import load_generated
 
 from .labels import LABELS, real
-from .printing import OPTIONS, print_function
+from .printing import OPTIONS, print_function, print_user_functions
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
@@ -117,9 +117,11 @@ def assemble(model: TeacherStudent, constants: str, *functions: str) -> str:
     """Return a module of the model's units and of the text of some functions that call them."""
     g = model.activation
     teacher = f"teacher unit {_formula(model.teacher_activation)}" if model.target is None else f"y* = {model.target}"
+    units = g.expr, g.derivative(), model.teacher_activation.expr if model.target is None else model.target
     parts = [
         f'"""One-pass SGD with student unit g(h) = {_formula(g)}, {teacher}, loss {model.loss.expr}."""',
         f"from __future__ import annotations\n\n{IMPORTS}\n\n{constants}",
+        *print_user_functions(*units),
         print_function("student_unit", {X: "h"}, (g.expr, g.derivative()), ("activation", g)),
         *_teacher(model),
         *functions,

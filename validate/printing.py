@@ -9,6 +9,7 @@ from sympy.codegen.cfunctions import log1p
 from sympy.printing.pycode import PythonCodePrinter
 
 from effdyn.derive.errors import ModelError
+from effdyn.derive.user_function import user_functions
 
 KINKED = (sympy.Max, sympy.Min, sympy.Abs, sympy.sign, sympy.Heaviside)
 """Functions that are printed as branches."""
@@ -100,6 +101,17 @@ def print_function(
             f"a function that can be run, with its derivative; there is no code for {', '.join(sorted(unknown))}",
         ) from None
     return "\n".join([f"@njit({OPTIONS})", f"def {name}({', '.join(signature or arguments.values())}):", *lines])
+
+
+def print_user_functions(*expressions: sympy.Basic) -> list[str]:
+    """Return the texts of a user's functions in some expressions, which go before what calls them.
+
+    Raises
+    ------
+    NotYet
+        If one is a derivative that the user did not declare.
+    """
+    return [f"@njit({OPTIONS})\n{function.source()}" for function in user_functions(*expressions)]
 
 
 def _prints(printer: PythonCodePrinter, function: sympy.Expr) -> bool:

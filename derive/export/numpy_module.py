@@ -54,13 +54,15 @@ def _imports(code: str) -> str:
 
 
 def _check_exportable(dyn: "Dynamics") -> None:
-    """Raise NotYet for functions that a module could not define."""
+    """Raise NotYet for functions that a module could not define, and for equations that are not differential."""
+    if dyn.kind != "ode":
+        raise NotYet(f"a NumPy module of equations of kind {dyn.kind!r}", "LaTeX and JSON; solve.integrate solves them")
     for equation in dyn.equations:
         for u in equation.expr.atoms(Univariate):
             for f in u.function.expr.atoms(sympy.Function):
                 if isinstance(f, AppliedUndef) or getattr(f, "_imp_", None) is not None:
                     raise NotYet(
-                        f"a NumPy module with {type(f).__name__}, a function of your own",
+                        f"a NumPy module with {getattr(f, 'title', type(f).__name__)}, a function of your own",
                         "functions that are SymPy expressions; solve.integrate computes these equations as they are",
                     )
 

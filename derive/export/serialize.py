@@ -1,7 +1,8 @@
 """Models and Dynamics as JSON that reads back to an equal value.
 
-Nothing here evaluates text: formulas are read by the closed list of :mod:`effdyn.derive.text`, models are built by name
-from their plain arguments, and equations without a model are read node by node from a closed table.
+Nothing here evaluates text at large: formulas are read by the closed list of :mod:`effdyn.derive.text`, a user's
+functions by the closed language of :mod:`effdyn.derive.user_source`, which can do nothing but compute; models are built
+by name from their plain arguments, and equations without a model are read node by node from a closed table.
 """
 
 import json
@@ -9,8 +10,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..activation import Activation
 from ..dynamics import Dynamics, Quantity
-from ..errors import ModelError, nearest
+from ..errors import ModelError, NotYet, nearest
+from ..user_function import user_functions
 from .encode import decode, encode
 from .reading_order import sorted_moments
 
@@ -28,6 +31,8 @@ def model_to_json(model: Any) -> str:
     ------
     ModelError
         If the text would not read back to an equal model.
+    NotYet
+        For a formula around a function of a user's own; the function alone is written as its source text.
 
     Examples
     --------
@@ -42,6 +47,12 @@ def model_to_json(model: Any) -> str:
       "version": 1
     }
     """
+    for part in (getattr(model, name, None) for name in ("activation", "teacher_activation")):
+        if isinstance(part, Activation) and user_functions(part.expr) and not part.is_user_function:
+            name = user_functions(part.expr)[0].title
+            raise NotYet(
+                f"JSON of {part.expr}, a formula around {name}", "a function that computes all of it, and its slope"
+            )
     text = json.dumps(_model_document(model), indent=2, ensure_ascii=False)
     if model_from_json(text) != model:
         raise ModelError(
