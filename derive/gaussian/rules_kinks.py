@@ -23,7 +23,7 @@ def kinks(integrand: Integrand) -> sympy.Expr | None:
     """The factors of one field become Σ_t f_t(x) sign(x − t)."""
     for a in dict.fromkeys(a for a, _ in integrand.factors):
         own = [(n, f) for n, (b, f) in enumerate(integrand.factors) if b == a]
-        if not any(f.has(*KINKS) for _, f in own) or _canonical([f for _, f in own]):
+        if not any(has_kink(f) for _, f in own) or _canonical([f for _, f in own]):
             continue
         rest = integrand.without(*(n for n, _ in own))
         total = []
@@ -36,9 +36,14 @@ def kinks(integrand: Integrand) -> sympy.Expr | None:
     return None
 
 
+def has_kink(f: sympy.Expr) -> bool:
+    """Whether a function of X has kinks or jumps in X; a sign of parameters, as in |1 − s|, is a number."""
+    return any(e.has(X) for e in f.atoms(*KINKS))
+
+
 def _canonical(functions: list[sympy.Expr]) -> bool:
     """Whether the functions of one field are smooth but for one sign(x − t), or are δ(x − t) alone."""
-    kinked = [f for f in functions if f.has(*KINKS)]
+    kinked = [f for f in functions if has_kink(f)]
     if len(kinked) > 1 or not isinstance(kinked[0], (sympy.sign, sympy.DiracDelta)):
         return False
     return _threshold(kinked[0]) is not None and (isinstance(kinked[0], sympy.sign) or len(functions) == 1)
@@ -57,8 +62,8 @@ def _merged(f: sympy.Expr) -> tuple[tuple[sympy.Expr, sympy.Expr], ...]:
     terms: Terms = {}
     for term in sympy.Add.make_args(sympy.expand(in_signs(f))):
         factors = [(*part.as_base_exp(), part) for part in sympy.Mul.make_args(term)]
-        smooth = sympy.Mul(*(part for base, _, part in factors if not part.has(*KINKS)))
-        kinked = [base for base, power, part in factors if part.has(*KINKS) for _ in range(_count(power))]
+        smooth = sympy.Mul(*(part for base, _, part in factors if not has_kink(part)))
+        kinked = [base for base, power, part in factors if has_kink(part) for _ in range(_count(power))]
         for kink, weight in reduce(_times, kinked, {sympy.S.One: smooth}).items():
             terms[kink] = terms.get(kink, sympy.S.Zero) + weight
     return tuple((kink, weight) for kink, weight in terms.items() if weight != 0)

@@ -150,3 +150,12 @@ def test_expressions_split_into_functions_of_lines():
 
 def test_it_is_in_the_public_names():
     assert {"expectation", "Expectation", "certify", "Certificate", "CertificateError"} <= set(derive.__all__)
+
+
+@pytest.mark.parametrize("slope", [0.1, 2.5, -0.7])
+def test_a_leaky_relu_of_symbolic_slope_is_closed_for_any_slope(slope):
+    u, v, s = sympy.symbols("u v s", real=True)
+    law = {(u, u): 1.2, (u, v): 0.3, (v, v): 0.8}
+    form = derive.expectation(sympy.Max(u, s * u) * sympy.Max(v, s * v), law).form
+    leaky = [sympy.Max(x, sympy.Rational(str(slope)) * x) for x in (u, v)]
+    assert abs(float(form.subs(s, slope)) - derive.expectation(leaky[0] * leaky[1], law).value) < 1e-14
