@@ -16,7 +16,7 @@ from .errors import ModelError, nearest
 from .export.grouping import collected
 from .export.line_breaking import environment, row
 from .export.printer import StarredIndex
-from .export.rows import printer_for, time_derivative
+from .export.rows import PLAIN_LEFT, change, printer_for, time_derivative
 from .moments import Joint, Moment
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ class ExpandedDynamics:
 
     def _environment(self, name: str) -> str:
         printer = printer_for(self.dynamics)
+        derivative = time_derivative if self.dynamics.kind == "ode" else change
         rows = [
-            row(time_derivative(left, printer), collected(_starred(self.dynamics, right), printer))
+            row(derivative(left, printer), collected(_starred(self.dynamics, right), printer))
             for left, right in self.equations
         ]
         return environment(name, rows)
@@ -103,7 +104,8 @@ class ExpandedDynamics:
         return f"ExpandedDynamics({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields(self))})"
 
     def __str__(self) -> str:
-        return "\n".join(f"d{left}/dt = {right}" for left, right in self.equations)
+        form = PLAIN_LEFT[self.dynamics.kind]
+        return "\n".join(f"{form.format(left)} = {right}" for left, right in self.equations)
 
 
 def expand(dyn: "Dynamics", sizes: Mapping[str, int]) -> ExpandedDynamics:

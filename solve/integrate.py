@@ -49,6 +49,11 @@ def integrate(
 ) -> "xr.Dataset":
     """Solve the equations of motion from given initial order parameters.
 
+    Differential equations as the arguments say. Of the other kinds (``dynamics.kind``) a map is iterated exactly, and
+    its times are whole steps; a Volterra equation is solved, and formulas are evaluated, to ``rtol`` and ``atol``, from
+    t = 0 on. These take no ``method``, ``events`` or limits of steps; their errors are stated in
+    ``attrs["numerical_error"]``.
+
     Parameters
     ----------
     dynamics : Dynamics
@@ -101,12 +106,15 @@ def integrate(
     True
     """
     check_dynamics(dynamics)
-    inputs = read_inputs(dynamics, y0, params)
     span = _checked_span(t_span)
     times = _checked_times(t_eval, span)
     _check_numbers(
         rtol=rtol, atol=atol, max_steps=max_steps, **({} if wall_limit is None else {"wall_limit": wall_limit})
     )
+    if dynamics.kind != "ode":
+        given = _Call(dynamics, span, y0, params, times, rtol, atol)
+        return _without_steps_of_our_own(given, method, events, progress)
+    inputs = read_inputs(dynamics, y0, params)
     found = [
         e if isinstance(e, Event) else Event(e) for e in ([events] if isinstance(events, (str, Event)) else events)
     ]
@@ -139,6 +147,41 @@ def integrate(
     if dynamics.tables and len(run.t):
         solution.attrs["numerical_error"] = error_summary(dynamics, inputs, run.t, run.y)
     return solution
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What was asked for, of equations that are not differential."""
+
+    dynamics: Dynamics
+    span: tuple[float, float]
+    y0: Any
+    params: Mapping[str, Any]
+    times: np.ndarray | None
+    rtol: float
+    atol: float
+
+
+def _without_steps_of_our_own(call: _Call, method: str, events: Any, progress: bool) -> "xr.Dataset":
+    """Solve a map, a Volterra equation or a formula, each by the one method that there is for it."""
+    kind = call.dynamics.kind
+    if method != "DOP853":
+        raise ModelError("method", method, f"nothing: there is one method for equations of kind {kind!r}")
+    if len(events):
+        raise NotYet(f"events= with equations of kind {kind!r}", "events with differential equations")
+    given = (call.dynamics, call.span, call.y0, call.params, call.times)
+    if kind == "map":
+        from .maps import iterate_map
+
+        with _progress_bar(call.span, progress) as tick:
+            return iterate_map(*given, tick)
+    if kind == "volterra":
+        from .volterra import integrate_volterra
+
+        return integrate_volterra(*given, call.rtol, call.atol)
+    from .formula import evaluate_formulas
+
+    return evaluate_formulas(*given, call.rtol, call.atol)
 
 
 @dataclass(frozen=True, slots=True)

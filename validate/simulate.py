@@ -12,12 +12,13 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
+from effdyn.derive import TeacherStudent
 from effdyn.derive.errors import ModelError, nearest
 from effdyn.solve.results import parameters_json, variable, versions_json
 
@@ -27,9 +28,7 @@ from .initial import check_dimension, coordinates
 from .inputs import Inputs, read_inputs
 from .network import Network, compile_network
 from .observables import observables
-
-if TYPE_CHECKING:
-    from effdyn.derive.teacher_student import TeacherStudent
+from .simulators import by_model, simulates
 
 ENGINES: dict[str, tuple[Callable, Callable]] = {"gram": (compile_gram, Gram), "network": (compile_network, Network)}
 """By name: what compiles a model's step, and the class of one replica."""
@@ -73,6 +72,8 @@ class SimulationDiverged(ArithmeticError):
         return type(self), (self.run, self.d, self.t, self.state, self.count, self.total, self.partial)
 
 
+@by_model
+@simulates(TeacherStudent)
 def simulate(
     model: TeacherStudent,
     d: int | Sequence[int] = 1000,
@@ -168,35 +169,35 @@ def simulate(
     >>> bool((mc.eg.isel(t=-1) < mc.eg.isel(t=0)).all())
     True
     """
-    _check_choice("engine", engine, tuple(ENGINES))
-    _check_choice("init", init, ("exact", "random"))
-    _check_choice("store", store, ("runs", "moments"))
-    _check_choice("clock", clock, CLOCKS)
-    _check_choice("align", align, ("auto", True, False))
-    _check_count("runs", runs)
-    sizes = _dimensions(d)
+    check_choice("engine", engine, tuple(ENGINES))
+    check_choice("init", init, ("exact", "random"))
+    check_choice("store", store, ("runs", "moments"))
+    check_choice("clock", clock, CLOCKS)
+    check_choice("align", align, ("auto", True, False))
+    check_count("runs", runs)
+    sizes = dimensions(d)
     inputs = read_inputs(model, y0, params)
     start = coordinates(inputs)
     for size in sizes:
         check_dimension(start, size, init)
-    times = _times(t_span, t_eval, sizes, clock, inputs.eta)
-    root = _seed(rng)
-    workers = threads if threads is not None else _processors()
-    _check_count("threads", workers)
+    times = times_to_save(t_span, t_eval, sizes, clock, inputs.eta)
+    root = seed_of(rng)
+    workers = threads if threads is not None else processors()
+    check_count("threads", workers)
 
     compile_kernel, Replica = ENGINES[engine]
     kernel = compile_kernel(model)
 
     def replica(run: int, size: int) -> Any:
-        return Replica(kernel, inputs, start, size, init, _stream(root, size, run))
+        return Replica(kernel, inputs, start, size, init, stream(root, size, run))
 
     # By runs, so that an interruption leaves whole runs; within one the long replica first.
     jobs = sorted(((run, size) for run in range(runs) for size in sizes), key=lambda job: (job[0], -job[1]))
-    outcomes, interrupted = _run_all(jobs, replica, times, workers, progress)
+    outcomes, interrupted = run_all(jobs, replica, times, workers, progress)
 
     finished = {job: outcome for job, outcome in outcomes.items() if isinstance(outcome, dict)}
     complete = [run for run in range(runs) if all((run, size) in finished for size in sizes)]
-    diverged = {job: outcome for job, outcome in outcomes.items() if isinstance(outcome, _Divergence)}
+    diverged = {job: outcome for job, outcome in outcomes.items() if isinstance(outcome, Divergence)}
     if interrupted and not complete and not diverged:
         raise KeyboardInterrupt
     dataset = None
@@ -234,7 +235,7 @@ def simulate(
         raise SimulationDiverged(run, size, t, first.state, len(diverged), len(jobs), dataset)
     if interrupted:
         warnings.warn(
-            f"interrupted: {len(complete)} of {runs} runs were finished and are returned", RuntimeWarning, stacklevel=2
+            f"interrupted: {len(complete)} of {runs} runs were finished and are returned", RuntimeWarning, stacklevel=3
         )
     assert dataset is not None
     return dataset
@@ -260,7 +261,7 @@ class Times:
         return self.origin + step * (self.unit / d)
 
 
-def _times(t_span: Any, t_eval: Any, sizes: list[int], clock: str, eta: float) -> Times:
+def times_to_save(t_span: Any, t_eval: Any, sizes: list[int], clock: str, eta: float) -> Times:
     span = np.asarray(t_span, dtype=float)
     if span.shape != (2,) or not np.isfinite(span).all() or span[1] < span[0]:
         raise ModelError("t_span", t_span, "two finite times, the first not after the second")
@@ -283,7 +284,7 @@ def _times(t_span: Any, t_eval: Any, sizes: list[int], clock: str, eta: float) -
     return Times(span[0] + grid * (unit / min(sizes)), steps, float(span[0]), unit)
 
 
-def _dimensions(d: Any) -> list[int]:
+def dimensions(d: Any) -> list[int]:
     given = list(d) if np.ndim(d) else [d]
     if not given or any(
         isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1 for size in given
@@ -294,23 +295,23 @@ def _dimensions(d: Any) -> list[int]:
     return [int(size) for size in given]
 
 
-def _check_choice(argument: str, given: Any, accepted: tuple[Any, ...]) -> None:
+def check_choice(argument: str, given: Any, accepted: tuple[Any, ...]) -> None:
     if not any(given is option or (isinstance(given, str) and given == option) for option in accepted):
         raise ModelError(
             argument, given, f"one of {', '.join(map(repr, accepted))}{nearest(str(given), map(str, accepted))}"
         )
 
 
-def _check_count(argument: str, given: Any) -> None:
+def check_count(argument: str, given: Any) -> None:
     if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
         raise ModelError(argument, given, "a whole number, at least 1")
 
 
-def _processors() -> int:
+def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _seed(rng: Any) -> np.random.SeedSequence:
+def seed_of(rng: Any) -> np.random.SeedSequence:
     if isinstance(rng, np.random.SeedSequence):
         return rng
     if isinstance(rng, np.random.Generator):  # a child of its stream, another one at each call
@@ -323,7 +324,7 @@ def _seed(rng: Any) -> np.random.SeedSequence:
         raise ModelError("rng", rng, "a seed (a non-negative integer), a SeedSequence, a Generator, or None") from None
 
 
-def _stream(root: np.random.SeedSequence, d: int, run: int) -> np.random.SeedSequence:
+def stream(root: np.random.SeedSequence, d: int, run: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, d, run), pool_size=root.pool_size)
 
 
@@ -331,17 +332,17 @@ def _stream(root: np.random.SeedSequence, d: int, run: int) -> np.random.SeedSeq
 
 
 @dataclass(frozen=True, slots=True)
-class _Divergence:
+class Divergence:
     step: int
     state: State
 
 
-def _run_all(
+def run_all(
     jobs: list[tuple[int, int]], replica: Callable[[int, int], Any], times: Times, threads: int, progress: bool
-) -> tuple[dict[tuple[int, int], State | _Divergence | None], bool]:
+) -> tuple[dict[tuple[int, int], State | Divergence | None], bool]:
     """Run every job in threads; return what became of each (None: stopped before its end), and whether by Ctrl-C."""
     stop, interrupted = threading.Event(), False
-    outcomes: dict[tuple[int, int], State | _Divergence | None] = {}
+    outcomes: dict[tuple[int, int], State | Divergence | None] = {}
     queue = iter(enumerate(jobs))  # threads take from it one by one
     done = [0] * len(jobs)  # steps made: each replica writes its own entry, the bar reads all
     total = sum(int(times.steps[d][-1]) for _, d in jobs)
@@ -373,7 +374,7 @@ def _run_all(
 
 def _trajectory(
     replica: Any, saves: np.ndarray, stop: threading.Event, done: list[int], index: int
-) -> State | _Divergence | None:
+) -> State | Divergence | None:
     """Advance one replica through its saves; return its states there, with t as first axis."""
     saved: list[State] = []
     step = 0
@@ -391,10 +392,10 @@ def _trajectory(
             step += made
             done[index] = step
             if made < wanted:
-                return _Divergence(step, state())
+                return Divergence(step, state())
         reached = state()
         if not all(np.isfinite(array).all() for array in reached.values()):
-            return _Divergence(step, reached)
+            return Divergence(step, reached)
         saved.append(reached)
     return {name: np.stack([reached[name] for reached in saved]) for name in saved[0]}
 

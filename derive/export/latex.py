@@ -111,7 +111,7 @@ def symbol_table(dyn: "Dynamics") -> str:
     """
     printer = printer_for(dyn)
     lines = []
-    for q in (*dyn.states, *dyn.parameters, *(e.quantity for e in dyn.observables)):
+    for q in (*dyn.states, *dyn.initial, *dyn.parameters, *(e.quantity for e in dyn.observables)):
         shape = r" \times ".join(map(printer._print, q.shape))
         name = q.name.replace("_", r"\_")
         cells = (

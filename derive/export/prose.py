@@ -77,6 +77,6 @@ def _letter(c: str) -> str:
         return _CHARACTERS[c]
     if "\u0370" <= c <= "\u03ff":
         words = unicodedata.name(c).split()  # GREEK SMALL LETTER ETA
-        letter = words[3].lower() if len(words) > 3 else ""
+        letter = words[3].lower().replace("lamda", "lambda") if len(words) > 3 else ""  # Unicode's name of it
         return rf"\{letter.capitalize() if words[1] == 'CAPITAL' else letter} "
     return c

@@ -1,7 +1,7 @@
 """The equations, activation functions and moments of a Dynamics as rows of a display, or as lines of plain text."""
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import sympy
@@ -34,7 +34,7 @@ MOST_TERMS = 60
 
 def printer_for(dyn: "Dynamics", names: Mapping[str, str] | None = None) -> PaperPrinter:
     """Return the printer that knows a Dynamics' own symbols."""
-    quantities = (*dyn.parameters, *(e.quantity for e in dyn.equations))
+    quantities = (*dyn.parameters, *dyn.initial, *(e.quantity for e in dyn.equations))
     table = {q.name: q.latex for q in quantities if q.latex} | {str(f.base): f.latex for f in dyn.families if f.latex}
     table |= {"y_star": r"y^{\star}"}
     scalars = [q.name for q in dyn.parameters if not q.indices]
@@ -46,6 +46,29 @@ def time_derivative(symbol: sympy.Expr, printer: PaperPrinter) -> str:
     return rf"\frac{{\mathrm{{d}}{printer._print(symbol)}}}{{\mathrm{{d}}t}}"
 
 
+def change(symbol: sympy.Expr, printer: PaperPrinter) -> str:
+    r"""Return ``\Delta c_{l}``."""
+    return rf"\Delta {printer._print(symbol)}"
+
+
+def left_side(dyn: "Dynamics", q: "Quantity", printer: PaperPrinter) -> str:
+    r"""Return what stands on the left of a state's equation: a derivative, a change ``\Delta c_{l}``, a function."""
+    if dyn.kind == "ode":
+        return time_derivative(q.symbol, printer)
+    if dyn.kind == "map":
+        return change(q.symbol, printer)
+    return str(printer._print(dyn.unknowns[q.name]))
+
+
+PLAIN_LEFT = {"ode": "d{}/dt", "map": "Δ{}"}
+"""The same as text, around the state; a function stands there as it is."""
+
+
+def plain_left(dyn: "Dynamics", q: "Quantity", printer: PlainPrinter) -> str:
+    """Return what stands on the left of a state's equation, as text."""
+    return PLAIN_LEFT.get(dyn.kind, "{}").format(printer.doprint(dyn.unknowns.get(q.name, q.symbol)))
+
+
 def equation_rows(dyn: "Dynamics", printer: PaperPrinter, line: float = LINE) -> tuple[list[Row], list[Row]]:
     """Return the equations of motion and the observables as rows."""
 
@@ -54,7 +77,7 @@ def equation_rows(dyn: "Dynamics", printer: PaperPrinter, line: float = LINE) ->
     def one(left: str, equation: "Equation") -> Row:
         return row(left, grouped(named_calls(dyn, shorten(equation.expr)), printer), line)
 
-    moving = [one(time_derivative(e.quantity.symbol, printer), e) for e in dyn.drift]
+    moving = [one(left_side(dyn, e.quantity, printer), e) for e in dyn.drift]
     return moving, [one(printer._print(e.quantity.symbol), e) for e in dyn.observables]
 
 
@@ -213,13 +236,11 @@ def plain_page(dyn: "Dynamics") -> str:
     printer = plain_printer(dyn)
     shorten = network_names(dyn)
 
-    def display(equations: "Iterable[Equation]", form: str) -> list[str]:
+    def display(equations: "Iterable[Equation]", left: "Callable[[Quantity], str]") -> list[str]:
         return [
             line
             for e in equations
-            for line in plain_row(
-                form.format(printer.doprint(e.quantity.symbol)), grouped(named_calls(dyn, shorten(e.expr)), printer)
-            )
+            for line in plain_row(left(e.quantity), grouped(named_calls(dyn, shorten(e.expr)), printer))
         ]
 
     functions = [
@@ -238,8 +259,8 @@ def plain_page(dyn: "Dynamics") -> str:
     moments, shared = _shared(plain_moment_rows(m, printer) for m in named)
     blocks = [
         [dyn.title, f"t = {dyn.clock}; {dyn.status}", *(f"- {line}" for line in dyn.assumptions)],
-        display(dyn.drift, "d{}/dt"),
-        display(dyn.observables, "{}"),
+        display(dyn.drift, lambda q: plain_left(dyn, q, printer)),
+        display(dyn.observables, lambda q: printer.doprint(q.symbol)),
         [line for function in functions for line in function],
         [line for rows in moments for _, lines in rows for line in lines],
         [*(line for _, lines in shared for line in lines), *plain_legend(named)],
