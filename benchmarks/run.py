@@ -17,7 +17,17 @@ from pathlib import Path
 
 from timing import Row
 
-BENCHMARKS = ("kernel", "orthant", "expectations", "trajectory", "chain", "network", "latency")
+BENCHMARKS = (
+    "kernel",
+    "orthant",
+    "expectations",
+    "trajectory",
+    "chain",
+    "network",
+    "linear_networks",
+    "conservation",
+    "latency",
+)
 """Each is a file here with a function ``measure(quick)`` that returns rows. A new one is a file, and a name here."""
 
 

@@ -4,6 +4,12 @@ if __name__ != "effdyn.derive":
     raise ImportError("this folder is the package effdyn.derive: pip install -e . and import that")
 
 from .activation import Activation, activation
+from .closed_flows import ClosedForm, NotFound, find_closed_form
+from .conservation.conserved import conserved
+from .conservation.first_integrals import FirstIntegrals, first_integrals
+from .conservation.laws import ConservationLaws, conservation_laws
+from .conservation.networks import linear_network_parametrisation, relu_network_parametrisation
+from .conservation.parametrisation import Parametrisation
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step, close_moments
 from .errors import CertificateError, ModelError, NoClosedForm, NotYet
 from .expanded import ExpandedDynamics
@@ -12,9 +18,11 @@ from .gaussian.certificate import Certificate, certify
 from .gaussian.closed_forms import closed_form
 from .gaussian.expectations import Expectation, expectation
 from .limits import LIMITS, Dropped, Limit
+from .linear.network import LinearNetwork
 from .loss import Loss, loss
 from .moments import Joint, Moment, Univariate
 from .named_moments import NamedMoment
+from .regression.model import LinearRegression
 from .teacher_student import TeacherStudent
 
 __all__ = [
@@ -22,20 +30,27 @@ __all__ = [
     "Activation",
     "Certificate",
     "CertificateError",
+    "ClosedForm",
+    "ConservationLaws",
     "Dropped",
     "Dynamics",
     "Equation",
     "ExpandedDynamics",
     "Expectation",
     "FieldFamily",
+    "FirstIntegrals",
     "Joint",
     "Limit",
+    "LinearNetwork",
+    "LinearRegression",
     "Loss",
     "ModelError",
     "Moment",
     "NamedMoment",
     "NoClosedForm",
+    "NotFound",
     "NotYet",
+    "Parametrisation",
     "Quantity",
     "Step",
     "TeacherStudent",
@@ -44,8 +59,14 @@ __all__ = [
     "certify",
     "close_moments",
     "closed_form",
+    "conservation_laws",
+    "conserved",
     "dynamics_from_json",
     "expectation",
+    "find_closed_form",
+    "first_integrals",
+    "linear_network_parametrisation",
     "loss",
     "model_from_json",
+    "relu_network_parametrisation",
 ]

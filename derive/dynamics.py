@@ -12,15 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sympy
+from sympy.core.function import AppliedUndef
 
+from .errors import ModelError, NotYet, nearest
 from .increments import overlap_of
 from .limits import Dropped
 from .moments import Moment
 
 if TYPE_CHECKING:
+    from .closed_flows.matrix_riccati import MatrixClosedForm
+    from .closed_flows.results import ClosedForm
+    from .conservation.first_integrals import FirstIntegrals
+    from .conservation.laws import ConservationLaws
     from .expanded import ExpandedDynamics
+    from .linear.conserved import MatrixLaws
     from .named_moments import NamedMoment
     from .numerical.quadrature import Table
+
+
+TIME = sympy.Symbol("t", nonnegative=True)
+"""t in expressions that depend on it explicitly: Volterra equations and formulas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +119,15 @@ class FieldFamily:
     derived: bool = False
 
 
+KINDS = {
+    "ode": "the time derivative of each state",
+    "map": "the change of each state in one step of training",
+    "volterra": "an unknown function of time, equal to an integral over its own past",
+    "formula": "observables as explicit functions of time, with auxiliary functions that solve their own equations",
+}
+"""What the equations of a Dynamics are: what each expression of its ``drift`` is."""
+
+
 @dataclass(frozen=True)
 class Dynamics:
     """Closed equations of motion of a few order parameters.
@@ -117,11 +137,13 @@ class Dynamics:
     title : str
         What it is the dynamics of.
     kind : str
-        ``"ode"``.
+        What the equations are: one of :data:`KINDS`.
     clock : str
-        What t is: ``"steps/d"`` (examples per input dimension) or ``"eta*steps/d"``.
+        What t is: ``"steps/d"`` (examples per input dimension), ``"eta*steps/d"``, ``"steps/n"`` (passes over n
+        examples), …; a step of a map takes the time that it has with ``steps`` = 1.
     drift : tuple of Equation
-        The time derivative of each state.
+        The time derivative of each state; the change of each in a step of a map; of an unknown function, what it is
+        equal to.
     parameters : tuple of Quantity
         What must be given besides initial values.
     observables : tuple of Equation
@@ -138,9 +160,9 @@ class Dynamics:
         ``exact``, ``ansatz`` or ``numerical``, with the reason; term by term it stands on each :class:`Equation`.
     steps, dropped
         The derivation: its stages, and the terms that vanished.
-    model, limit, method
-        What it was derived from, and how moments were to be computed; ``None`` and ``""`` for equations written by
-        hand.
+    model, limit, method, reduction
+        What it was derived from, in which limit, how moments were to be computed, and what it was reduced to; ``None``
+        and ``""`` for equations written by hand.
 
     Examples
     --------
@@ -165,14 +187,50 @@ class Dynamics:
     status: str = "exact"
     steps: tuple[Step, ...] = field(default=(), repr=False, compare=False)
     dropped: tuple[Dropped, ...] = field(default=(), repr=False, compare=False)
+    initial: tuple[Quantity, ...] = ()
     model: Any = field(default=None, repr=False)
     limit: str = field(default="", repr=False)
     method: str = field(default="auto", repr=False)
+    reduction: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ModelError("kind", self.kind, f"one of {', '.join(map(repr, KINDS))}{nearest(self.kind, KINDS)}")
+
+    @property
+    def unknowns(self) -> dict[str, sympy.Expr]:
+        """The functions that the drift of a Volterra equation or a formula defines, by name, at their arguments.
+
+        That of the Volterra equation itself, the first, is time. Others have the argument that they have in their own
+        equation, as in kappa(z) = 1/(1 + kappa(z)/z), or, where that does not name them, in the equations before.
+        """
+        if self.kind not in ("volterra", "formula"):
+            return {}
+        names = [q.name for q in self.states]
+        found: dict[str, sympy.Expr] = {}
+        for equation in self.equations:
+            for call in sorted(equation.expr.atoms(AppliedUndef), key=str):
+                own = call.func.__name__ == equation.quantity.name
+                found = {**found, call.func.__name__: call} if own else {call.func.__name__: call, **found}
+        if self.kind == "volterra":
+            found[names[0]] = sympy.Function(names[0])(TIME)
+        return {name: found[name] for name in names}
 
     @property
     def states(self) -> tuple[Quantity, ...]:
         """The order parameters that move."""
         return tuple(equation.quantity for equation in self.drift)
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """The arguments with which its model derives it."""
+        given = {"limit": self.limit, "moments": self.method, "reduction": self.reduction}
+        return {name: value for name, value in given.items() if value not in ("", "auto")}
+
+    @property
+    def call(self) -> str:
+        """The call that derives it from its model, as code."""
+        return f"{self.model!r}.dynamics({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"
 
     @property
     def equations(self) -> tuple[Equation, ...]:
@@ -182,7 +240,7 @@ class Dynamics:
     @property
     def sizes(self) -> tuple[sympy.Symbol, ...]:
         """The symbolic sizes (K, M, …) of all arrays, sorted by name."""
-        quantities = (*self.states, *self.parameters)
+        quantities = (*self.states, *self.initial, *self.parameters)
         return tuple(sorted({size for q in quantities for size in q.shape}, key=str))
 
     def __getitem__(self, name: str) -> sympy.Expr:
@@ -248,7 +306,74 @@ class Dynamics:
         """
         from .expanded import expand
 
+        if self.unknowns or self.kind == "formula":
+            raise NotYet(f"expand() of equations of kind {self.kind!r}", "expand() of differential equations and maps")
         return expand(self, sizes)
+
+    def conserved(self, degree: int = 2, **sizes: int) -> "MatrixLaws | ConservationLaws | FirstIntegrals":
+        """Find what this flow conserves.
+
+        Parameters
+        ----------
+        degree : int
+            The highest degree of the polynomials searched.
+        **sizes : int
+            A number for each size, such as ``D=3, h=4, m=2``. Without any, for the flow of every weight of a linear
+            network: matrices that are conserved at all sizes, found in the algebra of matrix words.
+
+        Returns
+        -------
+        MatrixLaws, ConservationLaws or FirstIntegrals
+            Laws of gradient flow for any loss with the true number of independent ones, or first integrals of reduced
+            equations. ``.survival()`` says what becomes of them under weight decay, finite steps, noise and momentum.
+
+        Raises
+        ------
+        ModelError
+            If sizes are missing, or the equations are not polynomial.
+
+        Examples
+        --------
+        >>> from effdyn import derive
+        >>> flow = derive.LinearNetwork(depth=2).dynamics()
+        >>> print(flow.conserved())
+        Conserved by the gradient flow of any loss of W2 W1:
+          W1 W1ᵀ - W2ᵀ W2
+        >>> flow.conserved(D=2, h=2, m=1).independent
+        3
+        """
+        from .conservation.conserved import conserved
+
+        if not sizes and self.reduction == "full":
+            return self.model.matrix_laws()
+        return conserved(self, degree, **sizes)
+
+    def closed_form(self) -> "ClosedForm | MatrixClosedForm | None":
+        """Return the solution of these equations in closed form, verified; None, with a warning that says why, if none
+        is found.
+
+        Returns
+        -------
+        ClosedForm, MatrixClosedForm or None
+            SymPy expressions in time, initial values and parameters, with the conditions under which they hold. Called
+            with numbers, it tests these conditions on them.
+
+        Warns
+        -----
+        NoClosedFlow
+            The reason why there is none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from effdyn import derive
+        >>> form = derive.LinearNetwork(depth=2, inputs="whitened").dynamics("strengths").closed_form()
+        >>> print(form(np.array([0.0, 1.0, 4.0]), y0=dict(s=[0.1]), params=dict(c=[2.0], lam=[0.0]))["s"].round(6).T)
+        [[0.1      1.483656 1.99999 ]]
+        """
+        from .closed_flows.of_dynamics import closed_form
+
+        return closed_form(self)
 
     def latex(self) -> str:
         """Return the equations of motion and observables as LaTeX (amsmath): each an ``align`` environment with lines
@@ -282,13 +407,12 @@ class Dynamics:
         return notebook_latex(self)
 
     def __repr__(self) -> str:
-        if self.model is not None and self.model.dynamics(limit=self.limit, moments=self.method) == self:
-            method = "" if self.method == "auto" else f", moments={self.method!r}"
-            return f"{self.model!r}.dynamics(limit={self.limit!r}{method})"
+        if self.model is not None and self.model.dynamics(**self.arguments) == self:
+            return self.call
         shown = (
             f"{f.name}={_evaluable(getattr(self, f.name))}"
             for f in fields(self)
-            if f.name not in ("steps", "dropped", "model", "limit", "method")
+            if f.name not in ("steps", "dropped", "model", "limit", "method", "reduction")
         )
         return f"Dynamics({', '.join(shown)})"
 

@@ -4,6 +4,8 @@ if __name__ != "effdyn.validate":
     raise ImportError("this folder is the package effdyn.validate: pip install -e . and import that")
 
 from . import figures
+from . import linear_network as _linear_network  # noqa: F401 — enters its simulator
+from . import regression as _regression  # noqa: F401 — enters its simulator
 from .compare import NotComparable, compare
 from .simulate import SimulationDiverged, simulate
 from .verdict import Verdict

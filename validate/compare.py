@@ -115,7 +115,8 @@ def compare(
     supposes runs that are about normal; where the time of escape from a plateau spreads they are not, and few runs
     are then not enough. Symmetric duplicates (``Q[2,1]``) and what is constant by construction (exact initial
     overlaps) do not count. A quantity that is the same in all runs is granted neither noise nor bias, only
-    ``numerical``.
+    ``numerical``, unless the simulation is deterministic altogether (gradient descent with steps eta, whose size d is
+    1/eta): then ``z`` is in units of what finite steps are granted.
 
     *Several d.* The deviation is fitted by c0 + c1/d, and ``|c0| <= z·SE(c0) + bias·(|Σ w/d²| + Σ |w| Δt)``. Here
     c0 = Σ w·deviation with Σ w = 1, Σ w/d = 0, and SE(c0)² = Σ w²SE²; a next term bias/d² contributes |Σ w/d²|·bias; Δt
@@ -156,16 +157,17 @@ def compare(
 
     theory, simulation = (_with_time(dataset) for dataset in (theory, simulation))
     notes = _check_attributes(theory, simulation)
+    simulation = by_size(simulation, notes)
     names = _variables(theory, simulation, variables, notes)
     sizes = _dimensions(simulation)
     offset = _check_times(theory, simulation, sizes)
     parts = [_flat(name, theory, simulation, offset, numerical) for name in names]
     runs = parts[0].runs
-    table, scale = _deviations(parts, sizes, bias, numerical)
+    table, scale = _deviations(parts, sizes, bias, numerical, is_deterministic(simulation))
     table.attrs["clock"] = simulation.attrs.get("clock", theory.attrs.get("clock", "steps/d"))
 
     count = int(table.counted.sum())
-    critical = _quantile(level, count, runs)
+    critical = 0.0 if is_deterministic(simulation) else _quantile(level, count, runs)
     table["tolerance"] = critical * table.standard_error + table.allowance
     table["passed"] = abs(table.deviation) <= table.tolerance
     table["n"] = "comparison", np.full(table.sizes["comparison"], runs)
@@ -177,10 +179,27 @@ def compare(
     status, reason = _decide(table, summary, simulation, runs, level, resolution)
     return Verdict(
         status, reason, table.drop_vars("scale"), summary, level, bias, resolution, numerical, count, critical,
-        criterion=_criterion(sizes, critical, runs, level, count, bias, table),
+        criterion=_criterion(sizes, critical, _reason(simulation, runs, level, count, bias), bias, table),
         theory=_describe_theory(theory),
         simulation=_describe_simulation(simulation, sizes, runs), notes=tuple(notes),
     )  # fmt: skip
+
+
+def by_size(simulation: xr.Dataset, notes: list[str]) -> xr.Dataset:
+    """Return a simulation with finite steps eta as one whose size d is 1/eta, the number of steps in a unit of time.
+
+    Both are what theory takes to infinity, with deviations of order 1/d.
+    """
+    if "eta" not in simulation.coords or "d" in simulation.coords:
+        return simulation
+    notes.append("finite steps: d stands for 1/eta, the number of steps in a unit of time")
+    renamed = simulation.rename(eta="d")
+    return renamed.assign_coords(d=1 / renamed["d"])
+
+
+def is_deterministic(simulation: xr.Dataset) -> bool:
+    """Return whether a simulation states that nothing in it is random: then one run is all there is."""
+    return bool(simulation.attrs.get("deterministic", 0))
 
 
 def sample_moments(simulation: xr.Dataset, name: str) -> tuple[xr.DataArray, xr.DataArray, int]:
@@ -189,6 +208,8 @@ def sample_moments(simulation: xr.Dataset, name: str) -> tuple[xr.DataArray, xr.
     if "run" in values.dims:
         n = values.sizes["run"]
         mean = values.mean("run", skipna=False)
+        if is_deterministic(simulation):
+            return mean, xr.zeros_like(mean), n
         return mean, values.std("run", ddof=1, skipna=False) if n > 1 else mean * np.nan, n
     if f"{name}_std" in simulation and "runs" in simulation.attrs:
         return values, simulation[f"{name}_std"], int(simulation.attrs["runs"])
@@ -471,7 +492,7 @@ def _symmetric(array: np.ndarray, slack: float) -> bool:
 
 
 def _deviations(
-    parts: Sequence[_Part], sizes: np.ndarray, bias: float, numerical: float
+    parts: Sequence[_Part], sizes: np.ndarray, bias: float, numerical: float, deterministic: bool = False
 ) -> tuple[xr.Dataset, dict[str, float]]:
     """Return the table without what depends on the number of comparisons, and the scale of each observable."""
     theory, t, mean, error, offset, stated, moving = (
@@ -494,11 +515,13 @@ def _deviations(
     counted = ~(still & (abs(at_d) <= numerical * scale + stated).all(0))
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(still, np.where(counted, np.sign(deviation) * np.inf, 0.0), deviation / se)
+    if deterministic:
+        still, z = np.zeros_like(still), deviation / granted  # in units of what finite steps are granted
 
     columns = {
         "theory": theory,
         "mean": theory + deviation,
-        "standard_error": np.where(still, 0.0, se),
+        "standard_error": np.where(still | deterministic, 0.0, se),
         "deviation": deviation,
         "z": z,
         "allowance": np.where(still, 0.0, granted) + rounding,
@@ -513,7 +536,7 @@ def _deviations(
             "observable": ("comparison", names),
             "component": ("comparison", [label for part in parts for label in part.component]),
             "t": ("comparison", t),
-            "d": ("d", sizes.astype(int)) if sizes.size > 1 else int(sizes[0]),
+            "d": ("d", np.rint(sizes).astype(int)) if sizes.size > 1 else round(sizes[0]),
         },
     )
     if sizes.size > 1:
@@ -616,7 +639,7 @@ def _decide(
     count = int(table.counted.sum())
     if count == 0:
         return UNDECIDED, "nothing was compared: every observable is constant by construction"
-    if runs < 2:
+    if runs < 2 and not is_deterministic(simulation):
         return UNDECIDED, "one run has no standard error; simulate at least 2 runs, or better 16"
     violations = int((~table.passed & table.counted).sum())
     if violations:
@@ -662,16 +685,22 @@ def _runs_needed(spread: float, room: float, count: int, level: float) -> int:
     return high
 
 
-def _criterion(
-    sizes: np.ndarray, critical: float, runs: int, level: float, count: int, bias: float, table: xr.Dataset
-) -> str:
-    why = f"Student's t, {runs - 1} degrees of freedom, two-sided level {level:g} over {count} comparisons"
+def _reason(simulation: xr.Dataset, runs: int, level: float, count: int, bias: float) -> str:
+    """Return where a criterion's numbers come from."""
+    if is_deterministic(simulation):
+        return f"nothing is random; bias={bias:g}"
+    freedom = f"{runs - 1} degrees of freedom"
+    return f"Student's t, {freedom}, two-sided level {level:g} over {count} comparisons; bias={bias:g}"
+
+
+def _criterion(sizes: np.ndarray, critical: float, why: str, bias: float, table: xr.Dataset) -> str:
+    noise = f"{critical:.3g}·SE + " if critical != 0 else ""
     if sizes.size == 1:
-        return f"|mean − theory| <= {critical:.3g}·SE + {bias:g}/d ({why}; bias={bias:g})"
-    text = f"|c0| <= {critical:.3g}·SE + {table.attrs['curvature_allowance']:.3g}, mean − theory = c0 + c1/d"
+        return f"|mean − theory| <= {noise}{bias:g}/d ({why})"
+    text = f"|c0| <= {noise}{table.attrs['curvature_allowance']:.3g}, mean − theory = c0 + c1/d"
     if table.attrs["clock_allowance"]:
         text = text.replace(",", f" + up to {table.attrs['clock_allowance']:.2g} for times rounded to steps,", 1)
-    return f"{text} ({why}; bias={bias:g})"
+    return f"{text} ({why})"
 
 
 def _describe_theory(theory: xr.Dataset) -> str:

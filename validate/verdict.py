@@ -151,7 +151,8 @@ class Verdict:
         alone = ", ".join(
             f"d={int(d)}: {int((~table.passed_at_d.sel(d=d)).sum())}" for d in np.atleast_1d(table.d.values)
         )
-        lines = ["", f"violations of |deviation| <= {self.critical:.3g}·SE + {self.bias:g}/d at each d alone: {alone}"]
+        noise = f"{self.critical:.3g}·SE + " if self.critical != 0 else ""
+        lines = ["", f"violations of |deviation| <= {noise}{self.bias:g}/d at each d alone: {alone}"]
         for name in self.summary.observable.values:
             rows = table.isel(comparison=table.observable.values == name)
             if not rows.sizes["comparison"]:
@@ -188,7 +189,8 @@ def describe(row: xr.Dataset) -> str:
     )
     if np.isnan(float(row.tolerance)):
         return text
-    errors = f"{float(row.z):.3g} standard errors" if np.isfinite(float(row.z)) else "without any spread between runs"
+    unit = "standard errors" if float(row.standard_error) > 0 else "of what finite steps are granted"
+    errors = f"{float(row.z):.3g} {unit}" if np.isfinite(float(row.z)) else "without any spread between runs"
     return f"{text} ({errors}), tolerance {float(row.tolerance):.3g}"
 
 

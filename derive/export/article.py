@@ -16,7 +16,7 @@ from ..averages import LABEL
 from ..moments import Dilation, Joint, Moment, Value
 from ..terms import assemble
 from . import line_breaking
-from .calls import call_text, network_names
+from .calls import network_names
 from .grouping import Item, arranged, grouped
 from .latex import order_latex, symbol_table
 from .line_breaking import Row, row
@@ -35,7 +35,7 @@ from .rows import (
 )
 
 if TYPE_CHECKING:
-    from ..dynamics import Dynamics
+    from ..dynamics import Dynamics, Quantity
 
 environment = partial(line_breaking.environment, kept=True)
 PAGE = 40.0
@@ -170,9 +170,18 @@ def _order_parameters(dyn: "Dynamics", printer: PaperPrinter) -> str:
                 f"Linear combinations of local fields are jointly Gaussian with them; of {' and '.join(fields)} the "
                 f"covariances are\n{environment('align*', _compact(rows))}\n"
             )
-    *before, last = (f"${printer._print(q.symbol)}$ ({text_latex(q.meaning)})" for q in dyn.states)
-    states = f"{', '.join(before)} and {last}" if before else last
-    return f"{text}What moves is {states}. Time is $t = {_clock(dyn.clock)}$."
+    sentences = [(_ROLE[dyn.kind], dyn.states), ("Given at $t = 0$ is", dyn.initial)]
+    text += "".join(f"{role} {_listed(quantities, printer)}. " for role, quantities in sentences if quantities)
+    return f"{text}Time is $t = {_clock(dyn.clock)}$."
+
+
+_ROLE = {"ode": "What moves is", "map": "What moves is", "volterra": "A function of time is", "formula": "Defined is"}
+"""What the states are, by the kind of equations."""
+
+
+def _listed(quantities: "Iterable[Quantity]", printer: PaperPrinter) -> str:
+    *before, last = (f"${printer._print(q.symbol)}$ ({text_latex(q.meaning)})" for q in quantities)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _derivation(dyn: "Dynamics", printer: PaperPrinter) -> str:
@@ -258,7 +267,7 @@ def _status(dyn: "Dynamics", printer: PaperPrinter) -> str:
         exact = ", ".join(f"${printer._print(e.quantity.symbol)}$" for e in dyn.equations if e.status == "exact")
         text += f"\n  \\item {exact}: exact." * bool(exact) + "\n\\end{itemize}\n"
     if dyn.model is not None:
-        source = _verbatim(call_text(dyn))
+        source = _verbatim(dyn.call)
         text += f"\nThey follow from\n\\begin{{flushleft}}\\small\\ttfamily {source}\\end{{flushleft}}"
     return _list("It is assumed:", dyn.assumptions) + text if not dyn.steps else text
 

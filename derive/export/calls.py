@@ -106,9 +106,3 @@ _ANY = sympy.Symbol("any_index", integer=True, positive=True)
 def has_joint(dyn: "Dynamics") -> bool:
     """Return whether any equation holds an expectation over all fields at once."""
     return any(e.expr.has(Joint) for e in dyn.equations)
-
-
-def call_text(dyn: "Dynamics") -> str:
-    """Return the call that derives a Dynamics from its model, as code."""
-    method = "" if dyn.method == "auto" else f", moments={dyn.method!r}"
-    return f"{dyn.model!r}.dynamics(limit={dyn.limit!r}{method})"

@@ -88,7 +88,7 @@ class Einsum:
         scalars, operands = [abs(number)] if abs(number) != 1 else [], []
         for factor in self._flat(rest, set(free)):
             if isinstance(factor, (Moment, Joint)) or any(
-                isinstance(e, sympy.Indexed) for e in sympy.preorder_traversal(factor)
+                isinstance(e, (sympy.Indexed, sympy.KroneckerDelta)) for e in sympy.preorder_traversal(factor)
             ):
                 operands.append(self._operand(factor))
             elif factor != 1:
@@ -97,7 +97,8 @@ class Einsum:
         operands += [(str(i), f"np.ones({self.sizes[i]})") for i in free if str(i) not in present]
         labels = "".join(map(str, free))
         if operands and [label for label, _ in operands] == [labels]:
-            code = operands[0][1]
+            bare = len(scalars) > 0 and any(f.is_Add for f in self._flat(rest, set(free)))
+            code = f"({operands[0][1]})" if bare else operands[0][1]
         elif operands:
             axes, arrays = ",".join(label for label, _ in operands), ", ".join(array for _, array in operands)
             code = f'np.einsum("{axes}->{labels}", {arrays})'
@@ -132,6 +133,10 @@ class Einsum:
             return self._moment(factor)
         if isinstance(factor, Joint):
             return self._joint(factor)
+        if isinstance(factor, sympy.KroneckerDelta):
+            return "".join(map(str, factor.args)), f"np.eye({self.sizes[factor.args[0]]})"
+        if isinstance(factor, sympy.Sum):
+            return self._inner_sum(factor)
         base, exponent = factor.as_base_exp()
         if isinstance(base, sympy.Indexed) and not exponent.has(sympy.Indexed):
             label, code = "".join(map(str, base.indices)), str(base.base)
@@ -169,13 +174,27 @@ class Einsum:
 
     def _broadcast(self, factor: sympy.Expr) -> tuple[str, str]:
         """Return any function of several arrays, with one axis for each index that occurs."""
-        entries = sorted((e for e in factor.atoms(sympy.Indexed)), key=sympy.default_sort_key)
-        axes = sorted({str(i) for e in entries for i in e.indices})
+        entries = sorted(_outermost(factor), key=sympy.default_sort_key)
+        operands = {e: self._operand(e) for e in entries}
+        axes = sorted({axis for label, _ in operands.values() for axis in label})
         swap = {}
-        for e in entries:
-            label, code = self._operand(e)
+        for e, (label, code) in operands.items():
             inserted = ", ".join(":" if axis in label else "None" for axis in axes)
             ordered = "".join(sorted(label))
             array = code if ordered == label else f'np.einsum("{label}->{ordered}", {code})'
-            swap[e] = sympy.Symbol(f"{array}[{inserted}]")
+            swap[e] = sympy.Symbol(f"{array}[{inserted}]" if label else array)
         return "".join(axes), self.printer.code(factor.xreplace(swap))
+
+    def _inner_sum(self, expr: sympy.Sum) -> tuple[str, str]:
+        """Return a sum that stands inside another function, as an array with one axis for each of its free indices."""
+        indices = {i for e in expr.atoms(sympy.Indexed) for i in e.indices} & expr.free_symbols
+        axes = sorted(indices, key=str)
+        negative, code = self.term(expr, axes)
+        return "".join(map(str, axes)), f"(-{code})" if negative else f"({code})"
+
+
+def _outermost(expr: sympy.Expr) -> set[sympy.Expr]:
+    """Return the sums, array elements and deltas of an expression that stand in no sum inside it."""
+    if isinstance(expr, (sympy.Sum, sympy.Indexed, sympy.KroneckerDelta)):
+        return {expr}
+    return {e for argument in expr.args for e in _outermost(argument)}

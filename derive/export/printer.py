@@ -147,7 +147,8 @@ class PaperPrinter(PaperOrder, LatexPrinter):
             return self.name(str(expr.base))
         indices = [self._print(i) for i in expr.indices]
         comma = "," if any(len(i) > 1 and not i.startswith("\\") for i in indices) else ""
-        return f"{self.name(str(expr.base))}_{{{comma.join(indices)}}}"
+        name = self.name(str(expr.base))
+        return f"{f'({name})' if '_' in name else name}_{{{comma.join(indices)}}}"  # TeX has no double subscripts
 
     # random things
 
@@ -439,6 +440,14 @@ class PlainPrinter(PaperOrder, StrPrinter):
         parts = (expr.args[:dimension], expr.args[dimension:])
         bounds, correlations = (", ".join(map(self._print, part)) for part in parts)
         return f"Φ_{dimension}({bounds}; {correlations})"
+
+    def _print_Integral(self, expr: sympy.Integral) -> str:
+        heads = (f"∫_{self._short(low)}^{self._short(high)} d{self._print(x)}" for x, low, high in expr.limits)
+        return f"{' '.join(heads)} {self._joined([expr.function])}"
+
+    def _short(self, bound: sympy.Expr) -> str:
+        text = self._print(bound)
+        return text if bound.is_Atom else f"{{{text}}}"
 
     def _print_Piecewise(self, expr: sympy.Expr) -> str:
         cases = (

@@ -142,7 +142,7 @@ def dynamics_to_json(dyn: Dynamics) -> str:
     document: dict[str, Any] = {"dynamics": dyn.title, "version": VERSION}
     if dyn.model is not None:
         model_to_json(dyn.model)  # raises where the text does not determine the model
-        document["derived_from"] = {**_model_document(dyn.model), "limit": dyn.limit, "moments": dyn.method}
+        document["derived_from"] = {**_model_document(dyn.model), "call": dyn.arguments}
     document |= _readable(dyn)
     if dyn.model is None:
         document["tree"] = encode(dyn)
@@ -168,9 +168,8 @@ def dynamics_from_json(text: str) -> Dynamics:
     if "derived_from" in document:
         source = document["derived_from"]
         if not isinstance(source, dict):
-            entries = "an object with the entries 'model', 'arguments', 'limit' and 'moments'"
-            raise ModelError("derived_from", source, entries)
-        dyn = _model_from(source).dynamics(limit=source.get("limit"), moments=source.get("moments", "auto"))
+            raise ModelError("derived_from", source, "an object with the entries 'model', 'arguments' and 'call'")
+        dyn = _model_from(source).dynamics(**_texts("call", source.get("call", {})))
     else:
         dyn = decode(document.get("tree"))
         if not isinstance(dyn, Dynamics):
@@ -178,6 +177,13 @@ def dynamics_from_json(text: str) -> Dynamics:
     for key, right in _readable(dyn).items():
         _compare(key, document.get(key), right)
     return dyn
+
+
+def _texts(what: str, given: Any) -> dict[str, str]:
+    """Return an object of texts by name, or raise a ModelError."""
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise ModelError(what, given, "an object of texts by name")
+    return given
 
 
 def _compare(what: str, given: Any, right: Any) -> None:

@@ -293,8 +293,13 @@ def test_other_dynamics_round_trip_with_and_without_their_model(case):
 def test_how_moments_were_asked_for_is_read_back():
     dyn = derive.TeacherStudent(activation="erf").dynamics(moments="numeric")
     document = json.loads(dynamics_to_json(dyn))
-    assert document["derived_from"]["moments"] == "numeric" and set(document["numerical"]) >= {"Q", "R", "eg", "loss"}
-    document["derived_from"]["moments"] = "closed"
+    assert document["derived_from"]["call"]["moments"] == "numeric" and set(document["numerical"]) >= {
+        "Q",
+        "R",
+        "eg",
+        "loss",
+    }
+    document["derived_from"]["call"]["moments"] = "closed"
     with pytest.raises(derive.ModelError, match="what its model gives"):
         dynamics_from_json(json.dumps(document))
 

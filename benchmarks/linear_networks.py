@@ -1,0 +1,75 @@
+"""A wide two-layer linear network: the Gram closure against the flow of every weight, at equal error."""
+
+import time
+
+import numpy as np
+from scipy.integrate import solve_ivp
+from timing import Row
+
+from effdyn import derive, solve
+
+WIDTH, RANK, OUTPUTS = 10_000, 12, 8
+RTOL = 1e-8
+TARGET = 1000
+
+
+def measure(quick: bool) -> list[Row]:
+    """Return the rows of this benchmark."""
+    width = WIDTH // 10 if quick else WIDTH
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, RANK)) / 20**0.5, rng.standard_normal((20, OUTPUTS)) / 20**0.5
+    first, second = (rng.standard_normal(shape) / width**0.5 for shape in ((width, RANK), (OUTPUTS, width)))
+    data, times = solve.correlations(x, y), np.linspace(0, 3, 7)
+    network = derive.LinearNetwork(depth=2)
+    dynamics = network.dynamics("gram")
+
+    def gram(rtol: float) -> np.ndarray:
+        y0, params = solve.reduced_inputs(network, "gram", {"W1": first, "W2": second}, data)
+        options = {"t_eval": times, "rtol": rtol, "atol": rtol / 100}
+        return solve.integrate(dynamics, (0, 3), y0=y0, params=params, **options).excess_loss.values
+
+    def full() -> np.ndarray:
+        def rhs(_: float, state: np.ndarray) -> np.ndarray:
+            w1, w2 = state[: first.size].reshape(first.shape), state[first.size :].reshape(second.shape)
+            g = data["S_yx"] - (w2 @ w1) @ data["S_xx"]
+            return np.concatenate([(w2.T @ g).ravel(), (g @ w1.T).ravel()])
+
+        start = np.concatenate([first.ravel(), second.ravel()])
+        states = solve_ivp(rhs, (0, 3), start, "DOP853", times, rtol=RTOL, atol=RTOL / 100).y.T
+        least = 0.5 * ((y - x @ np.linalg.lstsq(x, y)[0]) ** 2).sum()
+        maps = (s[first.size :].reshape(second.shape) @ s[: first.size].reshape(first.shape) for s in states)
+        return np.array([0.5 * ((y - x @ w.T) ** 2).sum() for w in maps]) - least
+
+    gram(RTOL)  # compiled before the clock runs
+    exact = gram(1e-13)
+    seconds, errors = {}, {}
+    for name, job in {"gram": lambda: gram(RTOL), "full": full}.items():
+        repeats = 20 if name == "gram" else 1
+        started = time.perf_counter()
+        for _ in range(repeats):
+            result = job()
+        seconds[name] = (time.perf_counter() - started) / repeats
+        errors[name] = abs(result - exact).max() / exact[0]
+    ratio = seconds["full"] / seconds["gram"]
+    size = f"h = {width}, r + m = {RANK + OUTPUTS}"
+    met = None if quick else ratio >= TARGET
+    return [
+        Row(
+            f"Gram closure, {size}",
+            1e3 * seconds["gram"],
+            "ms",
+            ratio,
+            "all weights, SciPy DOP853",
+            f">= {TARGET}×",
+            met,
+        ),
+        Row(
+            "its error",
+            errors["gram"],
+            "relative",
+            errors["gram"] / errors["full"],
+            "all weights",
+            "<= 1×",
+            errors["gram"] <= errors["full"],
+        ),
+    ]
