@@ -52,6 +52,36 @@ ENTRIES: dict[str, Entry] = {
             "Biehl & Riegler, Europhys. Lett. 28, 525 (1994), with the logistic and the hinge loss",
             "classification by one unit: logistic, hinge and perceptron loss, t^(-1/3) without noise, floors with it",
         ),
+        Entry(
+            "min-implicit-bias",
+            "min_implicit_bias",
+            "Min, Tarmoun, Vidal & Mallada, ICML 2021",
+            "two-layer linear networks: bounds on the loss, distance from the min-norm solution against width",
+        ),
+        Entry(
+            "lazy-rich",
+            "lazy_rich",
+            "Min, Tarmoun, Vidal & Mallada, ICML 2021, with both sides of the crossover in closed form",
+            "two-layer linear networks: change of the tangent kernel and distance, on one curve from lazy to rich",
+        ),
+        Entry(
+            "advani-saxe",
+            "advani_saxe",
+            "Advani, Saxe & Sompolinsky, Neural Networks 132, 428 (2020), and for any covariance",
+            "least squares by gradient flow on noisy data: overtraining, its peak at d = n, and early stopping",
+        ),
+        Entry(
+            "sgd-volterra",
+            "sgd_volterra",
+            "Paquette, Lee, Pedregosa & Paquette, COLT 2021",
+            "SGD on random data: Volterra equation up to the edge of stability, exact recursions, errors of 1/n",
+        ),
+        Entry(
+            "saxe",
+            "saxe",
+            "Saxe, McClelland & Ganguli, ICLR 2014, and from random layers",
+            "deep linear networks learn a hierarchy one singular mode after another, deeper ones after longer plateaus",
+        ),
     )
 }
 
@@ -83,7 +113,7 @@ def reproduce(name: str, out: str | Path | None = None, quick: bool = False, pro
     Examples
     --------
     >>> from effdyn import gallery
-    >>> list(gallery.ENTRIES)
+    >>> list(gallery.ENTRIES)[:3]
     ['saad-solla', 'relu-committee', 'logistic-teacher']
     """
     if name not in ENTRIES:

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from effdyn.derive import LIMITS, ModelError, NoClosedForm, NotYet
+from effdyn.derive import LIMITS, Dynamics, ModelError, NoClosedForm, NotYet
 from effdyn.derive.averages import METHODS
+from effdyn.derive.linear.reductions import REDUCTIONS
 from effdyn.derive.teacher_student import LABELS
 
 from .catalogue import ENTRIES
@@ -21,6 +22,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+derive = typer.Typer(help="Derive the equations of motion of a model and print them.", no_args_is_help=True)
+app.add_typer(derive, name="derive")
 
 
 class Format(StrEnum):
@@ -46,10 +51,13 @@ class SecondLayer(StrEnum):
     trained = "trained"
 
 
-class Model(StrEnum):
-    """Models that can be stated on the command line."""
+Reduction = StrEnum("Reduction", {name.replace("-", "_"): name for name in REDUCTIONS})  # type: ignore[misc]
+DEFAULT_REDUCTION = Reduction("full")
 
-    teacher_student = "teacher-student"
+
+Expand = Annotated[str, typer.Option(help="Write out for given sizes, such as K=2,M=1 (text and latex).")]
+As = Annotated[Format, typer.Option("--format", help="What to print.")]
+Output = Annotated[Path | None, typer.Option(help="Write to this file instead.")]
 
 
 @app.command()
@@ -73,9 +81,8 @@ def reproduce(
         raise typer.Exit(1)
 
 
-@app.command()
-def derive(
-    model: Annotated[Model, typer.Argument(help="Which model.")],
+@derive.command("teacher-student")
+def teacher_student(
     activation: Annotated[
         str, typer.Option(help="Student's activation: erf, linear, square, relu, tanh, He<n>, …, or a formula in x.")
     ] = "erf",
@@ -95,11 +102,11 @@ def derive(
     weight_decay: Annotated[bool, typer.Option("--weight-decay", help="Weights decay by kappa/d a step.")] = False,
     limit: Annotated[Limit, typer.Option(help="Scaling regime.")] = DEFAULT_LIMIT,
     moments: Annotated[Moments, typer.Option(help="How Gaussian expectations are computed.")] = DEFAULT_MOMENTS,
-    expand: Annotated[str, typer.Option(help="Write out for given sizes, such as K=2,M=1 (text and latex).")] = "",
-    format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    expand: Expand = "",
+    form: As = Format.text,
+    output: Output = None,
 ) -> None:
-    """Derive the equations of motion of a model and print them."""
+    """One-pass SGD of a student network on a teacher."""
     from effdyn.derive import TeacherStudent
 
     dynamics = TeacherStudent(
@@ -113,15 +120,39 @@ def derive(
         output_scale=output_scale,
         weight_decay=weight_decay,
     ).dynamics(limit=limit.value, moments=moments.value)
-    if format in (Format.python, Format.json):
+    _write(dynamics, expand, form, output)
+
+
+@derive.command("linear-network")
+def linear_network(
+    depth: Annotated[int, typer.Option(help="Number of layers.")] = 2,
+    reduction: Annotated[Reduction, typer.Option(help="What the flow is reduced to.")] = DEFAULT_REDUCTION,
+    whitened: Annotated[bool, typer.Option("--whitened", help="The input correlation is the identity.")] = False,
+    layerwise: Annotated[bool, typer.Option("--layerwise", help="A learning rate for each layer.")] = False,
+    weight_decay: Annotated[bool, typer.Option("--weight-decay", help="The loss holds mu/2 |weights|^2.")] = False,
+    expand: Expand = "",
+    form: As = Format.text,
+    output: Output = None,
+) -> None:
+    """Gradient flow of a deep linear network, and its reductions."""
+    from effdyn.derive import LinearNetwork
+
+    inputs, rates = "whitened" if whitened else "general", "layerwise" if layerwise else "equal"
+    network = LinearNetwork(depth=depth, inputs=inputs, rates=rates, weight_decay=weight_decay)
+    _write(network.dynamics(reduction.value), expand, form, output)
+
+
+def _write(dynamics: Dynamics, expand: str, form: Format, output: Path | None) -> None:
+    """Print a Dynamics, or write it to a file."""
+    if form in (Format.python, Format.json):
         if expand:
             raise ModelError("--expand", expand, "left out with --format python or json: those hold for every size")
         from effdyn.derive.export.write import to_text
 
-        text = to_text(dynamics, {"python": ".py", "json": ".json"}[format.value])
+        text = to_text(dynamics, {"python": ".py", "json": ".json"}[form.value])
     else:
         shown = dynamics.expand(**_sizes(expand)) if expand else dynamics
-        text = shown.latex() if format is Format.latex else str(shown)
+        text = shown.latex() if form is Format.latex else str(shown)
     if output is None:
         typer.echo(text)
     else:
