@@ -18,6 +18,8 @@ from .terms import Term, assemble
 JOINT_RULES = {
     "smooth": "error about 1e-5 for up to five fields, 1e-3 beyond",
     "split": "error about 1e-5 for up to four fields, 1e-3 beyond",
+    "lines": "in pieces between kinks, error about 2e-5 for up to five fields, 1e-4 to 1e-3 with kinks in single units",
+    "planes": "in pieces between kinks, error about 1e-5 for up to four fields, 1e-4 beyond",
     "rough": "error 1e-3 to 1e-2 because of kinks",
 }
 """Measured sizes of error of rules over all fields at once, by what they are for."""
@@ -172,7 +174,8 @@ def _status_of(expr: sympy.Expr, example: Example) -> str:
     forms = (moment_form(m.signature, example.shifted) for m in expr.atoms(Moment))
     rules = {form.rule for form in forms if not form.exact}
     if expr.has(Joint):
-        kind = kind_of(sorted(expr.atoms(Joint), key=str), {str(base) for base in example.fields if example.shifted})
+        names = [str(base) for base in example.fields]
+        kind = kind_of(sorted(expr.atoms(Joint), key=str), set(names if example.shifted else ()), names)
         size = JOINT_RULES[kind]
         rules.add(f"a rule over all fields at once, {size} (solve.numerical_error gives it for a state)")
     return f"numerical: {'; '.join(sorted(rules))}" if rules else "exact"

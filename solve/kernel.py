@@ -1,4 +1,4 @@
-"""Kernels: a Dynamics as compiled code, one for all sizes, with one calling convention.
+"""Kernels: a Dynamics as compiled code, one for all sizes or for some, with one calling convention.
 
 Every kernel is ``void f(double t, double* y, double* out, double* par, double* work)``, a cached Numba ``@cfunc`` in a
 readable source file of its own; integrators take its address, so one integrator binary serves every model. ``par``
@@ -30,6 +30,8 @@ from .memory import Memory, packed_size, plus
 from .nodes import ALL_FIELDS, COLUMNS, NODE_SIZES, field_at_nodes
 from .rename import safe_names
 from .sources import paste
+from .splitting import emit_splitting, splitting_of
+from .unroll import unrolled
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
 OPTIONS = 'cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}'
@@ -51,16 +53,27 @@ class Kernel:
         The scratch arrays, by symbolic shape.
     outputs : tuple of Quantity
         What it computes, in order; symmetric ones packed as their upper triangle.
+    sizes : dict or None
+        The only numbers of units that it is for: straight-line code. ``None``: loops, for any.
     """
 
     source: str
     address: int
     workspace: tuple[tuple[sympy.Expr, ...], ...]
     outputs: tuple[Quantity, ...]
+    sizes: Mapping[str, int] | None = None
     _keep: object = field(repr=False, compare=False, default=None)
 
     def workspace_size(self, sizes: Mapping[str, int]) -> int:
-        """Return the number of doubles of scratch space at these sizes."""
+        """Return the number of doubles of scratch space at these sizes.
+
+        Raises
+        ------
+        ModelError
+            If the kernel is for other sizes.
+        """
+        if self.sizes is not None and any(sizes[name] != n for name, n in self.sizes.items()):
+            raise ModelError("sizes", dict(sizes), f"{dict(self.sizes)}, for which this kernel was made")
         return 8 + _total(self.workspace, tuple(sizes.items()))
 
     def __call__(self, t: float, y: np.ndarray, out: np.ndarray, par: np.ndarray, work: np.ndarray) -> None:
@@ -76,17 +89,26 @@ class Kernel:
 _PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_double, *[ctypes.c_void_p] * 4)
 
 
-def kernel(dynamics: Dynamics) -> Kernel:
+def kernel(dynamics: Dynamics, sizes: Mapping[str, int] | None = None) -> Kernel:
     """Return the compiled right-hand side of a Dynamics: the time derivatives of its states.
 
     Parameters
     ----------
     dynamics : Dynamics
+    sizes : dict, optional
+        The numbers of units, such as ``{"K": 2, "M": 2}``. A small system then becomes straight-line code for these
+        alone, several times as fast as loops and no slower to compile; what is larger, or has numerical expectations,
+        stays as it is without. The two differ by rounding.
 
     Returns
     -------
     Kernel
-        ``.source`` is the generated source, ``.address`` what integrators take.
+        ``.source`` is the generated source, ``.address`` what integrators take, ``.sizes`` what it is for.
+
+    Raises
+    ------
+    ModelError
+        If it is not a Dynamics, or ``sizes`` lacks one of its sizes.
 
     Examples
     --------
@@ -94,9 +116,12 @@ def kernel(dynamics: Dynamics) -> Kernel:
     >>> rhs = solve.kernel(derive.TeacherStudent(activation="square").dynamics())
     >>> "def kernel(t, y, out, par, work)" in rhs.source
     True
+    >>> small = solve.kernel(derive.TeacherStudent(activation="square").dynamics(), {"K": 1, "M": 1})
+    >>> "for" in rhs.source.split("def kernel")[1], "for i" in small.source.split("def kernel")[1]
+    (True, False)
     """
     check_dynamics(dynamics)
-    return _load(dynamics, "drift")
+    return _load(dynamics, "drift") if sizes is None else _load_at(dynamics, _checked_sizes(dynamics, sizes))
 
 
 def observables_kernel(dynamics: Dynamics) -> Kernel:
@@ -111,20 +136,60 @@ def check_dynamics(given: object) -> None:
         raise ModelError("dynamics", Described(type(given).__name__), accepted)
 
 
+def _checked_sizes(dynamics: Dynamics, given: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the sizes in the order in which ``par`` has them."""
+    names = [str(size) for size in dynamics.sizes]
+    accepted = f"a positive whole number for each of {', '.join(names)}"
+    if not isinstance(given, Mapping) or not all(
+        isinstance(given.get(name), (int, np.integer)) and given[name] > 0 for name in names
+    ):
+        raise ModelError("sizes", given, accepted)
+    return tuple(int(given[name]) for name in names)
+
+
 @lru_cache(maxsize=256)
 def _load(dynamics: Dynamics, which: str) -> Kernel:
     if which == "drift":
         certification.start(dynamics)
-    equations = getattr(dynamics, which)
-    outputs = [(e.quantity, e.expr) for e in equations]
-    return compile_kernel(dynamics, outputs, f"{which}_{dynamics.kind}", f"{dynamics.title}: {which}.")
+    return _compiled(dynamics, which, *_generated(dynamics, which), None)
+
+
+@lru_cache(maxsize=1024)
+def _load_at(dynamics: Dynamics, sizes: tuple[int, ...]) -> Kernel:
+    """Return straight-line code for these sizes if there is any, loops else."""
+    found = unrolled(_generated(dynamics, "drift")[0], sizes)
+    if found is None:
+        return _load(dynamics, "drift")
+    certification.start(dynamics)
+    source, scratch = found
+    numbers = dict(zip(map(str, dynamics.sizes), sizes, strict=True))
+    return _compiled(dynamics, "drift", source, ((sympy.Integer(scratch),),), numbers)
+
+
+@lru_cache(maxsize=256)
+def _generated(dynamics: Dynamics, which: str) -> tuple[str, tuple[tuple[sympy.Expr, ...], ...]]:
+    """Return the source of a kernel for all sizes, and the shapes of its scratch arrays."""
+    outputs = [(e.quantity, e.expr) for e in getattr(dynamics, which)]
+    return generate(dynamics, outputs, f"{dynamics.title}: {which}.")
+
+
+def _compiled(
+    dynamics: Dynamics,
+    which: str,
+    source: str,
+    workspace: tuple[tuple[sympy.Expr, ...], ...],
+    sizes: Mapping[str, int] | None,
+) -> Kernel:
+    module = load_generated(f"{which}_{dynamics.kind}", source)
+    outputs = tuple(e.quantity for e in getattr(dynamics, which))
+    return Kernel(source, module.kernel.address, workspace, outputs, sizes, module)
 
 
 def compile_kernel(dynamics: Dynamics, outputs: Sequence[tuple[Quantity, sympy.Expr]], name: str, title: str) -> Kernel:
     """Return the kernel that computes ``outputs`` from the states and parameters of a Dynamics."""
     source, workspace = generate(dynamics, outputs, title)
     module = load_generated(name, source)
-    return Kernel(source, module.kernel.address, workspace, tuple(q for q, _ in outputs), module)
+    return Kernel(source, module.kernel.address, workspace, tuple(q for q, _ in outputs), None, module)
 
 
 def generate(
@@ -137,7 +202,8 @@ def generate(
     fused = fusion(dynamics)
     renamed = {old: new for new, old in sizes_before.items()}
     tables = [replace(table, shape=tuple(n.xreplace(renamed) for n in table.shape)) for table in tables]
-    memory = Memory(dynamics, fused, tables)
+    splitting = splitting_of(dynamics, [expr for _, expr in outputs], tables)
+    memory = Memory(dynamics, fused, tables, splitting)
     lowered = [lower(dynamics, expr, fused, memory.symmetric) for _, expr in outputs]
     streamed = NODE_SIZES if tables else frozenset()
     emitter = Emitter(memory.element, lambda e: sort_symmetric_indices(e, memory.symmetric), streamed)
@@ -218,7 +284,7 @@ def _uses_fields(memory: Memory, expressions: Sequence[sympy.Expr]) -> bool:
 
 
 def _emit_fields(emitter: Emitter, memory: Memory, fused: Fusion | None) -> list[tuple[str, tuple[sympy.Expr, ...]]]:
-    """Write the fields at all nodes, and return the arrays that this takes."""
+    """Write the fields at all nodes, between kinks if there are any, and return the arrays that this takes."""
     covariance = fused.covariance if fused else dict(memory.dynamics.covariance)
     means = dict(memory.dynamics.mean)
     starts = _starts(memory.node_families)
@@ -237,10 +303,15 @@ def _emit_fields(emitter: Emitter, memory: Memory, fused: Fusion | None) -> list
             emitter.line(f"work[factor + {place}] = {value}")
             emitter.end()
             emitter.end()
-    emitter.functions |= {"cholesky", "fields_at_nodes"}
+    emitter.functions.add("cholesky")
     emitter.line(f"cholesky(work, factor, {ALL_FIELDS}, {COLUMNS})")
+    own: list[tuple[str, tuple[sympy.Expr, ...]]] = [("factor", (ALL_FIELDS, ALL_FIELDS)), ("mean", (ALL_FIELDS,))]
+    if memory.splitting:
+        emit_splitting(emitter, memory.splitting, memory.dynamics)
+        return [*own, ("field", (ALL_FIELDS + memory.splitting.noise, NODES)), *memory.splitting.scratch]
+    emitter.functions.add("fields_at_nodes")
     emitter.line(f"fields_at_nodes(work, field, mean, factor, par, node_joint, {ALL_FIELDS}, {COLUMNS}, {NODES})")
-    return [("factor", (ALL_FIELDS, ALL_FIELDS)), ("mean", (ALL_FIELDS,)), ("field", (ALL_FIELDS, NODES))]
+    return [*own, ("field", (ALL_FIELDS, NODES))]
 
 
 def _starts(families: Sequence[FieldFamily]) -> list[str]:
@@ -253,7 +324,8 @@ def _starts(families: Sequence[FieldFamily]) -> list[str]:
 
 def equation_comment(dynamics: Dynamics, quantity: Quantity, expr: sympy.Expr) -> str:
     """Return the equation as one line of text, moments by name."""
-    left = f"d{quantity}/dt" if quantity in dynamics.states else str(quantity)
+    left = {"ode": f"d{quantity}/dt", "map": f"change of {quantity}"}.get(dynamics.kind, str(quantity))
+    left = left if quantity in dynamics.states else str(quantity)
     return f"{left} = {dynamics.named(expr)}"
 
 

@@ -5,6 +5,7 @@ last.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import sympy
 
@@ -13,7 +14,10 @@ from effdyn.derive.numerical.quadrature import NODES, Table
 
 from .emit import flat_index
 from .fuse import ALL, GRAM, Fusion
-from .nodes import ALL_FIELDS, COLUMNS, NOISE_NODES, field_at_nodes, number_of_columns, ordered_families
+from .nodes import ALL_FIELDS, COLUMNS, NOISE_NODES, WEIGHT, field_at_nodes, number_of_columns, ordered_families
+
+if TYPE_CHECKING:
+    from .splitting import Splitting
 
 
 class Memory:
@@ -24,8 +28,14 @@ class Memory:
     symmetric states into their full matrices.
     """
 
-    def __init__(self, dynamics: Dynamics, fused: Fusion | None, tables: Sequence[Table] = ()) -> None:
-        self.dynamics, self.tables = dynamics, tables
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        fused: Fusion | None,
+        tables: Sequence[Table] = (),
+        splitting: "Splitting | None" = None,
+    ) -> None:
+        self.dynamics, self.tables, self.splitting = dynamics, tables, splitting
         self.node_families = ordered_families(dynamics)
         self._tables = {str(table.base): table for table in tables}
         self.families = fused.families if fused else ()
@@ -71,6 +81,10 @@ class Memory:
 
     def _at_nodes(self, base: sympy.IndexedBase, indices: list[str]) -> str:
         """Return the text of an element of a table, or of a field or the label noise at a node."""
+        if self.splitting and base == WEIGHT:
+            return f"work[kink_weight + {indices[0]}]"
+        if self.splitting and base == NOISE_NODES:
+            return f"work[field + {ALL_FIELDS}*{NODES} + {indices[0]}]"
         if str(base) in self._tables:
             return f"par[{base} + {indices[0]}]"
         if base == NOISE_NODES:
@@ -89,8 +103,13 @@ class Memory:
 
     def in_sizes(self, extent: sympy.Expr) -> sympy.Expr:
         """Return an extent in the sizes of the Dynamics."""
+        if not (self._fused or self.tables):
+            return extent
         fields = sympy.Add(*(family.size for family in self.node_families))
-        return extent.subs({ALL: self.all_fields, ALL_FIELDS: fields}) if self._fused or self.tables else extent
+        if self.splitting:
+            extent = extent.subs(NODES, self.splitting.capacity)
+        sizes = {ALL: self.all_fields, ALL_FIELDS: fields, COLUMNS: number_of_columns(self.node_families)}
+        return extent.subs(sizes)
 
     def _start(self, family: str) -> str:
         """Return the text of the position of a family's first field among all."""
@@ -101,7 +120,7 @@ class Memory:
         sizes = (*self.dynamics.sizes, *node_sizes(self.tables))
         lines = [f"{size} = int(par[{n}])" for n, size in enumerate(sizes)]
         offset = str(len(lines))
-        if NODES in sizes:
+        if NODES in sizes or self.splitting:
             lines.append(f"{ALL_FIELDS} = {' + '.join(str(family.size) for family in self.node_families)}")
             lines.append(f"{COLUMNS} = {number_of_columns(self.node_families)}")
         if self._fused:
@@ -112,6 +131,8 @@ class Memory:
         for table in self.tables:
             lines.append(f"{table.name} = {offset}")
             offset = plus(offset, _product(table.shape))
+        if self.splitting:
+            lines.append(f"{NODES} = {self.splitting.capacity}  # at most")
         offset = "0"
         for q in self.dynamics.states:
             lines.append(f"{q.name} = {offset}" if q.indices else f"{q.name} = y[{offset}]")

@@ -16,6 +16,7 @@ from effdyn.derive.numerical.quadrature import LEADING, LINE, NODES, has_leading
 from effdyn.derive.numerical.stable import stable
 
 from .kinks import Choice
+from .split_lines import SPLIT_SOURCES
 from .sums import SymmetricSum
 
 NODE = sympy.Symbol("node", integer=True, positive=True)
@@ -79,7 +80,7 @@ def fields_at_nodes(work, field, mean, factor, par, node, n, columns, nodes):
                 work[field + f * nodes + s] += slope * par[node + g * nodes + s]
 '''
 
-NODES_SOURCES: dict[str, str] = {"cholesky": CHOLESKY, "fields_at_nodes": FIELDS}
+NODES_SOURCES: dict[str, str] = {"cholesky": CHOLESKY, "fields_at_nodes": FIELDS, **SPLIT_SOURCES}
 """Source texts, by name."""
 
 
@@ -101,19 +102,20 @@ def field_at_nodes(family: str) -> sympy.IndexedBase:
 
 def sum_over_nodes(expr: sympy.Expr, families: Sequence[FieldFamily]) -> sympy.Expr:
     """Return ``expr`` with every :class:`Joint` expectation as a weighted sum over nodes."""
+    return expr.replace(Joint, lambda g: sympy.Sum(WEIGHT[NODE] * at_node(g, families), (NODE, 1, NODES)))
+
+
+def at_node(integrand: sympy.Expr, families: Sequence[FieldFamily]) -> sympy.Expr:
+    """Return an expression in fields and the label noise at a node."""
     choose = (lambda e: isinstance(e, sympy.Piecewise), Choice.of)
-    at_nodes = {family.base: field_at_nodes(str(family.base)) for family in families}
-
-    def value(integrand: sympy.Expr) -> sympy.Expr:
-        plain = integrand.replace(SymmetricSum, lambda f, a, b, n: sympy.Sum(f, (b, 1, n), (a, 1, n)))
-        plain = plain.replace(
-            Value, lambda g, field: stable(g.function.expr).replace(*choose).xreplace({g.function.variables[0]: field})
-        )
-        plain = stable(plain).replace(*choose)
-        fields = {e: at_nodes[e.base][e.indices[0], NODE] for e in plain.atoms(sympy.Indexed) if e.base in at_nodes}
-        return sympy.Sum(WEIGHT[NODE] * plain.xreplace({**fields, NOISE: NOISE_NODES[NODE]}), (NODE, 1, NODES))
-
-    return expr.replace(Joint, value)
+    bases = {family.base: field_at_nodes(str(family.base)) for family in families}
+    plain = integrand.replace(SymmetricSum, lambda f, a, b, n: sympy.Sum(f, (b, 1, n), (a, 1, n)))
+    plain = plain.replace(
+        Value, lambda g, field: stable(g.function.expr).replace(*choose).xreplace({g.function.variables[0]: field})
+    )
+    plain = stable(plain).replace(*choose)
+    fields = {e: bases[e.base][e.indices[0], NODE] for e in plain.atoms(sympy.Indexed) if e.base in bases}
+    return plain.xreplace({**fields, NOISE: NOISE_NODES[NODE]})
 
 
 def rename_nodes(expr: sympy.Expr) -> sympy.Expr:

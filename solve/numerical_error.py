@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effdyn.derive import Dynamics
+from effdyn.derive.numerical.quadrature import BUNDLE, rule_of
 
 from .kernel import Kernel, check_dynamics, kernel, observables_kernel
 from .layout import Inputs, at_level, pack, packed_length, parameter_vector, read_inputs, unpack
@@ -28,6 +29,8 @@ sign of it. The largest difference is taken.
 
 ROUGH = 2.0
 """For integrands with kinks or jumps anywhere, whose error one such difference falls short of now and then."""
+KINKED = ("rough", *BUNDLE)
+"""The rules for these, split or not."""
 
 
 def numerical_error(
@@ -72,8 +75,10 @@ def errors_at(dynamics: Dynamics, inputs: Inputs, y: np.ndarray, t: float = 0.0)
     for level, shift in OTHER_RULES if dynamics.tables else ():
         other = _values(dynamics, kernels, at_level(dynamics, inputs, level, shift), y, t, level, shift)
         errors = {name: np.maximum(error, np.abs(other[name] - value[name])) for name, error in errors.items()}
-    rough = any(table.kind == "rough" for table in dynamics.tables)
-    return {name: ROUGH * error for name, error in errors.items()} if rough else errors
+    for equations in (dynamics.drift, dynamics.observables) if dynamics.tables else ():
+        if rule_of(dynamics, equations) in KINKED:
+            errors |= {e.quantity.name: ROUGH * errors[e.quantity.name] for e in equations}
+    return errors
 
 
 def error_summary(dynamics: Dynamics, inputs: Inputs, t: np.ndarray, y: np.ndarray) -> str:

@@ -312,7 +312,7 @@ class Interpreter:
     def _split(self, kind: str, equations: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Return the fields and the weights at the nodes of the rule that splits kinks."""
         tables = [table for table in self.dynamics.tables if table.kind == kind]
-        bundle, piece = ([self.values[t.base] for t in tables[n : n + 2]] for n in (0, 2))
+        bundle, piece = ((self.values[tables[n].base], self.values[tables[n + 1].base]) for n in (0, 2))
         integrands = [j.args[0] for e in equations for j in sorted(e.expr.atoms(Joint), key=str)]
         families = [(str(family.base), family.size) for family in self.dynamics.families]
         switches = switches_of(integrands, families) or ()
@@ -334,7 +334,7 @@ class Interpreter:
             factor = np.block([[factor, np.zeros((len(factor), 1))], [np.zeros((1, factor.shape[1])), np.ones((1, 1))]])
             mean = np.append(mean, 0.0)
         unique = list(dict.fromkeys(groups))
-        return split_nodes(values, [unique.index(g) for g in groups], mean, factor, tuple(bundle), tuple(piece))
+        return split_nodes(values, [unique.index(g) for g in groups], mean, factor, bundle, piece)
 
     def _law(self, f: Field, g: Field | None = None) -> Any:
         """Return the mean of a field, or the covariance of two."""

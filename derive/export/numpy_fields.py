@@ -1,15 +1,18 @@
 """The covariances and means of all local fields as NumPy code, and the fields themselves at the nodes of a rule."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import sympy
 
-from ..numerical.quadrature import LEADING, TEACHER, has_leading_field
+from ..moments import Joint
+from ..numerical.quadrature import BUNDLE, LEADING, LINE, TEACHER, has_leading_field, rule_of
+from ..numerical.switches import switches_of
 from .einsum import Einsum
 
 if TYPE_CHECKING:
-    from ..dynamics import Dynamics
+    from ..dynamics import Dynamics, Equation
 
 
 def covariance_lines(dyn: "Dynamics", writer: Einsum) -> list[str]:
@@ -70,24 +73,80 @@ def _signs_in_front(expr: sympy.Expr) -> sympy.Expr:
     return expr.replace(sympy.Sum, outside)
 
 
-def node_lines(dyn: "Dynamics") -> list[str]:
+def node_lines(dyn: "Dynamics", equations: "Sequence[Equation]", writer: Einsum) -> list[str]:
     """Return the lines that draw all fields at the nodes of the rule: the teacher's first, as the rule expects.
 
     A linear teacher's output, where it occurs, leads; it is a combination of the others and has no node of its own.
     """
-    table = next(t for t in dyn.tables if t.name == "node_joint")
+    kind = rule_of(dyn, equations)
+    noise = next(t.noise for t in dyn.tables if t.kind == kind and t.shape[0] != LINE)
     leading = [f for f in dyn.families if f.base == LEADING] if has_leading_field(dyn) else []
     families = leading + sorted((f for f in dyn.families if not f.derived), key=lambda f: str(f.base) != TEACHER)
     columns = f"len(order) - {len(leading)}" if leading else "len(order)"
     names = ", ".join(str(f.base) for f in families)
+    fields = ", ".join(f"fields[:, {f.base}]" + "[:, 0]" * (f in leading) for f in families)
+    order = f"    order = np.concatenate([{names}])"
+    if kind in BUNDLE:
+        places = f"{names} = {fields}"
+        return [order, *_split_lines(dyn, equations, writer, kind, noise, columns, len(leading), places)]
     lines = [
         "    # all fields at the nodes of a rule over as many standard normal variables",
-        f"    order = np.concatenate([{names}])",
-        f"    nodes, weights = joint_rule({columns}{' + 1' if table.noise else ''}, {table.kind!r})",
+        order,
+        f"    nodes, weights = joint_rule({columns}{' + 1' if noise else ''}, {kind!r})",
         "    fields = np.zeros((len(nodes), len(C)))",
         f"    fields[:, order] = nodes[:, : {columns}] @ cholesky(C[np.ix_(order, order)], {len(leading)}).T",
         *(["    fields += mean"] if dyn.mean else []),
-        *(["    zeta = nodes[:, -1]"] if table.noise else []),
+        *(["    zeta = nodes[:, -1]"] if noise else []),
     ]
-    fields = ", ".join(f"fields[:, {f.base}]" + "[:, 0]" * (f in leading) for f in families)
     return [*lines, f"    {names} = {fields}"]
+
+
+def _split_lines(
+    dyn: "Dynamics",
+    equations: "Sequence[Equation]",
+    writer: Einsum,
+    kind: str,
+    noise: bool,
+    columns: str,
+    spare: int,
+    places: str,
+) -> list[str]:
+    """Return the lines that draw all fields at nodes between the kinks of the integrands."""
+    integrands = [joint.args[0] for e in equations for joint in sorted(e.expr.atoms(Joint), key=str)]
+    switches = switches_of(integrands, [(str(f.base), f.size) for f in dyn.families]) or ()
+    values, groups = [], []
+    for number, switch in enumerate(switches):
+        for level in switch.levels:
+            code = writer.joint.write(switch.expr - level).code
+            values.append(f"({code})[:, None]" if switch.size == 1 else code)
+            groups.append(f"[{1000 * number}]" if switch.size == 1 else f"{1000 * number} + np.arange({switch.size})")
+    mean = "mean[order]" if dyn.mean else "np.zeros(len(order))"
+    at = [
+        "fields = np.zeros((len(points), len(C)))",
+        "fields[:, order] = points[:, : len(order)]",
+        *(["zeta = points[:, -1]"] if noise else []),
+        places,
+    ]
+    return [
+        "    # all fields at nodes along lines, in pieces between the places where these functions of them vanish",
+        "",
+        f"    def switches(points, {', '.join(f'{name}={name}' for name in places.partition(' = ')[0].split(', '))}):",
+        *(f"        {line}" for line in at),
+        "        functions = []",
+        *(f"        functions += [{value}]" for value in values),
+        "        return np.concatenate(functions, axis=1)",
+        "",
+        f"    groups = np.concatenate([{', '.join(groups)}])",
+        f"    factor, mean_of_all = cholesky(C[np.ix_(order, order)], {spare}), {mean}",
+        *(_WITH_NOISE if noise else []),
+        f"    bundle = bundle_rule(factor.shape[1] - {1 if kind == 'lines' else 2}, {kind!r})",
+        f"    points, weights = split_nodes(switches, groups, mean_of_all, factor, bundle, piece_rule({kind!r}))",
+        *(f"    {line}" for line in at),
+    ]
+
+
+_WITH_NOISE = [
+    "    factor = np.concatenate([factor, np.zeros((1, factor.shape[1]))])",
+    "    factor = np.concatenate([factor, np.eye(len(factor))[:, -1:]], axis=1)",
+    "    mean_of_all = np.append(mean_of_all, 0.0)",
+]

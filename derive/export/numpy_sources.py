@@ -4,10 +4,12 @@ It is effdyn's own source, so that the module computes what effdyn computes, and
 """
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from ..gaussian.special_sources import SOURCES, numpy_source
-from ..numerical import rules
+from ..numerical import rules, split
 from ..numerical.joint import cholesky
 
 SIGN1_GIVEN1 = '''def sign1_given1(c11, c1p, cpp, m1, mp):
@@ -21,7 +23,13 @@ _JOINT = (
     *("joint_rule", "lattice_rule", "_with_moments", "_nearest_points", "half_range_gauss", "_split_rule"),
     *("_sobol_rule", "_scaled", "_frozen"),
 )
+_SPLIT = (
+    *("bundle_rule", "piece_rule", "lattice_rule", "_with_moments", "_nearest_points", "_sobol_rule", "_frozen"),
+    *("split_nodes", "_far", "_stretch", "_directions", "_turned", "_pieces", "_first_of_each", "_roots"),
+    *("_crossings", "_newton"),
+)
 _CONSTANTS = {"line": ("HALF_LINE",), "joint": ("LATTICE", "SPLIT", "ROUGH", "SOBOL")}
+_CONSTANTS["split"] = ("LATTICE", "LINES", "PLANES", "PIECE", "MAP", "CELLS", "STEPS", "RIDGE", "SOFT", "SPARE")
 
 
 def special_functions(code: str) -> str:
@@ -32,15 +40,22 @@ def special_functions(code: str) -> str:
     return "\n\n\n".join(part for part in (source, own) if part)
 
 
-def numerical_rules(*, line: bool, joint: bool) -> str:
-    """Return the definitions of the rule over one field, and of that over all fields."""
-    kinds = [kind for kind, wanted in (("line", line), ("joint", joint)) if wanted]
+def numerical_rules(*, line: bool, joint: bool, split: bool = False) -> str:
+    """Return the definitions of the rule over one field, and of those over all fields, between kinks or not."""
+    wanted = {"line": (line, _LINE), "joint": (joint, _JOINT), "split": (split, _SPLIT)}
+    kinds = [kind for kind, (asked, _) in wanted.items() if asked]
     if not kinds:
         return ""
-    constants = [f"{name} = {getattr(rules, name)!r}" for kind in kinds for name in _CONSTANTS[kind]]
-    functions = dict.fromkeys((*(_LINE if line else ()), *(_JOINT if joint else ())))
-    parts = ["\n".join(constants), *(_source(getattr(rules, name)) for name in functions)]
-    return "\n\n\n".join([*parts, _source(cholesky)] if joint else parts)
+    names = dict.fromkeys(name for kind in kinds for name in _CONSTANTS[kind])
+    constants = [f"{name} = {_member(name)!r}" for name in names]
+    functions = dict.fromkeys(name for kind in kinds for name in wanted[kind][1])
+    parts = ["\n".join(constants), *(_source(_member(name)) for name in functions)]
+    return "\n\n\n".join([*parts, _source(cholesky)] if joint or split else parts)
+
+
+def _member(name: str) -> Any:
+    """Return a constant or a function of the modules with rules."""
+    return getattr(rules, name) if hasattr(rules, name) else getattr(split, name)
 
 
 def _source(function: Callable[..., object]) -> str:
@@ -49,7 +64,11 @@ def _source(function: Callable[..., object]) -> str:
     return "\n".join(_without_examples(_without_types(lines)))
 
 
+_ANNOTATION = re.compile(r'(\w+): (?:"(?:Callable|tuple)\[[^"]*"|Sequence\[int\])|(?<=\)) -> "tuple[^"]*"')
+
+
 def _without_types(lines: Iterable[str]) -> list[str]:
+    lines = [_ANNOTATION.sub(lambda found: found[1] or "", line) for line in lines]
     return [line.replace(' -> "Rule"', "").replace(' -> "numpy.ndarray"', "").replace('"numpy.ndarray"', "object")
             .replace('"numpy.random.Generator"', "object") for line in lines]  # fmt: skip
 

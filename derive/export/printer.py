@@ -233,8 +233,21 @@ class PaperPrinter(PaperOrder, LatexPrinter):
         negative, expr = split_sign(expr)
         return ("-" if negative else "") + self.product(sympy.Mul.make_args(expr))
 
+    def _print_transpose(self, expr: sympy.Expr) -> str:
+        name = self._print(expr.args[0])
+        if "^{" in name and name.endswith("}"):  # TeX has no double superscripts
+            return rf"{name[:-1]}\mathsf{{T}}}}"
+        return rf"{name}^{{\mathsf{{T}}}}"
+
     def product(self, factors: Iterable[sympy.Expr]) -> str:
-        """Return a product without sign: constants, a fraction or scalars, then sums, moments and brackets."""
+        """Return a product without sign: constants, a fraction or scalars, then sums, moments and brackets.
+
+        Matrices keep their order.
+        """
+        factors = list(factors)
+        if word := [f for f in factors if not f.is_commutative]:
+            scalars = [f for f in factors if f.is_commutative]
+            return " ".join([*([self.product(scalars)] if scalars else []), *map(self._print, word)])
         constant, over, scalars, indexed, big = sympy.S.One, sympy.S.One, [], [], []
         for f in factors:
             base, exponent = f.as_base_exp()
@@ -470,11 +483,18 @@ class PlainPrinter(PaperOrder, StrPrinter):
         negative, expr = split_sign(expr)
         return "-" * negative + self.product(sympy.Mul.make_args(expr))
 
+    def _print_transpose(self, expr: sympy.Expr) -> str:
+        return f"{self._print(expr.args[0])}ᵀ"
+
     def product(self, factors: Iterable[sympy.Expr]) -> str:
         """Return a product without sign: number and scalars, over what is a number or scalar; units; sums and moments.
 
-        Any longer denominator stands at the end, in brackets.
+        Any longer denominator stands at the end, in brackets; matrices keep their order.
         """
+        factors = list(factors)
+        if word := [f for f in factors if not f.is_commutative]:
+            scalars = [f for f in factors if f.is_commutative]
+            return " ".join([*([self.product(scalars)] if scalars else []), *map(self._print, word)])
         number, over, scalars, indexed, big = sympy.S.One, sympy.S.One, [], [], []
         for f in factors:
             base, exponent = f.as_base_exp()

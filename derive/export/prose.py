@@ -6,6 +6,8 @@ import unicodedata
 _CHARACTERS = {
     "·": r"\cdot ", "→": r"\to ", "∞": r"\infty ", "−": "-", "½": r"\tfrac12 ", "²": "^2", "³": "^3", "√": r"\surd ",
     "~": r"\sim ", "∂": r"\partial ", "≤": r"\le ", "≥": r"\ge ", "×": r"\times ", "Σ": r"\sum ", "⟨": r"\langle ",
+    "ᵀ": r"^{\mathsf{T}}", "⁺": "^{+}", "‖": r"\|", "Π": r"\prod ",
+    **{c: f"_{{{n}}}" for n, c in enumerate("₀₁₂₃₄₅₆₇₈₉")},
     "⟩": r"\rangle ", "≪": r"\ll ", "*": r"^{\star}", "%": r"\%", "#": r"\#", "&": r"\&", "$": r"\$",
 }  # fmt: skip
 _PLAIN = {
@@ -15,7 +17,9 @@ _PLAIN = {
 _NAME = re.compile(r"(\(?)((?:\w+\.)?[A-Za-z]{2,}(?:_[A-Za-z]{2,})+)([,;:.)]*)")
 """Names in code, such as error_rate, which are not indexed symbols."""
 _GREEK_WORDS = {"eta": "η", "kappa": "κ", "sigma": "σ"}
-_MATHEMATICAL = re.compile(r"[_*²³½·/^=~→∞−|√∂≤≥×Σ⟨⟩≪<>\u0370-\u03ff]|^[dtxyw][,.;:]?$|^[A-Z]\(|^\d+[,;)]*$|^1e-?\d")
+_MATHEMATICAL = re.compile(
+    r"[ᵀ⁺⁻‖₀-₉_*²³½·/^=~→∞−|√∂≤≥×Σ⟨⟩≪<>\u0370-\u03ff]|^[dtxyw][,.;:]?$|^[A-Z]\(|^\d+[,;)]*$|^1e-?\d"
+)
 
 
 def text_latex(text: str) -> str:
@@ -63,6 +67,7 @@ def _is_open(formula: list[str]) -> bool:
 
 
 def _formula(text: str) -> str:
+    text = text.replace("⁻¹", "^{-1}").replace("⁻²", "^{-2}")
     text = re.sub(r"([A-Za-z\u0370-\u03ff])\*_(\w)", r"\1^{\\star}_{\2}", text)
     text = re.sub(r"\*\*(\w+)", r"^{\1}", text.replace("**(", "^("))  # powers and products as Python writes them
     text = re.sub(r"\b1e(-?)0?(\d+)", r"10^{\1\2}", text)

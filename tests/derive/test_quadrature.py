@@ -211,9 +211,11 @@ SIGN, OUTPUT = sympy.sign(H_STAR[1]), sympy.tanh(H[1])
     [
         (OUTPUT * H[2], set(), "smooth"),
         (SIGN * sympy.tanh(SIGN * OUTPUT), set(), "split"),
-        (SIGN * sympy.tanh(SIGN * OUTPUT), {"h_star"}, "rough"),
-        (sympy.sign(H_STAR[1] + H_STAR[2]) * OUTPUT, set(), "rough"),
-        (SIGN * sympy.Max(0, H[1]), set(), "rough"),
+        (SIGN * sympy.tanh(SIGN * OUTPUT), {"h_star"}, "lines"),
+        (sympy.sign(H_STAR[1] + H_STAR[2]) * OUTPUT, set(), "lines"),
+        (SIGN * sympy.Max(0, H[1]), set(), "planes"),
+        (SIGN * sympy.Max(0, H[sympy.Symbol("j")]), set(), "lines"),
+        (sympy.floor(H[1]) * OUTPUT, set(), "rough"),
     ],
 )
 def test_which_rule_suits_a_function(expr, shifted, kind):

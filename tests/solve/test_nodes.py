@@ -265,3 +265,54 @@ def test_a_linear_teachers_output_leads_the_nodes_of_kernel_and_reference():
     compiled(0.0, pack(dynamics.states, inputs.y0), out, par, work)
     expected = pack(dynamics.states, evaluate(dynamics, y0, params))
     assert np.allclose(out, expected, rtol=0, atol=1e-12)  # sums of 24000 terms of order one times weights
+
+
+HUBER = sympy.Piecewise((X**2 / 2, sympy.Abs(X) <= 1), (sympy.Abs(X) - sympy.Rational(1, 2), True))
+KINKED = {
+    "lines": committee("tanh", "erf", lambda phi, y: HUBER.subs(X, y - phi)),
+    "lines, units": committee(
+        "relu", "erf", lambda phi, y: sympy.Max(0, 1 - phi * sympy.Rational(3, 2)) + (y - phi) ** 2
+    ),
+    "planes": committee("tanh", "tanh", lambda phi, y: sympy.Max(0, 1 - phi) * (2 + sympy.sign(y))),
+    "planes, shifted": committee(
+        "tanh", "erf", lambda phi, y: sympy.Max(0, 1 - phi) * sympy.sign(y), (("h", sympy.Lambda(I, BIAS.symbol)),)
+    ),
+}
+"""Label noise is one more variable in each."""
+
+
+@pytest.mark.parametrize("singular", [False, True])
+@pytest.mark.parametrize("model", KINKED)
+def test_kernels_put_their_nodes_between_kinks_as_the_reference_does(model, singular, rng, run):
+    dynamics = KINKED[model]
+    assert {table.kind for table in dynamics.tables} >= {model.split(",")[0]}
+    for students, teachers in ((1, 1), (2, 2)):
+        y0, params = problem(dynamics, students, teachers, rng, singular)
+        inputs = read_inputs(dynamics, y0, params)
+        expected = pack(dynamics.states, evaluate(dynamics, y0, params))
+        # roots by eight steps: rounding may decide on which side the last one ends, 1e-13 apart
+        np.testing.assert_allclose(run(kernel(dynamics), dynamics, inputs), expected, rtol=0, atol=1e-12)
+
+
+def test_kinks_at_indefinite_covariances_are_nan_and_zero_students_no_obstacle(rng, run):
+    dynamics = KINKED["planes"]
+    y0, params = problem(dynamics, 1, 1, rng)
+    inputs = read_inputs(dynamics, {**y0, "Q": [[1.0]], "R": [[0.0]]}, {**params, "T": [[1.0]]})
+    inputs.y0["R"][:] = 1.1
+    assert np.isnan(run(kernel(dynamics), dynamics, inputs)).all()
+    y0, params = problem(dynamics, 2, 2, rng)
+    y0 = {**y0, "Q": np.zeros((2, 2)), "R": np.zeros((2, 2))}
+    result = run(kernel(dynamics), dynamics, read_inputs(dynamics, y0, params))
+    np.testing.assert_allclose(result, pack(dynamics.states, evaluate(dynamics, y0, params)), atol=1e-12)
+
+
+@pytest.mark.parametrize("model", ["lines", "planes"])
+def test_the_estimated_error_of_split_kinks_bounds_the_true_one(model, rng, run):
+    dynamics = KINKED[model]
+    y0, params = problem(dynamics, 2, 2, rng)
+    inputs = read_inputs(dynamics, y0, params)
+    errors = numerical_error(dynamics, y0, params)
+    estimate = pack(dynamics.states, {name: errors[name].values for name in ("Q", "R", "a")})
+    difference = np.abs(run(kernel(dynamics), dynamics, inputs) - run(kernel(dynamics), dynamics, inputs, level=1))
+    assert (difference <= estimate).all()
+    assert 0 < estimate.max() < 5e-3, "no better than a rule that blurs kinks"
