@@ -369,7 +369,7 @@ class Dynamics:
         >>> from effdyn import derive
         >>> form = derive.LinearNetwork(depth=2, inputs="whitened").dynamics("strengths").closed_form()
         >>> print(form(np.array([0.0, 1.0, 4.0]), y0=dict(s=[0.1]), params=dict(c=[2.0], lam=[0.0]))["s"].round(6).T)
-        [[0.1      1.483656 1.99999 ]]
+        [[0.1      1.483683 1.999996]]
         """
         from .closed_flows.of_dynamics import closed_form
 

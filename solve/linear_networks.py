@@ -1,5 +1,6 @@
 """From weights and data of a linear network to what its reduced flows take: initial values and parameters."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,6 +74,11 @@ def reduced_inputs(
     ModelError
         For bad arrays, or weights that do not fulfil a hypothesis of the reduction; it names one that holds for them.
 
+    Warns
+    -----
+    RuntimeWarning
+        For the Gram matrix of networks so narrow that rounding makes its flow unstable at long times.
+
     Examples
     --------
     >>> import numpy as np
@@ -89,8 +95,24 @@ def reduced_inputs(
     reduced, given = reduce(network, reduction, y0, params)
     if reduced.violated:
         raise ModelError("y0", Described("the given weights"), f"for reduction={reduction!r} {reduced.violated}")
+    if reduction.startswith("gram"):
+        _warn_if_narrow(reduced)
     wanted = {q.name for q in network.dynamics(reduction).parameters}
     return reduced.states, {k: v for k, v in (given | reduced.parameters).items() if k in wanted}
+
+
+def _warn_if_narrow(reduced: Reduced) -> None:
+    """Warn of a Gram matrix that is not of full rank: the flow keeps its rank, rounding does not."""
+    s = reduced.states["S"]
+    gram = np.block([[reduced.states["P"], s], [s.T, reduced.states["R"]]])
+    rank, size = int(np.linalg.matrix_rank(gram, hermitian=True)), min(s.shape)
+    if rank < size:
+        warnings.warn(
+            f"the layers have rank {rank}, the map may need {size}: the Gram flow keeps the rank exactly, but what rounding "
+            "adds to it grows, in the end into divergence; for long times take reduction='principal'",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def reduce(

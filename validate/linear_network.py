@@ -112,7 +112,7 @@ def simulate_descent(
     >>> gd = validate.simulate(network, eta=0.01, t_span=(0, 4), y0=weights, params=dict(S_yx=[[1.0, 0.5]]),
     ...                        reduction="gram")
     >>> gd.S.isel(run=0, t=-1).values.round(2).ravel().tolist()
-    [0.98, 0.49]
+    [1.0, 0.5]
     """
     check_count("runs", runs)
     random = callable(y0)

@@ -1,6 +1,7 @@
 """The closed form of a Dynamics: which of its equations a detector can solve, and why not, if not."""
 
 import warnings
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import sympy
@@ -28,6 +29,7 @@ def closed_form(dynamics: "Dynamics") -> "ClosedForm | MatrixClosedForm | None":
     return found
 
 
+@lru_cache(maxsize=64)
 def search(dynamics: "Dynamics") -> "ClosedForm | MatrixClosedForm | NotFound":
     """Return the closed form of a Dynamics, or why there is none."""
     if dynamics.kind != "ode":

@@ -150,9 +150,10 @@ def _vector_rate(network: LinearNetwork, rate: Matrix, minus_gradient: Matrix, l
         B_IK: _frame_entry(network, minus_gradient, k, J).subs(same, 0),
         B_KI: _frame_entry(network, minus_gradient, J, k).subs(same, 0),
     }
-    turn = (1 - same) * numerator.subs(values) / (denominator.subs(values) + same)
     base = sympy.IndexedBase(vectors.name, real=True)
-    return sympy.Sum(base[I, k] * turn, (k, 1, P)) + _in_strengths(network, entry(outside, I, J))
+    over = (1 - same) / (denominator.subs(values) + same)
+    turns = (base[I, k] * over * part.subs(values) for part in sympy.Add.make_args(sympy.expand(numerator)))
+    return sympy.Add(*(sympy.Sum(turn, (k, 1, P)) for turn in turns)) + _in_strengths(network, entry(outside, I, J))
 
 
 def _without_strength(matrix: Matrix, depth: int) -> Matrix:

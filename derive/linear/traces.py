@@ -31,10 +31,13 @@ class Trace:
         return self + (-1) * other
 
     def __str__(self) -> str:
-        parts = [str(self.constant)] if self.constant != 0 else []
+        text = str(self.constant) if self.constant != 0 else ""
         for word, c in self.terms:
-            parts.append(f"{'' if c == 1 else f'{c} '}tr({of_word(word, sympy.S.One)})")
-        return " + ".join(parts) or "0"
+            negative = c.could_extract_minus_sign()
+            size = -c if negative else c
+            sign = (" - " if negative else " + ") if text else ("-" if negative else "")
+            text += f"{sign}{'' if size == 1 else f'{size} '}tr({of_word(word, sympy.S.One)})"
+        return text or "0"
 
 
 def trace(matrix: Matrix, constant: sympy.Expr = sympy.S.Zero) -> Trace:
