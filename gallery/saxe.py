@@ -100,19 +100,7 @@ def judged(case: Case, simulation: xr.Dataset) -> dict[str, validate.Verdict]:
     theories = {"integrated": case.integrate(simulation.t)}
     if case.reduction == "strengths":
         theories["closed form"] = case.closed(simulation.t)
-    bias = second_order(simulation[names])
-    return {how: validate.compare(theory[names], simulation, bias=bias) for how, theory in theories.items()}
-
-
-def second_order(simulation: xr.Dataset) -> float:
-    """Return a bound on the coefficient of η² in the states, by which a line through their values misses them at η = 0.
-
-    From the simulations alone: the parabola through three steps, and half as much again for the orders beyond it, which
-    are smaller by a factor of η times rates and times, of some per cent.
-    """
-    values = (simulation[name].transpose("eta", ...).values for name in simulation.data_vars)
-    flat = np.concatenate([v.reshape(len(v), -1) for v in values], axis=1)
-    return 1.5 * float(abs(np.polyfit(simulation.eta, flat, 2)[0]).max())
+    return {how: validate.compare(theory[names], simulation) for how, theory in theories.items()}
 
 
 # -- random layers and aligned modes: approximate, reported --

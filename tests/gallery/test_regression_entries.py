@@ -7,25 +7,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from effdyn import gallery
 from effdyn.gallery import advani_saxe, sgd_volterra
 
 FIGURES = {"advani-saxe": {"curves", "stopping"}, "sgd-volterra": {"loss", "finite_size"}}
 each_entry = pytest.mark.parametrize("name", FIGURES)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """By name, whether ``reproduce`` passed and where it wrote; each is made when it is first asked for."""
-    found = {}
-
-    def make(name):
-        if name not in found:
-            out = tmp_path_factory.mktemp(name)
-            found[name] = gallery.reproduce(name, out, quick=True, progress=False), out
-        return found[name]
-
-    return make
 
 
 @each_entry
@@ -38,15 +23,8 @@ def test_every_verdict_passes(name, made):
 
 
 @each_entry
-def test_figures_are_drawn(name, made):
-    import matplotlib.image
-
-    paths = sorted(made(name)[1].glob("*.png"))
-    assert {path.stem for path in paths} == FIGURES[name]
-    for path in paths:
-        image = matplotlib.image.imread(path)[..., :3]
-        assert image.shape[0] >= 400 and image.shape[1] >= 600
-        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50, f"{path.name} is empty"
+def test_figures_are_drawn(name, check_figures):
+    check_figures(name, FIGURES[name])
 
 
 @each_entry
