@@ -56,6 +56,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     close = [k for k in known if k.lower() == name.lower()]
     if not close and name.lower() in OTHER_NAMES:
         close = [OTHER_NAMES[name.lower()]]
+    if not close:
+        close = [k for k in known if len(k) > 2 and sorted(k) == sorted(name.lower())]  # efr is erf
     if not close and len(name) > 1:
         likeness = 0.75 if len(name) > 3 else 0.85  # tahn is tanh; phi is not pi
         close = difflib.get_close_matches(name, [k for k in known if len(k) > 1], n=1, cutoff=likeness)

@@ -62,7 +62,7 @@ def reduced_inputs(
     y0 : dict
         The weights ``W1``, …, ``WN``.
     params : dict
-        As for the full flow; ``s_yy`` may be left out.
+        As for the full flow; ``s_yy`` may be left out, unless the reduction is the full flow.
 
     Returns
     -------
@@ -95,21 +95,28 @@ def reduced_inputs(
     reduced, given = reduce(network, reduction, y0, params)
     if reduced.violated:
         raise ModelError("y0", Described("the given weights"), f"for reduction={reduction!r} {reduced.violated}")
-    if reduction.startswith("gram"):
-        _warn_if_narrow(reduced)
+    if reduction in ("gram", "gram-null", "riccati"):
+        _warn_if_narrow(reduced, reduction)
     wanted = {q.name for q in network.dynamics(reduction).parameters}
     return reduced.states, {k: v for k, v in (given | reduced.parameters).items() if k in wanted}
 
 
-def _warn_if_narrow(reduced: Reduced) -> None:
+LONG_TIMES = {
+    "gram": "reduction='principal' (or 'full')",
+    "gram-null": "reduction='principal' (or 'full')",
+    "riccati": "dynamics.closed_form(), or solve.riccati",
+}
+
+
+def _warn_if_narrow(reduced: Reduced, reduction: str) -> None:
     """Warn of a Gram matrix that is not of full rank: the flow keeps its rank, rounding does not."""
     s = reduced.states["S"]
     gram = np.block([[reduced.states["P"], s], [s.T, reduced.states["R"]]])
     rank, size = int(np.linalg.matrix_rank(gram, hermitian=True)), min(s.shape)
     if rank < size:
         warnings.warn(
-            f"the layers have rank {rank}, the map may need {size}: the Gram flow keeps the rank exactly, but what rounding "
-            "adds to it grows, in the end into divergence; for long times take reduction='principal'",
+            f"the layers have rank {rank}, the map may need {size}: this flow keeps the rank exactly, but what "
+            f"rounding adds to it grows, in the end into wrong numbers; for long times take {LONG_TIMES[reduction]}",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -122,6 +129,8 @@ def reduce(
     if not isinstance(network, LinearNetwork):
         raise ModelError("network", network, "a LinearNetwork")
     network.dynamics(reduction)  # raises where it is unknown, or does not apply
+    if not isinstance(params, Mapping):
+        raise ModelError("params", params, "a dict of the parameters by name")
     given = dict(params)
     inputs = read_inputs(network.dynamics(), y0, {"s_yy": 0.0, **given})
     arrays = {name: array for name, array in inputs.params.items() if name in given}
@@ -130,9 +139,13 @@ def reduce(
 
 def _finite_matrix(name: str, given: Any) -> np.ndarray:
     try:
+        if np.iscomplexobj(given):
+            raise TypeError
         array = np.asarray(given, float)
     except (TypeError, ValueError):
         raise ModelError(name, given, "a matrix of numbers, an example a row") from None
-    if array.ndim != 2 or not np.isfinite(array).all():
-        raise ModelError(name, given, "a matrix of finite numbers, an example a row")
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
+        raise ModelError(
+            name, Described(f"an array of shape {array.shape}"), "a matrix of finite numbers, an example a row"
+        )
     return array

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from effdyn.derive import LinearNetwork, ModelError
+from effdyn.derive.errors import Described
 
 Arrays = dict[str, np.ndarray]
 Weights = list[np.ndarray]
@@ -65,6 +66,9 @@ def _by_name(network: LinearNetwork, weights: Weights) -> Arrays:
 
 def _principal(network: LinearNetwork, weights: Weights, data: Arrays) -> Reduced:
     phi, null, parameters = eigenbasis(data)
+    if network.weight_decay and not null.shape[1]:
+        accepted = "weight_decay=False, or an S_xx with directions without data; reduction='full' holds for any"
+        raise ModelError("params['S_xx']", Described("a matrix of full rank"), accepted)
 
     def measure(w: Weights) -> Arrays:
         states = _by_name(network, w)
@@ -93,7 +97,7 @@ def _gram_null(network: LinearNetwork, weights: Weights, data: Arrays) -> Reduce
     phi, null, _ = eigenbasis(data)
     if not null.shape[1]:
         accepted = "one with directions without data; reduction='gram' is for a matrix of full rank"
-        raise ModelError("params['S_xx']", data["S_xx"], accepted)
+        raise ModelError("params['S_xx']", Described("a matrix of full rank"), accepted)
 
     def measure(w: Weights) -> Arrays:
         u, unseen, v = phi.T @ w[0].T, null.T @ w[0].T, w[1]
@@ -109,7 +113,9 @@ def _riccati(network: LinearNetwork, weights: Weights, data: Arrays) -> Reduced:
     lam = np.trace(imbalance) / len(imbalance)
     rest = np.linalg.norm(imbalance - lam * np.eye(len(imbalance)))
     size = np.linalg.norm(first) ** 2 + np.linalg.norm(second) ** 2
-    violated = _violated(rest / size, "λ-balanced weights, W2ᵀW2 − W1W1ᵀ = λ I", "reduction='gram' holds for any")
+    violated = _violated(
+        rest / size if rest else 0.0, "λ-balanced weights, W2ᵀW2 − W1W1ᵀ = λ I", "reduction='gram' holds for any"
+    )
     return Reduced(seen.states, seen.parameters | {"lam": np.asarray(lam)}, seen.measure, violated)
 
 
@@ -131,6 +137,10 @@ def _neuron(network: LinearNetwork, weights: Weights, data: Arrays) -> Reduced:
 def _neuron_chain(network: LinearNetwork, weights: Weights, data: Arrays) -> Reduced:
     seen = _neuron(network, weights, data)
     (w,), a, target = weights[0], weights[1][0, 0], data["S_yx"][0]
+    if a == 0 or not target.any():
+        raise ModelError(
+            "y0, params", Described("a or S_yx zero"), "both different from zero; reduction='neuron' is for any"
+        )
     along = w @ target
     states = {"nu": along / a, "y": a**-2.0, "w_perp": w - along / (target @ target) * target}
     violated = "" if a > 0 else "a positive second layer (mirror both layers: their product is the same)"
@@ -148,12 +158,19 @@ def _end_to_end(network: LinearNetwork, weights: Weights, data: Arrays) -> Reduc
         return {"W": total, "s": np.linalg.svd(total, compute_uv=False)[:narrowest]}
 
     parameters: Arrays = {name: data[name] for name in ("S_xx", "S_yx") if name in data}
-    return Reduced(states, parameters, measure, _unbalanced(weights))
+    return Reduced(states, parameters, measure, _unbalanced(weights) or _degenerate(states["s"]))
+
+
+def _degenerate(s: np.ndarray) -> str:
+    """Return which singular values are equal or zero: those of orthogonal layers, say."""
+    if s[0] > 0 and s[-1] > HYPOTHESIS * s[0] and (np.diff(s) < -HYPOTHESIS * s[0]).all():
+        return ""
+    return f"singular values that differ and do not vanish (they are {s}); reduction='full' holds for any"
 
 
 def _unbalanced(weights: Weights) -> str:
     """Return by how much layers are not balanced."""
-    size = sum(np.linalg.norm(w) ** 2 for w in weights)
+    size = sum(np.linalg.norm(w) ** 2 for w in weights) or 1.0
     gaps = [np.linalg.norm(b.T @ b - a @ a.T) for a, b in itertools.pairwise(weights)]
     return _violated(max(gaps, default=0.0) / size, "balanced layers", "reduction='full' holds for any")
 
@@ -199,17 +216,21 @@ class _Aligned:
 def _aligned(network: LinearNetwork, weights: Weights, data: Arrays) -> _Aligned:
     left, c, right = np.linalg.svd(data["S_yx"], full_matrices=False)
     kept = c > RANK * c.max()
+    if not kept.any():
+        raise ModelError("params['S_yx']", Described("zero"), "a correlation with modes to align to")
     left, c, right = left[:, kept], c[kept], right[kept].T
     s_xx = data.get("S_xx", np.eye(len(right)))
     delta = np.einsum("ia,ij,ja->a", right, s_xx, right)
-    excess = [np.linalg.norm(s_xx @ right - right * delta) / np.linalg.norm(s_xx)]
+    excess: list[float] = [_relative(s_xx @ right - right * delta, s_xx)]
     amplitudes, vectors = [], right
     for n, w in enumerate(weights):
         moved = w @ vectors
         last = n == len(weights) - 1
         sizes = np.einsum("ma,ma->a", left, moved) if last else np.linalg.norm(moved, axis=0)
         following = left if last else moved / np.where(sizes > 0, sizes, 1.0)
-        excess.append(np.linalg.norm(w - following * sizes @ vectors.T) / np.linalg.norm(w))
+        kept_modes = following[:, sizes != 0]
+        excess.append(float(np.linalg.norm(kept_modes.T @ kept_modes - np.eye(kept_modes.shape[1]))))
+        excess.append(_relative(w - following * sizes @ vectors.T, w))
         amplitudes.append(sizes)
         vectors = following
 
@@ -223,6 +244,12 @@ def _aligned(network: LinearNetwork, weights: Weights, data: Arrays) -> _Aligned
     return _Aligned(np.array(amplitudes), parameters, strengths, violated)
 
 
+def _relative(excess: np.ndarray, whole: np.ndarray) -> float:
+    """Return the size of a matrix over that of another; of zero over zero, zero."""
+    size = float(np.linalg.norm(excess))
+    return size / float(np.linalg.norm(whole)) if size else 0.0
+
+
 def _violated(distance: float | np.floating[Any], hypothesis: str, instead: str) -> str:
     if distance <= HYPOTHESIS:
         return ""
@@ -233,8 +260,15 @@ def eigenbasis(data: Arrays) -> tuple[np.ndarray, np.ndarray, Arrays]:
     """Return the eigenvectors of XᵀX with and without data, and δ, C: the largest eigenvalue first."""
     values, vectors = np.linalg.eigh(data["S_xx"])
     values, vectors = values[::-1], vectors[:, ::-1]
+    if not values[0] > 0 or values[-1] < -RANK * values[0]:
+        found = Described(f"a matrix with eigenvalues from {values[-1]:.3g} to {values[0]:.3g}")
+        raise ModelError("params['S_xx']", found, "a correlation XᵀX, positive semidefinite and not zero")
     rank = int((values > RANK * values[0]).sum())
-    phi = vectors[:, :rank]
+    phi, null = vectors[:, :rank], vectors[:, rank:]
+    outside = _relative(data["S_yx"] @ null, data["S_yx"])
+    if outside > HYPOTHESIS:
+        found = Described(f"a matrix of which {outside:.2g} is in directions where S_xx has no data")
+        raise ModelError("params['S_yx']", found, "YᵀX of the same inputs X as S_xx")
     return phi, vectors[:, rank:], {"delta": values[:rank], "C": (data["S_yx"] @ phi).T}
 
 

@@ -120,7 +120,8 @@ def simulate_descent(
         raise ModelError("runs", runs, "1 where y0 is given: gradient descent is the same each time; draw y0(rng)")
     rates = _rates(eta)
     times, origin = _times(t_span, t_eval, max(rates))
-    streams = seed_of(rng).spawn(runs)
+    root = seed_of(rng)
+    streams = root.spawn(runs)
     saved: list[list[dict[str, np.ndarray]]] = []
     first = None
     interrupted = False
@@ -152,7 +153,7 @@ def simulate_descent(
         "eta": json.dumps(rates),
         "runs": len(saved),
         "engine": "gradient descent",
-        "seed": json.dumps({"entropy": str(seed_of(rng).entropy)}) if random and rng is not None else "",
+        "seed": json.dumps({"entropy": str(root.entropy), "spawn_key": list(root.spawn_key)}) if random else "",
         "status": "interrupted" if interrupted else "success",
         "deterministic": int(not random),
     }
@@ -246,10 +247,16 @@ def _rates(eta: Any) -> list[float]:
 
 def _times(t_span: Any, t_eval: Any, step: float) -> tuple[np.ndarray, float]:
     """Return the times to save, whole numbers of the largest step from the first time, and the first time."""
-    span = np.asarray(t_span, float)
+    try:
+        span = np.asarray(t_span, float)
+    except (TypeError, ValueError):
+        raise ModelError("t_span", t_span, "two finite times, the first not after the second") from None
     if span.shape != (2,) or not np.isfinite(span).all() or span[1] < span[0]:
         raise ModelError("t_span", t_span, "two finite times, the first not after the second")
-    asked = np.linspace(span[0], span[1], 101) if t_eval is None else np.asarray(t_eval, float)
+    try:
+        asked = np.linspace(span[0], span[1], 101) if t_eval is None else np.asarray(t_eval, float)
+    except (TypeError, ValueError):
+        raise ModelError("t_eval", t_eval, f"ascending finite times in t_span={tuple(span.tolist())}") from None
     margin = 1e-9 * max(1.0, abs(span).max())
     inside = asked.ndim == 1 and asked.size and np.isfinite(asked).all() and (np.diff(asked) >= 0).all()
     if not inside or asked[0] < span[0] - margin or asked[-1] > span[1] + margin:

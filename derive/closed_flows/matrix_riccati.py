@@ -3,6 +3,7 @@
 Source: Fukumizu (1998); Braun, Dominé, Fitzgerald & Saxe (2022); Dominé et al. (2025).
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -110,6 +111,10 @@ class MatrixClosedForm:
 
         from .factor_step import factors_at
 
+        names = list(inspect.signature(self.start).parameters)
+        if set(y0) | set(params) != set(names):
+            accepted = f"in y0 and params together {', '.join(names)}: the matrices that P is made of, not its blocks"
+            raise ModelError("y0, params", Described(", ".join(sorted({*y0, *params}))), accepted)
         start = self.start(**y0, **params)
         times = np.atleast_1d(np.asarray(t, float))
         if times.ndim != 1 or not np.isfinite(times).all() or (np.diff(times, prepend=0.0) < 0).any():

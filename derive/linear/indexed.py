@@ -11,7 +11,8 @@ import sympy
 from .traces import Trace
 from .words import Factor, Letter, Matrix, Word, canonical, columns_of, of_word, rows_of, transposed
 
-INDEX_NAMES = "klnpqruvwxyz"
+INDEX_NAMES = "klnuvwxyz"
+"""Without the names of sizes: p, q, r, m, h."""
 
 
 def index(name: str) -> sympy.Symbol:

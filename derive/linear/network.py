@@ -1,5 +1,6 @@
 """Linear networks: the model, its loss and gradient flow as matrix words, and the reductions of that flow."""
 
+import numbers
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -72,7 +73,7 @@ class LinearNetwork:
     weight_decay: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 1:
+        if isinstance(self.depth, bool) or not isinstance(self.depth, numbers.Integral) or self.depth < 1:
             raise ModelError("depth", self.depth, "a number of layers, at least 1")
         for name, accepted in (("inputs", ("general", "whitened")), ("rates", ("equal", "layerwise"))):
             given = getattr(self, name)
@@ -204,6 +205,8 @@ class LinearNetwork:
         >>> [q.name for q in dyn.states]
         ['W1', 'W2', 'W3']
         """
+        if not isinstance(reduction, str):
+            raise ModelError("reduction", reduction, "a name, such as 'full' or 'gram'")
         return _reduce(self, reduction)
 
     def matrix_closed_form(self, reduction: str) -> "MatrixClosedForm | None":

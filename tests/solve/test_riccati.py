@@ -226,6 +226,8 @@ def test_called_with_weights_it_equals_the_flow_and_refuses_others(rng):
     first = 0.3 * rotation[:, :4]
     with pytest.raises(ModelError, match='reduction="gram"'):
         form([1.0], y0={"W1": first, "W2": rng.standard_normal((3, 5))}, params={"S_yx": target})
+    with pytest.raises(ModelError, match="W1, W2, S_yx"):
+        form([1.0], y0={"P": first.T @ first}, params={"S_yx": target})
     narrow, left = rotation[:2, :4], np.linalg.qr(rng.standard_normal((3, 2)))[0]
     second = left @ np.linalg.cholesky(narrow @ narrow.T + 0.5 * np.eye(2)).T
     y0 = {"W1": narrow, "W2": second}

@@ -1,6 +1,7 @@
 """Gradient descent on linear networks: steps, ensembles, and verdicts against every reduction."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -132,3 +133,65 @@ def test_divergence_and_bad_input(rng):
         descend(network, y0, params, "grams")
     with pytest.raises(derive.ModelError, match="W2"):
         descend(network, {"W1": y0["W1"]}, params, "gram")
+
+
+def test_rank_one_weights_are_not_taken_for_aligned_ones():
+    """With h = 1 every mode would have the same hidden vector: the layers factor, but not in orthonormal frames."""
+    network = derive.LinearNetwork(inputs="whitened")
+    y0, params = {"W1": [[0.3, 0.2]], "W2": [[0.1], [0.4]]}, {"S_yx": np.diag([2.0, 1.0])}
+    for reduction in ("modes", "strengths", "chain"):
+        with pytest.raises(derive.ModelError, match="aligned"):
+            solve.reduced_inputs(network, reduction, y0, params)
+
+
+def test_narrow_networks_are_warned_of(rng):
+    params = {"S_yx": np.diag([3.0, 2.0, 1.0])}
+    y0 = {"W1": np.full((1, 3), 0.17), "W2": np.full((3, 1), 0.17)}
+    network = derive.LinearNetwork(inputs="whitened")
+    for reduction, instead in (("gram", "principal"), ("riccati", "closed_form")):
+        with pytest.warns(RuntimeWarning, match=instead):
+            solve.reduced_inputs(network, reduction, y0, params)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"S_xx": np.diag([1.0, -1.0, 1.0, 1.0])}, "S_xx"),
+        ({"S_xx": np.diag([1.0, 1.0, 1.0, 0.0])}, "S_yx"),
+        ({"S_xx": np.zeros((4, 4))}, "S_xx"),
+    ],
+)
+def test_correlations_that_no_data_have_are_refused(rng, change, match):
+    with pytest.raises(derive.ModelError, match=match):
+        solve.reduced_inputs(derive.LinearNetwork(), "gram", weights(rng, 4, 5, 3), data(rng) | change)
+
+
+def test_orthogonal_layers_have_no_singular_vectors_to_follow(rng):
+    network = derive.LinearNetwork(inputs="whitened")
+    frame = [0.3 * np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(2)]
+    with pytest.raises(derive.ModelError, match="singular values that differ"):
+        solve.reduced_inputs(network, "end-to-end", {"W1": frame[0], "W2": frame[1]}, {"S_yx": np.eye(3)})
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4, 5])
+def test_principal_flow_at_any_depth(rng, depth):
+    network = derive.LinearNetwork(depth=depth)
+    x, y = rng.standard_normal((3, 4)), rng.standard_normal((3, 2))
+    params = solve.correlations(x, y, "mean")
+    y0 = weights(rng, 4, *([3] * (depth - 1)), 2)
+    start, given = solve.reduced_inputs(network, "principal", y0, params)
+    reduced = solve.integrate(network.dynamics("principal"), (0, 1), y0=start, params=given, t_eval=[1.0])
+    full = solve.integrate(network.dynamics(), (0, 1), y0=y0, params=params, t_eval=[1.0])
+    least = 0.5 * ((y - x @ np.linalg.pinv(x) @ y) ** 2).sum() / 3
+    assert abs(float(full.loss[0]) - least - float(reduced.excess_loss[0])) < 1e-8
+
+
+def test_a_generator_records_the_seed_that_repeats_it(rng):
+    network, params = derive.LinearNetwork(), data(rng)
+    first = descend(
+        network, lambda stream: weights(stream, 4, 6, 3), params, "gram", eta=0.1, rng=np.random.default_rng(3)
+    )
+    seed = json.loads(first.attrs["seed"])
+    root = np.random.SeedSequence(int(seed["entropy"]), spawn_key=tuple(seed["spawn_key"]))
+    again = descend(network, lambda stream: weights(stream, 4, 6, 3), params, "gram", eta=0.1, rng=root)
+    assert np.array_equal(first.S, again.S)
