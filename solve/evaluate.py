@@ -34,6 +34,15 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
 """By the SymPy function."""
 
 
+COMPARISONS: dict[Any, Callable[..., Any]] = {
+    sympy.StrictLessThan: np.less,
+    sympy.LessThan: np.less_equal,
+    sympy.StrictGreaterThan: np.greater,
+    sympy.GreaterThan: np.greater_equal,
+}
+"""By the SymPy relation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """How finely integrals are computed.
@@ -129,6 +138,8 @@ def evaluate(expr: sympy.Expr, scope: Scope) -> Values:
         return np.exp(evaluate(expr.args[0], scope))
     if isinstance(expr, sympy.Pow):
         return _power(expr, scope)
+    if isinstance(expr, sympy.Piecewise):
+        return _piecewise(expr, scope)
     if isinstance(expr, AppliedUndef):
         return np.asarray(scope.functions[expr.func.__name__](*(evaluate(a, scope) for a in expr.args)))
     if expr.func in FUNCTIONS:
@@ -145,6 +156,15 @@ def _power(expr: sympy.Pow, scope: Scope) -> Values:
     if exponent.is_Integer:
         return base ** int(exponent) if exponent > 0 else 1.0 / base ** int(-exponent)
     return base ** evaluate(exponent, scope)
+
+
+def _piecewise(expr: sympy.Piecewise, scope: Scope) -> Values:
+    """Return the value of the first piece whose condition, a comparison, holds; NaN where none does."""
+    value: Values = np.asarray(np.nan)
+    for piece, condition in reversed(expr.args):
+        holds = condition == sympy.true or COMPARISONS[type(condition)](*(evaluate(a, scope) for a in condition.args))
+        value = np.where(holds, evaluate(piece, scope), value)
+    return value
 
 
 def _sum(expr: sympy.Sum, scope: Scope) -> Values:
@@ -166,19 +186,26 @@ def _bound(high: sympy.Expr, scope: Scope) -> int:
 
 
 def _integral(expr: sympy.Integral, scope: Scope) -> Values:
-    """Return an integral between finite bounds by x = middle + half cos(theta) and the midpoint rule in theta.
+    """Return an integral between finite bounds by u = middle + half cos(theta) and the midpoint rule in theta.
 
-    Where the integrand is a smooth function times half-integer powers of the distances to the bounds, as with densities
-    of eigenvalues, what is summed is smooth and periodic, and the error falls exponentially.
+    u is the variable, or its logarithm between positive bounds. Where the integrand is a smooth function times
+    half-integer powers of the distances to the bounds, as with densities of eigenvalues, what is summed is smooth and
+    periodic, and the error falls exponentially. The logarithm keeps it so where the lower bound is close to a pole at
+    0, for a number of nodes that grows as the logarithm of their ratio.
     """
     ((variable, low, high),) = expr.limits
     start, stop = float(evaluate(low, scope)), float(evaluate(high, scope))
     theta = (np.arange(scope.rules.nodes) + 0.5) * (np.pi / scope.rules.nodes)
-    half = (stop - start) / 2
-    x = start + 2 * half * np.sin(theta / 2) ** 2  # without cancellation near the lower bound
-    inner = scope.bind(variable, x)
-    weights = np.pi / scope.rules.nodes * half * np.sin(theta)
-    return scope.weighted_sum(evaluate(expr.function, inner), weights)
+    share = np.sin(theta / 2) ** 2  # without cancellation near the lower bound
+    if start > 0:
+        length = np.log(stop / start)
+        x = start + start * np.expm1(length * share)
+        slope = length * x
+    else:
+        x = start + (stop - start) * share
+        slope = np.full_like(x, stop - start)
+    weights = np.pi / scope.rules.nodes * slope * np.sin(theta) / 2
+    return scope.weighted_sum(evaluate(expr.function, scope.bind(variable, x)), weights)
 
 
 def _transform(expr: InverseLaplace, scope: Scope) -> Values:

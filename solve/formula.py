@@ -1,6 +1,7 @@
 """Explicit formulas for observables, evaluated at given times until finer rules change nothing."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,11 @@ def evaluate_formulas(
     ------
     Diverged
         If a value is not finite.
+
+    Warns
+    -----
+    RuntimeWarning
+        If observables still change by more between the finest rules, of 4096 nodes.
     """
     inputs = read_inputs(Given.of(dynamics), y0, params)
     t = times_from_zero(t_span, times)
@@ -67,7 +73,19 @@ def evaluate_formulas(
         if not np.isfinite(array).all():
             first = float(t[int(np.argmin(np.isfinite(array)))])
             raise Diverged(f"{name} is not finite at t = {first:.6g}", first, inputs.y0, solution)
+    if rules.nodes >= MOST_NODES:
+        _warn_of_difference(t, values, error, rtol, atol)
     return solution
+
+
+def _warn_of_difference(t: np.ndarray, values: "Arrays", error: "Arrays", rtol: float, atol: float) -> None:
+    for name, difference in error.items():
+        beyond = difference / (atol + rtol * np.abs(values[name]))
+        worst = int(np.argmax(beyond))
+        if beyond[worst] > 1:
+            text = f"{name} is known to {difference[worst]:.2g} only at t = {t[worst]:.6g}: with {MOST_NODES} nodes its"
+            advice = "integral still changes by as much, which is beyond rtol and atol"
+            warnings.warn(f"{text} {advice}", RuntimeWarning, stacklevel=5)
 
 
 Arrays = dict[str, np.ndarray]

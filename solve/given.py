@@ -19,17 +19,20 @@ class Given:
     Attributes
     ----------
     states, parameters : tuple of Quantity
+    model : object
+        What may have more to say on their values.
     """
 
     states: tuple[Quantity, ...]
     parameters: tuple[Quantity, ...]
     families: tuple[Any, ...] = ()
     covariance: tuple[Any, ...] = ()
+    model: object = None
 
     @classmethod
     def of(cls, dynamics: Dynamics) -> "Given":
         """Return what a Dynamics of functions of time wants: at t = 0, its ``initial`` quantities."""
-        return cls(dynamics.initial, dynamics.parameters)
+        return cls(dynamics.initial, dynamics.parameters, model=dynamics.model)
 
 
 def step_length(dynamics: Dynamics, inputs: Inputs) -> float:

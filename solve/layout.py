@@ -61,7 +61,7 @@ def read_inputs(problem: HasQuantities, y0: Any, params: Mapping[str, Any]) -> I
     ------
     ModelError
         Naming the entry: unknown, missing, at the wrong place, of the wrong shape, not finite, out of range, not
-        symmetric, or overlaps that are not positive semidefinite.
+        symmetric, overlaps that are not positive semidefinite, or what else the model does not admit.
     """
     states = {q.name: q for q in problem.states}
     parameters = {q.name: q for q in problem.parameters}
@@ -80,6 +80,9 @@ def read_inputs(problem: HasQuantities, y0: Any, params: Mapping[str, Any]) -> I
     _check_least_sizes(problem, sizes)
     arrays = {name: _broadcast(place[name], q, arrays[name], sizes) for name, q in quantities.items()}
     _check_gram(problem, arrays)
+    check_values = getattr(getattr(problem, "model", None), "check_values", None)
+    if check_values is not None:
+        check_values(arrays)
     sizes |= table_sizes(tables, number_of_fields(problem, sizes)) if (tables := tables_of(problem)) else {}
     return Inputs(sizes, {name: arrays[name] for name in states}, {name: arrays[name] for name in parameters})
 
@@ -289,7 +292,10 @@ def _broadcast(argument: str, q: Quantity, array: np.ndarray, sizes: Mapping[str
     if q.symmetric:
         scale = np.abs(full).max(initial=0.0)
         if np.abs(full - full.T).max(initial=0.0) > 1e-12 * scale:
-            raise ModelError(argument, full.tolist(), f"a symmetric matrix ({q.meaning})")
+            apart = Described(
+                f"matrix of shape {full.shape}, up to {np.abs(full - full.T).max():.3g} from its transpose"
+            )
+            raise ModelError(argument, apart, f"a symmetric matrix ({q.meaning})")
         full = (full + full.T) / 2
     return full
 

@@ -6,6 +6,7 @@ past summed in 256·P²/2 multiplications: seconds for P = 2000. A panel must be
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -84,40 +85,64 @@ def integrate_volterra(
 ) -> "xr.Dataset":
     """Return the solution of a Dynamics of kind ``"volterra"``, at times from t = 0 on, 101 by default.
 
-    The change of the solution when the number of panels was doubled last, at most ``atol + rtol·|psi|``, is stated in
-    ``attrs["numerical_error"]``; the error is far smaller.
+    The change of the solution when the number of panels was doubled last, at most ``atol + rtol·|psi|``, or that with
+    half the nodes of integrals in the kernel, if larger, is stated in ``attrs["numerical_error"]``; the error is far
+    smaller.
 
     Raises
     ------
     StepLimit
         If more than 4096 panels are needed.
     Diverged
-        If the solution is not finite.
+        If the solution is not finite; its ``t`` and ``state`` are the last that are.
+
+    Warns
+    -----
+    RuntimeWarning
+        If 2048 nodes do not settle an integral in the kernel: by how much the solution changes with half of them.
     """
     inputs = read_inputs(Given.of(dynamics), y0, params)
     t = times_from_zero(t_span, times)
     equation = dynamics.drift[0]
     name = equation.quantity.name
     problem = _Problem(parts(equation.expr, name), _scope(dynamics, inputs, t), float(t.max()))
-    rules = problem.rules(0.1 * rtol)
+    rules, settled = problem.rules(0.1 * rtol)
     panels = 4
     values = problem.solve(panels, t, rules)
     while True:
         finer = problem.solve(2 * panels, t, rules)
-        change = np.abs(finer - values)
+        valid = _finite(finer)
+        same = valid == _finite(values)
+        change = np.abs(finer[:valid] - values[:valid]) if same else np.full(valid, np.inf)
         panels, values = 2 * panels, finer
-        solution = _dataset(dynamics, inputs, t, values, change, panels, rtol, atol)
-        if not np.isfinite(values).all():
-            raise Diverged(
-                "the solution is not finite", float(t[int(np.argmin(np.isfinite(values)))]), inputs.y0, solution
-            )
-        if (change <= atol + rtol * np.abs(values)).all():
-            return solution
-        if panels >= MOST_PANELS:
-            message = (
-                f"more than {MOST_PANELS} panels are needed to reach t = {t.max():g}: loosen rtol, or stop earlier"
-            )
-            raise StepLimit(message, 0.0, inputs.y0, solution)
+        close = same and bool((change <= atol + rtol * np.abs(values[:valid])).all())
+        if close and valid == t.size:
+            change = np.maximum(change, problem.change_by_rules(panels, t, values, rules))
+            if not settled:
+                _warn_of_rules(name, t, change)
+        if close or panels >= MOST_PANELS:
+            break
+    solution = _dataset(dynamics, inputs, t[:valid], values[:valid], change, panels, rtol, atol)
+    if valid < t.size:
+        advice = "the solution grows beyond all numbers: a smaller learning rate may keep it finite"
+        state = {name: values[valid - 1]} if valid else inputs.y0
+        raise Diverged(advice, float(t[valid - 1]) if valid else 0.0, state, solution)
+    if not close:
+        message = f"more than {MOST_PANELS} panels are needed to reach t = {t.max():g}: loosen rtol, or stop earlier"
+        raise StepLimit(message, 0.0, inputs.y0, solution)
+    return solution
+
+
+def _finite(values: np.ndarray) -> int:
+    """Return the number of finite values before the first that is not."""
+    finite = np.isfinite(values)
+    return values.size if finite.all() else int(np.argmin(finite))
+
+
+def _warn_of_rules(name: str, t: np.ndarray, change: np.ndarray) -> None:
+    worst = int(np.argmax(change))
+    text = f"{name} is known to {change[worst]:.2g} only at t = {t[worst]:.6g}: integrals in its equation still change"
+    warnings.warn(f"{text} with {MOST_NODES} nodes, by more than rtol", RuntimeWarning, stacklevel=5)
 
 
 def _scope(dynamics: Dynamics, inputs: Inputs, t: np.ndarray) -> Scope:
@@ -148,23 +173,34 @@ class _Problem:
             outside[1:] += np.cumsum(fed, axis=0)
         psi = np.empty((panels, POINTS))
         inverse = np.linalg.inv(np.eye(POINTS) - own)
-        for m in range(panels):
-            remembered = np.einsum("kij,kj->i", past[:m], psi[:m][::-1])
-            psi[m] = inverse @ (outside[m] + remembered)
-        return _interpolated(psi, t / h)
+        with np.errstate(over="ignore", invalid="ignore"):  # a solution that diverges is reported by its values
+            for m in range(panels):
+                remembered = np.einsum("kij,kj->i", past[:m], psi[:m][::-1])
+                psi[m] = inverse @ (outside[m] + remembered)
+            return _interpolated(psi, t / h)
 
-    def rules(self, tolerance: float) -> Rules:
-        """Return rules for the integrals in the kernel and outside that change neither by more, over their largest."""
-        rules, at = Rules(nodes=32), self.stop * np.linspace(0, 1, 65) ** 2
+    def change_by_rules(self, panels: int, t: np.ndarray, values: np.ndarray, rules: Rules) -> np.ndarray:
+        """Return by how much a solution changes with half the nodes for the integrals in its equation."""
+        if not self._integrals():
+            return np.zeros_like(values)
+        return np.abs(self.solve(panels, t, replace(rules, nodes=rules.nodes // 2)) - values)
+
+    def _integrals(self) -> list[tuple[sympy.Expr, sympy.Symbol]]:
         functions = ((self.equation.outside, TIME), (self.equation.kernel, LAG), (self.equation.source, LAG))
-        integrals = [f for f in functions if f[0].has(sympy.Integral)]
+        return [f for f in functions if f[0].has(sympy.Integral)]
+
+    def rules(self, tolerance: float) -> tuple[Rules, bool]:
+        """Return rules for the integrals in the kernel and outside that change neither by more, over their largest, and
+        whether there were any."""
+        rules, at = Rules(nodes=32), self.stop * np.linspace(0, 1, 65) ** 2
+        integrals = self._integrals()
         while integrals and rules.nodes < MOST_NODES:
             finer = replace(rules, nodes=2 * rules.nodes)
             pairs = [(self._at(*f, at, rules), self._at(*f, at, finer)) for f in integrals]
             if all(np.abs(b - a).max() <= tolerance * np.abs(b).max() for a, b in pairs):
-                return finer
+                return finer, True
             rules = finer
-        return rules
+        return rules, not integrals
 
     def _own(self, kernel: sympy.Expr, h: float, rules: Rules) -> np.ndarray:
         """Return the weights of psi at the points of a panel in the integral from its start to each of them."""
@@ -220,7 +256,9 @@ def _dataset(
     observables = {
         e.quantity.name: np.broadcast_to(evaluate(e.expr, scope), t.shape).astype(float) for e in dynamics.observables
     }
-    error = {"t": [float(t[0]), float(t[-1])], quantity.name: [float(change[0]), float(change.max())]}
+    ends = [0, -1] if t.size else []
+    largest = [float(change[0]), float(change.max())] if t.size else []
+    error = {"t": [float(t[n]) for n in ends], quantity.name: largest}
     attrs = {
         "y0": parameters_json(inputs.y0),
         "method": "collocation",

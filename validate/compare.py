@@ -161,6 +161,7 @@ def compare(
     simulation = by_size(simulation, notes)
     names = _variables(theory, simulation, variables, notes)
     sizes = _dimensions(simulation)
+    _check_dimension(theory, sizes)
     offset = _check_times(theory, simulation, sizes)
     parts = [_flat(name, theory, simulation, offset, numerical) for name in names]
     runs = parts[0].runs
@@ -287,7 +288,8 @@ def _check_attributes(theory: xr.Dataset, simulation: xr.Dataset) -> list[str]:
                 what, {name: here[name] for name in unequal}, {name: there[name] for name in unequal},
                 "Give solve.integrate and validate.simulate the same params and y0.",
             )  # fmt: skip
-        if alone := sorted(set(here) ^ set(there)):
+        known = {"d"} if what == "parameters" else set()  # of a theory at finite d: checked with the sizes
+        if alone := sorted((set(here) ^ set(there)) - known):
             notes.append(f"{what} of one side only, not checked: {', '.join(alone)}")
     return notes
 
@@ -378,6 +380,17 @@ def _dimensions(simulation: xr.Dataset) -> np.ndarray:
             "sizes", "d -> infinity", f"d={sizes.tolist()}", "Give each entry of dim 'd' its own d > 0."
         )
     return sizes.astype(float)
+
+
+def _check_dimension(theory: xr.Dataset, sizes: np.ndarray) -> None:
+    """Refuse a theory for one d, which is among its parameters, if the simulation has another d or several."""
+    params = _json_attribute(theory, ("params", "parameters")) or {}
+    if "d" in params and not (sizes.size == 1 and _same(params["d"], sizes[0])):
+        raise NotComparable(
+            "sizes", f"d={params['d']:g}", f"d={', '.join(f'{size:g}' for size in sizes)}",
+            "This theory is for one d and is not extrapolated: integrate with params['d'] of the simulation, and "
+            "select one of several with simulation.sel(d=…).",
+        )  # fmt: skip
 
 
 def _check_times(theory: xr.Dataset, simulation: xr.Dataset, sizes: np.ndarray) -> np.ndarray:

@@ -57,6 +57,7 @@ class Problem:
         ModelError
             If the classes or the examples are not whole in number, or a class without directions has an error.
         """
+        model.check_values(given)
         general = model.covariance == "general"
         fractions = given["p"] if general else np.ones(1)
         classes = np.array([_whole(f"params['p'] at d = {d}", p * d, "directions") for p in fractions])

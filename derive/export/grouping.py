@@ -54,7 +54,7 @@ def grouped(expr: sympy.Expr, printer: PaperPrinter) -> tuple[Item, ...]:
                 if f.free_symbols and all(str(s) in "KM" for s in f.free_symbols) and not f.has(*_BODY)
             )
         )
-        prefix = rest / body / sizes
+        prefix = sympy.Mul(*(f for f in factors if not f.has(*_BODY))) / sizes  # a Piecewise does not cancel
         if body.has(sympy.Sum):
             groups.setdefault(prefix, []).append((number * sizes, body))
         else:

@@ -4,7 +4,7 @@ Sources: Advani, Saxe & Sompolinsky, Neural Networks 132, 428 (2020), gradient f
 Paquette, COLT 2021, SGD over a finite data set. One-pass SGD is derived from its update.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -15,6 +15,7 @@ from .gradient_flow import gradient_flow
 from .multi_pass import multi_pass
 from .one_pass import one_pass
 from .quantities import ETA, RATIO, SIGMA, Spectrum
+from .values import check_values
 
 TRAININGS: dict[str, tuple[Callable[[Spectrum, str, object], Dynamics], tuple[str, ...]]] = {
     "one-pass": (one_pass, ("high-dimensional", "finite-d", "volterra")),
@@ -121,6 +122,17 @@ class LinearRegression:
         _check("limit", limit, self.limits)
         _check("moments", moments, ("auto",))
         return _derive(self, limit)
+
+    def check_values(self, values: Mapping[str, Any]) -> None:
+        """Refuse values, arrays by name, that no data have.
+
+        Raises
+        ------
+        ModelError
+            If d/n is zero, or so far from 1 that the edges of the spectrum coincide in rounding; fractions add up to
+            more than 1; n examples would have more than n eigenvalues; or second moments have negative eigenvalues.
+        """
+        check_values(values, self.training, self.covariance)
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain text."""

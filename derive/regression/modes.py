@@ -54,15 +54,22 @@ class Modes:
 
     @property
     def stability(self) -> sympy.Expr:
-        """A = sum of weight gain / decay: a stationary state has S = A (S + offset), so all is stable if A < 1."""
-        return self.spectrum.total(sympy.cancel(self.weight * self.gain / self.decay))
+        """A = sum of weight gain / decay: a stationary state has S = A (S + offset), so all is stable if A < 1.
+
+        Infinite where a mode does not decay by itself: with feedback, which is positive, it does even less.
+        """
+        above, below = sympy.cancel(self.weight * self.gain / self.decay).as_numer_denom()
+        if not _is_positive(above):
+            above, below = sympy.expand(-above), sympy.expand(-below)
+        front, factor = below.as_content_primitive()
+        return self.spectrum.total(above / (front * (factor if _is_positive(factor) else sympy.Max(0, factor))))
 
     def stationary_total(self) -> sympy.Expr:
-        """Return S in the stationary state, from S = A (S + offset), where A is the stability."""
+        """Return S in the stationary state, from S = A (S + offset), where the stability A < 1: NaN where it is not."""
         a = sympy.Symbol("A")
         (value,) = sympy.solve(TOTAL - a * (TOTAL + self.offset), TOTAL)
         above, below = value.as_numer_denom()
-        return (-above / -below).subs(a, self.stability)
+        return sympy.Piecewise(((-above / -below).subs(a, self.stability), self.stability < 1))
 
     def kernel(self, lag: sympy.Expr) -> sympy.Expr:
         """Return how much a unit of S + offset adds to S after the time ``lag``."""
@@ -71,6 +78,13 @@ class Modes:
     def free(self, start: sympy.Expr) -> sympy.Expr:
         """Return S(t) without feedback, from modes that start at ``start``."""
         return self.spectrum.total(self.weight * start * sympy.exp(-self.decay * TIME))
+
+
+def _is_positive(expr: sympy.Expr) -> bool:
+    """Whether an expression is positive wherever everything in it is."""
+    atoms = {e: sympy.Dummy(positive=True) for e in expr.atoms(sympy.Indexed)}
+    written = expr.xreplace(atoms)
+    return bool(written.xreplace({s: sympy.Dummy(positive=True) for s in written.free_symbols}).is_positive)
 
 
 def variation_of_constants(modes: Modes, start: sympy.Expr, unknown: str, whole: bool) -> sympy.Expr:

@@ -82,7 +82,8 @@ def _observables(modes: Modes, spectrum: Spectrum, limit: str) -> tuple[Equation
     whole = spectrum.total(spectrum.lam * spectrum.c) / 2
     eg, error = ((), EG.base) if limit == "volterra" else ((Equation(EG, whole),), whole)
     stability = modes.stability.subs(D, d)
-    floor = modes.stationary_total().subs(D, d) / 2
+    ((total, stable),) = modes.stationary_total().subs(D, d).args
+    floor = sympy.Piecewise((total / 2, stable))
     return (*eg, Equation(LOSS, error + sigma**2 / 2), Equation(STABILITY, stability), Equation(FLOOR, floor))
 
 

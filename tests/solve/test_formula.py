@@ -7,7 +7,7 @@ import pytest
 import sympy
 
 from effdyn import solve
-from effdyn.derive import Dynamics, Equation, Quantity
+from effdyn.derive import Dynamics, Equation, ModelError, Quantity
 from effdyn.derive.dynamics import TIME
 from effdyn.derive.regression import LinearRegression
 from effdyn.derive.regression.inverse_laplace import InverseLaplace
@@ -75,6 +75,13 @@ def test_sums_over_two_indices_and_arrays():
     np.testing.assert_allclose(both, [10, 3 * 2 + 7 * 4])
 
 
+def test_the_first_piece_that_holds_is_taken_and_none_is_nan():
+    x = sympy.Symbol("x")
+    pieces = sympy.Piecewise((x, x < 0), (x**2, x < 2), evaluate=False)
+    found = evaluate(pieces, Scope({x: np.array([-1.0, 1.5, 3.0])}))
+    np.testing.assert_array_equal(found, [-1.0, 2.25, np.nan])
+
+
 def test_a_node_without_a_rule_is_named():
     with pytest.raises(NotImplementedError, match="zeta"):
         evaluate(sympy.zeta(TIME), Scope({TIME: np.array([2.0])}))
@@ -119,6 +126,41 @@ def test_transforms_agree_with_the_law_of_eigenvalues(r):
     transforms = run(GENERAL, c=[1.3], r=r, sigma=0.7, lam=[1.0], p=[1.0])
     for name in ("eg", "loss", "train_loss"):
         np.testing.assert_allclose(transforms[name], law[name], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("r", [0.99, 0.999, 0.9999, 1.0, 1.001])
+def test_a_spectrum_that_nearly_reaches_zero(r):
+    """Isotropic = general with one class, which takes no integral; at t = 0 the values are c/2 and (c + sigma²)/2."""
+    t = TIMES[:-1]
+    law = run(FLOW, t, c=1.3, r=r, sigma=0.7)
+    transforms = run(GENERAL, t, c=[1.3], r=r, sigma=0.7, lam=[1.0], p=[1.0])
+    for name, start in (("eg", 0.65), ("train_loss", (1.3 + 0.49) / 2)):
+        np.testing.assert_allclose(transforms[name], law[name], rtol=1e-10)
+        assert float(law[name][0]) == pytest.approx(start, rel=1e-13)
+    assert law.attrs["nodes"] <= 512
+
+
+def test_a_rule_that_is_not_fine_enough_is_reported(monkeypatch):
+    from effdyn.solve import formula
+
+    monkeypatch.setattr(formula, "MOST_NODES", 64)
+    with pytest.warns(RuntimeWarning, match="is known to .* only at t = 60"):
+        found = run(FLOW, np.array([0.0, 60.0]), c=1.3, r=1.0, sigma=0.7)
+    stated = json.loads(found.attrs["numerical_error"])
+    assert max(stated["eg"]) > 1e-9
+
+
+@pytest.mark.parametrize(
+    "dynamics, params, named",
+    [
+        (FLOW, dict(c=1.0, r=0.0, sigma=0.5), "params\\['r'\\] = 0.0"),
+        (FLOW, dict(c=1.0, r=1e-20, sigma=0.5), "params\\['r'\\]"),
+        (GENERAL, dict(c=[1.0, 1.0], r=0.5, sigma=0.5, lam=[1.0, 2.0], p=[0.7, 0.7]), "params\\['p'\\]"),
+    ],
+)
+def test_spectra_that_no_data_have_are_refused(dynamics, params, named):
+    with pytest.raises(ModelError, match=named):
+        run(dynamics, **params)
 
 
 def test_equal_classes_are_one():

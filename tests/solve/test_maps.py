@@ -85,6 +85,45 @@ def test_divergence_is_reported_with_time_and_state():
     assert 0 < error.t < 5000 and np.isfinite(error.partial.c).all() and (error.state["c"] > 1e300).any()
 
 
+@pytest.mark.parametrize("eta", [0.7, 2.0, 4.9, 5.0, 7.0, 12.0])
+def test_stability_is_below_one_exactly_where_the_recursion_contracts(eta):
+    """Against the spectral radius, beyond eta max(lam) = d = 10 too; the floor is there where it is approached."""
+    d, sigma = 10, 0.5
+    lam = np.repeat(LAM, np.rint(P * d).astype(int))
+    h = eta / d
+    matrix = np.diag(1 - 2 * h * lam + 2 * h**2 * lam**2) + h**2 * np.outer(lam, lam)
+    stable = np.abs(np.linalg.eigvals(matrix)).max() < 1
+    found = solve.integrate(MODEL.dynamics("finite-d"), (0, 0.1), dict(c=C), PARAMS | dict(d=d, eta=eta), t_eval=[0])
+    assert (found.stability.item() < 1) == stable and np.isinf(found.stability.item()) == (eta * LAM.max() >= d)
+    if stable:
+        fixed = np.linalg.solve(np.eye(d) - matrix, h**2 * lam * sigma**2)
+        assert found.eg_floor.item() == pytest.approx(0.5 * lam @ fixed, rel=1e-12)
+    else:
+        assert np.isnan(found.eg_floor.item())
+
+
+@pytest.mark.parametrize("limit, c", [("volterra", 1.0), ("finite-d", 1.0)])
+def test_isotropic_floor_is_only_there_where_it_is_stable(limit, c):
+    floors = []
+    for eta in (1.0, 3.0):
+        params = dict(eta=eta, sigma=0.5) | (dict(d=1e9) if limit == "finite-d" else {})
+        dynamics = LinearRegression("one-pass").dynamics(limit)
+        floors.append(solve.integrate(dynamics, (0, 1e-9), dict(c=c), params, t_eval=[0]).eg_floor.item())
+    assert floors[0] == pytest.approx(0.125, rel=1e-8) and np.isnan(floors[1])
+
+
+@pytest.mark.parametrize("name", ["gram", "residuals"])
+@pytest.mark.parametrize(
+    "wrong, said", [([[1.0, 2.0], [2.0, 1.0]], "eigenvalue -1"), ([[1, 0.5], [0, 1]], "transpose")]
+)
+def test_matrices_that_are_no_products_are_refused_and_not_printed(name, wrong, said):
+    matrices = dict(gram=np.eye(2), residuals=np.eye(2)) | {name: wrong}
+    dynamics = LinearRegression("multi-pass").dynamics("finite-n")
+    with pytest.raises(ModelError, match=said) as caught:
+        solve.integrate(dynamics, (0, 1), dict(residuals=matrices["residuals"]), dict(eta=0.1, gram=matrices["gram"]))
+    assert name in str(caught.value) and "[[" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "changes, error, named",
     [

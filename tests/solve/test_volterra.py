@@ -80,6 +80,62 @@ def test_multi_pass_sgd_by_the_differential_equation():
     assert float(abs(volterra.train_loss - ode.train_loss).max()) < 1e-10
 
 
+@pytest.mark.parametrize("r", [0.999, 0.9999, 1.001])
+def test_isotropic_data_whose_spectrum_nearly_reaches_zero(r):
+    """At t = 0, (c + sigma²)/2; later as at r = 1, up to what r changes by itself, which is a smooth function of it."""
+    model, given = LinearRegression("multi-pass").dynamics(), dict(eta=0.6, sigma=0.5)
+    near, at, far = (
+        solve.integrate(model, (0, 4), dict(c=1.3), given | dict(r=ratio), t_eval=[0, 2, 4]).train_loss.values
+        for ratio in (r, 1.0, 2 * r - 1)
+    )
+    assert near[0] == pytest.approx((1.3 + 0.25) / 2, rel=1e-12)
+    # twice the change for twice the distance, up to a curvature of order 1 in r
+    np.testing.assert_allclose(far - at, 2 * (near - at), atol=10 * (r - 1) ** 2 + 1e-9)
+
+
+def test_a_rule_that_is_not_fine_enough_is_reported(monkeypatch):
+    from effdyn.solve import volterra
+
+    monkeypatch.setattr(volterra, "MOST_NODES", 32)
+    model, given = LinearRegression("multi-pass").dynamics(), dict(eta=0.6, sigma=0.5, r=1 - 1e-12)
+    with pytest.warns(RuntimeWarning, match="integrals in its equation"):
+        rough = solve.integrate(model, (0, 20), dict(c=1.3), given, t_eval=TIMES)
+    monkeypatch.undo()
+    fine = solve.integrate(model, (0, 20), dict(c=1.3), given, t_eval=TIMES)
+    error = float(abs(rough.train_loss - fine.train_loss).max())
+    assert 1e-10 < error <= max(json.loads(rough.attrs["numerical_error"])["train_loss"])
+
+
+def test_divergence_is_reported_with_the_last_valid_state():
+    """psi = e^(20 t), which is beyond all numbers from t = 35.49 on; the error grows with t as 20 t times rounding."""
+    right = 1 + sympy.Integral(20 * PSI(S), (S, 0, TIME))
+    with pytest.raises(solve.Diverged, match="last valid state, at t = 35") as caught:
+        solved(right, 60.0, np.arange(61.0))
+    error = caught.value
+    assert error.t == 35.0 and error.partial.t[-1] == 35.0
+    assert error.state["psi"] == pytest.approx(np.exp(700.0), rel=1e-7)
+    np.testing.assert_allclose(error.partial.psi, np.exp(20 * np.arange(36.0)), rtol=1e-7)
+
+
+MULTI = LinearRegression("multi-pass", "general")
+
+
+@pytest.mark.parametrize(
+    "limit, y0, changes, named",
+    [
+        ("volterra", dict(c=C), dict(r=2.0), "params\\['lam'\\]"),
+        ("high-dimensional", dict(m=C), dict(r=2.0), "params\\['lam'\\]"),
+        ("volterra", dict(c=C), dict(p=[0.5, 0.5, 0.5]), "params\\['p'\\]"),
+        ("volterra", dict(c=C), dict(r=0.0), "params\\['r'\\]"),
+    ],
+)
+def test_spectra_that_no_data_have_are_refused(limit, y0, changes, named):
+    with pytest.raises(ModelError, match=named):
+        solve.integrate(MULTI.dynamics(limit), (0, 1), y0, PARAMS | dict(r=0.5) | changes)
+    full = dict(r=2.0, lam=[1.0, 0.0], p=[0.5, 0.5])  # as many positive eigenvalues as examples
+    solve.integrate(MULTI.dynamics(), (0, 1), dict(c=[1.0, 0.0]), PARAMS | full, t_eval=[0, 1])
+
+
 @pytest.mark.parametrize("r", [0.4, 1.0, 2.5])
 def test_isotropic_data_as_many_classes(r):
     """The law of Marchenko and Pastur against 400 classes at Gauss points of its own, written here."""

@@ -73,6 +73,18 @@ def test_the_limit_is_that_of_simulations_and_a_wrong_one_is_not(name):
     assert validate.compare(off, simulation).status == "FAIL"
 
 
+def test_the_recursion_is_compared_at_its_own_d_only():
+    simulation = simulated("one-pass", d=[10, 20], runs=20)
+    exact = theory("one-pass", simulation, "finite-d", d=20)
+    with pytest.raises(validate.NotComparable, match=r"d=20.*d=10, 20") as caught:
+        validate.compare(exact, simulation)
+    assert caught.value.what == "sizes"
+    with pytest.raises(validate.NotComparable, match=r"d=20.*d=10"):
+        validate.compare(exact, simulation.sel(d=10))
+    verdict = validate.compare(exact, simulation.sel(d=20))
+    assert verdict.status != "FAIL" and not any("one side" in note for note in verdict.notes)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_limit_with_full_statistics(name):
@@ -210,11 +222,12 @@ def test_divergence_is_reported():
     [
         ("one-pass, general", dict(d=25), "params\\['p'\\] at d = 25"),
         ("multi-pass", dict(d=41, params=dict(eta=0.5, sigma=0.5, r=0.4)), "params\\['r'\\]"),
-        ("multi-pass, general", dict(params=SPECTRUM | dict(eta=0.5, sigma=0.5, r=2.0)), "positive eigenvalues"),
+        ("multi-pass, general", dict(params=SPECTRUM | dict(eta=0.5, sigma=0.5, r=2.0)), "eigenvalues of X"),
+        ("multi-pass", dict(params=dict(eta=0.5, sigma=0.5, r=0.0)), "params\\['r'\\]"),
         ("one-pass", dict(t_span=(1, 2)), "t_span"),
         ("one-pass", dict(runs=0), "runs"),
         ("one-pass", dict(params=dict(eta=0.5)), "sigma"),
-        ("one-pass, general", dict(params=dict(lam=LAM, p=[0.5, 0.5, 0.5], eta=0.5, sigma=0.0)), "add up"),
+        ("one-pass, general", dict(params=dict(lam=LAM, p=[0.5, 0.5, 0.5], eta=0.5, sigma=0.0)), "sum"),
     ],
 )
 def test_mistakes_are_named(name, changes, named):
