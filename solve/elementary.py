@@ -88,10 +88,43 @@ def node_erf(x):
     return math.copysign(near * (a * p) + (1.0 - near) * (1.0 - e * q), x)
 '''
 
-NODE_FUNCTIONS: dict[str, str] = {"tanh": "node_tanh", "exp": "node_exp", "erf": "node_erf"}
+LOG = '''
+@njit(error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True)
+def node_log(x):
+    """Natural logarithm, at most 2 ulp off; −∞ at 0, NaN below.
+
+    x = 2ᵏ(1 + f) with 1 + f from √½ to √2, and log(1 + f) = f − f²/2 + s(f²/2 + R(s²)), s = f/(2 + f), with the minimax
+    polynomial R of FreeBSD's msun (e_log.c), which is 1e-17 off. log 2 is split, so that its large part times k is
+    exact.
+    """
+    tiny = x < 2.2250738585072014e-308
+    y = x * 18014398509481984.0 if tiny else x  # 2⁵⁴: subnormal numbers have fewer digits
+    bits = np.float64(y).view(np.int64) + (0x3FF0000000000000 - 0x3FE6A09E667F3BCD)
+    k = np.float64((bits >> 52) - 1023) - (54.0 if tiny else 0.0)
+    f = np.int64((bits & 0x000FFFFFFFFFFFFF) + 0x3FE6A09E667F3BCD).view(np.float64) - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    w = z * z
+    t1 = w * (0.3999999999940941908 + w * (0.2222219843214978396 + w * 0.1531383769920937332))
+    t2 = 0.2857142874366239149 + w * (0.1818357216161805012 + w * 0.1479819860511658591)
+    r = t1 + z * (0.6666666666666735130 + w * t2)
+    half = 0.5 * f * f
+    value = k * 6.93147180369123816490e-01 - ((half - (s * (half + r) + k * 1.90821492927058770002e-10)) - f)
+    value = value if x < math.inf else x  # infinity, and NaN
+    value = -math.inf if x == 0.0 else value
+    return math.nan if x < 0.0 else value
+'''
+
+NODE_FUNCTIONS: dict[str, str] = {"tanh": "node_tanh", "exp": "node_exp", "erf": "node_erf", "log": "node_log"}
 """What stands for a function in loops over nodes, by the name of SymPy's."""
 
-NODE_SOURCES: dict[str, str] = {"reduced_expm1": EXPM1, "node_tanh": TANH, "node_exp": EXP, "node_erf": ERF}
+NODE_SOURCES: dict[str, str] = {
+    "reduced_expm1": EXPM1,
+    "node_tanh": TANH,
+    "node_exp": EXP,
+    "node_erf": ERF,
+    "node_log": LOG,
+}
 """Their source texts, by name."""
 
 NODE_REQUIREMENTS: dict[str, tuple[str, ...]] = dict.fromkeys(NODE_FUNCTIONS.values(), ("reduced_expm1",))

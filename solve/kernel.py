@@ -61,7 +61,7 @@ class Kernel:
     address: int
     workspace: tuple[tuple[sympy.Expr, ...], ...]
     outputs: tuple[Quantity, ...]
-    sizes: Mapping[str, int] | None = None
+    sizes: Mapping[str, int] | None = field(default=None, hash=False)
     _keep: object = field(repr=False, compare=False, default=None)
 
     def workspace_size(self, sizes: Mapping[str, int]) -> int:
@@ -121,12 +121,12 @@ def kernel(dynamics: Dynamics, sizes: Mapping[str, int] | None = None) -> Kernel
     (True, False)
     """
     check_dynamics(dynamics)
-    return _load(dynamics, "drift") if sizes is None else _load_at(dynamics, _checked_sizes(dynamics, sizes))
+    return _load(dynamics, "drift", None if sizes is None else _checked_sizes(dynamics, sizes))
 
 
 def observables_kernel(dynamics: Dynamics) -> Kernel:
     """Return the compiled observables of a Dynamics, with the same calling convention."""
-    return _load(dynamics, "observables")
+    return _load(dynamics, "observables", None)
 
 
 def check_dynamics(given: object) -> None:
@@ -147,23 +147,24 @@ def _checked_sizes(dynamics: Dynamics, given: Mapping[str, int]) -> tuple[int, .
     return tuple(int(given[name]) for name in names)
 
 
-@lru_cache(maxsize=256)
-def _load(dynamics: Dynamics, which: str) -> Kernel:
-    if which == "drift":
-        certification.start(dynamics)
-    return _compiled(dynamics, which, *_generated(dynamics, which), None)
+def loops_source(dynamics: Dynamics) -> str:
+    """Return the source of the right-hand side for all sizes, not compiled."""
+    return _generated(dynamics, "drift")[0]
 
 
 @lru_cache(maxsize=1024)
-def _load_at(dynamics: Dynamics, sizes: tuple[int, ...]) -> Kernel:
-    """Return straight-line code for these sizes if there is any, loops else."""
-    found = unrolled(_generated(dynamics, "drift")[0], sizes)
-    if found is None:
-        return _load(dynamics, "drift")
-    certification.start(dynamics)
-    source, scratch = found
+def _load(dynamics: Dynamics, which: str, sizes: tuple[int, ...] | None) -> Kernel:
+    """Return straight-line code, if sizes are given and there is any for them, else loops."""
+    if which == "drift":
+        certification.start(dynamics)
+    source, workspace = _generated(dynamics, which)
+    if sizes is None:
+        return _compiled(dynamics, which, source, workspace, None)
+    straight = unrolled(source, sizes)
+    if straight is None:
+        return _load(dynamics, which, None)
     numbers = dict(zip(map(str, dynamics.sizes), sizes, strict=True))
-    return _compiled(dynamics, "drift", source, ((sympy.Integer(scratch),),), numbers)
+    return _compiled(dynamics, which, straight[0], ((sympy.Integer(straight[1]),),), numbers)
 
 
 @lru_cache(maxsize=256)
