@@ -1,18 +1,23 @@
 """One trajectory: the compiled DOP853 against SciPy's, which calls the same compiled right-hand side from Python.
 
-Two ratios: at the same rtol, and at the same achieved error, read off both work–precision curves.
+Two ratios: at the same rtol, and at the same achieved error, read off both work–precision curves. Then DOPRI5 against
+DOP853 at low accuracy, and Radau5 against SciPy's on a stiff problem.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
+import sympy
 from problems import model, parameters, start
 from scipy.integrate import solve_ivp
 from timing import Row, interleaved
 
-from effdyn import solve
-from effdyn.solve.dop853 import Trajectory, dop853
+from effdyn import derive, solve
+from effdyn.derive.dynamics import Equation
+from effdyn.solve.dop853 import Method, Trajectory, dop853
 from effdyn.solve.layout import pack, parameter_vector, read_inputs
+from effdyn.solve.other_methods import DOPRI5
 
 SPAN = (0.0, 300.0)
 GRID = np.linspace(*SPAN, 201)
@@ -48,7 +53,36 @@ def measure(quick: bool) -> list[Row]:
                     *target,
                 )
             )
-    return rows
+    return [*rows, _low_accuracy(quick), _stiff(quick)]
+
+
+def _low_accuracy(quick: bool) -> Row:
+    """Return the row of DOPRI5, at the error that it reaches at rtol 1e-5, against DOP853 at that error."""
+    ours, _ = _solvers(2)
+    cheaper, _ = _solvers(2, DOPRI5)
+    rtols = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+    work = {f"{r}": functools.partial(ours, r, GRID) for r in rtols} | {"DOPRI5": lambda: cheaper(1e-5, GRID)}
+    seconds = interleaved(work, 5 if quick else 25)
+    errors = np.array([_error(*ours(r, GRID), ours) for r in rtols])
+    error = _error(*cheaper(1e-5, GRID), ours)
+    alternative = _at_error(np.array([seconds[f"{r}"] for r in rtols]), errors, error)
+    name = f"DOPRI5, K = M = 2, 201 output times, error {error:.1e}"
+    return Row(name, 1e3 * seconds["DOPRI5"], "ms", alternative / seconds["DOPRI5"], "DOP853, equal error")
+
+
+def _stiff(quick: bool) -> Row:
+    """Return the row of Radau5 on van der Pol's oscillator, damping 1000, at rtol 1e-6."""
+    x, y = sympy.symbols("x y", real=True)
+    drift = (Equation(derive.Quantity("x"), y), Equation(derive.Quantity("y"), 1000 * (1 - x**2) * y - x))
+    stiff = derive.Dynamics("van der Pol's oscillator", "ode", "t", drift)
+    given = (stiff, (0, 2000), {"x": 2.0, "y": 0.0}, {})
+
+    def run(method: str) -> Callable[[], object]:
+        return lambda: solve.integrate(*given, method=method, rtol=1e-6, atol=1e-8)
+
+    seconds = interleaved({m: run(m) for m in ("Radau5", "scipy:Radau")}, 3 if quick else 7)
+    ratio = seconds["scipy:Radau"] / seconds["Radau5"]
+    return Row("Radau5, van der Pol, rtol 1e-6", 1e3 * seconds["Radau5"], "ms", ratio, "SciPy's Radau, same rtol")
 
 
 def _repeats(K: int, quick: bool) -> int:
@@ -82,16 +116,18 @@ def _at_error(seconds: np.ndarray, errors: np.ndarray, error: float) -> float:
     return float(np.exp(np.interp(np.log(error), np.log(errors[order]), np.log(seconds[order]))))
 
 
-def _solvers(K: int) -> tuple[Solver, Solver]:
+def _solvers(K: int, method: Method | None = None) -> tuple[Solver, Solver]:
     dynamics = model().dynamics()
     inputs = read_inputs(dynamics, start(K), parameters(K))
-    kernel = solve.kernel(dynamics)
+    kernel = solve.kernel(dynamics, inputs.sizes)
     y0 = pack(dynamics.states, inputs.y0)
     par = parameter_vector(dynamics, inputs)
     n_work = kernel.workspace_size(inputs.sizes)
 
     def ours(rtol: float, grid: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        r: Trajectory = dop853(kernel.address, y0, SPAN, par, n_work, rtol=rtol, atol=rtol / 100, t_eval=grid)
+        r: Trajectory = dop853(
+            kernel.address, y0, SPAN, par, n_work, rtol=rtol, atol=rtol / 100, t_eval=grid, method=method
+        )
         return r.t, r.y
 
     # As cheap as a Python function can be that SciPy may call: addresses are taken once, and only the result is copied.

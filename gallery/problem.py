@@ -1,5 +1,6 @@
 """What an entry of the gallery solves and simulates: a model from one start, at one set of parameters."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ class Problem:
         """Solve the high-dimensional limit at these times."""
         times = np.asarray(times, dtype=float)
         span = (float(times[0]), float(times[-1]))
-        found = solve.integrate(self.model.dynamics(), span, self.y0, self.params, t_eval=times)
+        found = _integrate(self.model.dynamics(), span, self.y0, self.params, times)
         return _whole(found)
 
     def flow(self, times: Any) -> "xr.Dataset":
@@ -50,7 +51,7 @@ class Problem:
         params = {name: value for name, value in params.items() if name in known}
         times = np.asarray(times, dtype=float)
         span = (eta * float(times[0]), eta * float(times[-1]))
-        found = _whole(solve.integrate(dynamics, span, self.y0, params, t_eval=eta * times))
+        found = _whole(_integrate(dynamics, span, self.y0, params, eta * times))
         return found.assign_coords(t=times).assign_attrs(clock="steps/d")
 
     def simulation(self, d: Any, runs: int, times: Any, engine: str = "gram", progress: bool = False) -> "xr.Dataset":
@@ -94,3 +95,12 @@ def _whole(result: "xr.Dataset") -> "xr.Dataset":
     if result.attrs["status"] == "interrupted":
         raise KeyboardInterrupt
     return result
+
+
+def _integrate(
+    dynamics: derive.Dynamics, span: tuple[float, float], y0: dict[str, Any], params: dict[str, Any], times: np.ndarray
+) -> "xr.Dataset":
+    """Solve, where learning without noise goes on until the error is below what can be resolved."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", solve.BelowResolution)
+        return solve.integrate(dynamics, span, y0, params, t_eval=times)

@@ -7,6 +7,8 @@ one binary, compiled once per machine, integrates every model; nothing here know
 room between slices for Ctrl-C, a progress bar and the wall clock. All state lives in arrays, so that a slice resumes
 exactly where the last one stopped.
 
+The loop of ``_advance`` serves other methods too: ``other_methods.py`` writes it together with their stages.
+
 Source: Hairer, Nørsett & Wanner, *Solving Ordinary Differential Equations I* (1993), II.4 (step size), II.5, II.6 and
 II.10 (the method), and the code ``dop853.f`` that goes with the book. Departures are marked where they occur.
 """
@@ -48,6 +50,13 @@ SHRINK_MOST = 3.0  # h / h_new is kept within [1 / GROW_MOST, SHRINK_MOST]
 GROW_MOST = 6.0
 BETA = 0.04
 EXPONENT = 1 / 8 - 0.2 * BETA
+START_EXPONENT = 1 / 8  # of the first step
+
+# How the loop is to treat this method.
+IMPLICIT = False
+DERIVATIVE_IN_STEP = False  # whether a step leaves y' at its end in row F_NEW
+STIFF_LIMIT = 6.1  # |h λ| at the edge of its region of stability, on the negative axis
+STIFF_CHECK = 16  # accepted steps from one look at stiffness to the next: it costs as much as a stage without its f
 
 EPSILON = float(np.finfo(float).eps)
 HUGE = 1e300  # ``not (x < HUGE)`` holds for NaN too: whatever a trial step meets outside the domain rejects it
@@ -64,10 +73,21 @@ class Status(IntEnum):
     NOT_FINITE = 5  # the same, because longer steps met NaN or infinity; or the right-hand side did at t0
     WALL_LIMIT = 6
     BUFFER_FULL = 7  # between ``_advance`` and its caller only: make room, and go on
+    SWITCH = 8  # the same: go on by the other method, since the system is stiff, or no longer so
 
 
 # Plain integers, since Numba compiles them as constants.
-RUNNING, SUCCESS, EVENT, STEP_LIMIT, STEP_TOO_SMALL, NOT_FINITE, _, BUFFER_FULL = (int(status) for status in Status)
+RUNNING, SUCCESS, EVENT, STEP_LIMIT, STEP_TOO_SMALL, NOT_FINITE, _, BUFFER_FULL, SWITCH = map(int, Status)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What ``dop853`` needs to know of a method: its loop, compiled with or without events, and the rows of ``stages``
+    that it takes for n components."""
+
+    name: str
+    compiled: Callable[[bool], Callable[..., int]]
+    rows: Callable[[int], int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +101,7 @@ class Trajectory:
         t_event, y_event, i_event: (E,), (E, n), (E,) time, state and index of each event, in the order they were met.
         n_steps, n_rejected, n_rhs: accepted steps, rejected steps, evaluations of the right-hand side.
         interrupted: Ctrl-C ended it.
+        switched: (S,) the times at which one method gave way to the other.
     """
 
     t: NDArray[np.float64]
@@ -93,6 +114,7 @@ class Trajectory:
     n_rejected: int
     n_rhs: int
     interrupted: bool
+    switched: tuple[float, ...] = ()
 
 
 def dop853(
@@ -113,6 +135,9 @@ def dop853(
     first_step: float | None = None,
     wall_limit: float | None = None,
     on_progress: Callable[[float], object] | None = None,
+    method: Method | None = None,
+    other: Method | None = None,
+    jacobian_address: int = 0,
 ) -> Trajectory:
     """Integrate ``y' = f(t, y; par)`` over ``t_span``, forwards or backwards.
 
@@ -137,6 +162,11 @@ def dop853(
         first_step: its length, if not to be estimated.
         wall_limit: seconds; looked at about ten times a second.
         on_progress: called with the time reached, about ten times a second.
+        method: another one for the same loop; None: DOP853.
+        other: the method to go on with where the system turns stiff under an explicit ``method``, or stops being so
+            under an implicit one; None: keep to one method.
+        jacobian_address: of a function like ``f``, that writes df_i/dy_j row by row, for implicit methods; 0 to have
+            them take differences of ``f``.
 
     Returns:
         The trajectory, whatever the ``status``: what was computed before a failure or Ctrl-C is kept.
@@ -172,12 +202,13 @@ def dop853(
     t_out, y_out = np.empty(rows), np.empty((rows, n))
     room = 4 * n_events  # to begin with
     t_event, y_event, i_event = np.empty(room), np.empty((room, n)), np.empty(room, dtype=np.int64)
-    work, stages, values = np.zeros(n_work), np.empty((N_STAGE_ROWS, n)), np.empty((4, n_events))
+    method, switched = method or DOP853, []
+    work, stages, values = np.zeros(n_work), np.zeros((method.rows(n), n)), np.empty((4, n_events))
     state = np.zeros(1, dtype=STATE)
     state["t"] = t0
     now = state[0]  # a view: it always shows the present values
 
-    advance = compiled_advance(n_events > 0)
+    advance = method.compiled(n_events > 0)
     limit = math.inf if wall_limit is None else wall_limit
     started = before = time.perf_counter()
     budget, done, status, interrupted = 1, 0, Status.RUNNING, False
@@ -187,8 +218,14 @@ def dop853(
                 rhs_address, events_address if n_events else None, y, parameters, work, stages, values, state,
                 t1, rtol, absolute, first_step or 0.0, max_step, max_steps, budget,
                 times, on_grid, t_out, y_out, directions, terminal, t_event, y_event, i_event,
+                jacobian_address, other is not None,
             )  # fmt: skip
-            if code == BUFFER_FULL:
+            if code == SWITCH and other is not None:
+                method, other = other, method
+                advance, stages = method.compiled(n_events > 0), np.zeros((method.rows(n), n))
+                now["begun"] = 0
+                switched.append(float(now["t"]))
+            elif code == BUFFER_FULL:
                 if not on_grid and now["n_out"] == t_out.size:
                     t_out, y_out = _doubled(t_out), _doubled(y_out)
                 if now["n_event"] + n_events > t_event.size:
@@ -216,7 +253,7 @@ def dop853(
     return Trajectory(
         t=t_out[:n_out],
         y=y_out[:n_out],
-        status=status if reached in (Status.RUNNING, Status.BUFFER_FULL) else reached,
+        status=status if reached in (Status.RUNNING, Status.BUFFER_FULL, Status.SWITCH) else reached,
         t_event=t_event[:n_event],
         y_event=y_event[:n_event],
         i_event=i_event[:n_event],
@@ -224,6 +261,7 @@ def dop853(
         n_rejected=int(now["n_rejected"]),
         n_rhs=int(now["n_rhs"]),
         interrupted=interrupted,
+        switched=tuple(switched),
     )
 
 
@@ -310,25 +348,25 @@ STATE = np.dtype(
         ("begun", np.int64),
         ("retrying", np.int64),  # the last attempt was rejected
         ("met_nan", np.int64),  # so was one since the last accepted step, for a value that is not finite
+        ("votes", np.int64),  # steps that were for the other method,
+        ("against", np.int64),  # and, since the last one, against
     ]
 )
 
 # Rows of ``stages``: 0 to 15 the stages k1 to k16 (k13 is the derivative at the new point), then
+F_NEW = 12
 Y_NEW = 16  # the new state
 Y_TRIAL = 17  # the argument of a stage; the interpolated state
-DENSE = 18  # 7 coefficients of the interpolant
+DENSE = 18  # coefficients of the interpolant,
+N_DENSE = 7  # as many
 N_STAGE_ROWS = 25
 
 # Rows of ``values``, event functions:
 G_OLD, G_NEW, G_TRIAL, ROOT = 0, 1, 2, 3  # at both ends of the step, at a trial point; roots in units of the step
 
 
-@functools.cache
-def compiled_advance(with_events: bool) -> Callable[..., int]:
-    """``_advance``, compiled by the first call on a machine, loaded from Numba's cache by the first in a process.
-
-    Without events, which most integrations do not ask for, there is less to compile: Numba drops what follows
-    ``if events is not None``.
+def advance_signature(with_events: bool) -> Any:
+    """Return the one signature of ``_advance``, of any method.
 
     With its signature given at module level, import would wait for that; without one, any other type of argument, by
     mistake, would compile it once more.
@@ -339,9 +377,23 @@ def compiled_advance(with_events: bool) -> Callable[..., int]:
         i8, i8 if with_events else types.none, vector, vector, vector, matrix, matrix, state,
         f8, f8, vector, f8, f8, i8, i8,
         vector, types.boolean, vector, matrix, i8[::1], i8[::1], vector, matrix, i8[::1],
+        i8, types.boolean,
     )  # fmt: skip
-    compiled: Callable[..., int] = njit(signature, cache=True, **OPTIONS)(_advance)
+    return signature
+
+
+@functools.cache
+def compiled_advance(with_events: bool) -> Callable[..., int]:
+    """``_advance``, compiled by the first call on a machine, loaded from Numba's cache by the first in a process.
+
+    Without events, which most integrations do not ask for, there is less to compile: Numba drops what follows
+    ``if events is not None``.
+    """
+    compiled: Callable[..., int] = njit(advance_signature(with_events), cache=True, **OPTIONS)(_advance)
     return compiled
+
+
+DOP853 = Method("DOP853", compiled_advance, lambda n: N_STAGE_ROWS)
 
 
 # ``fastmath=True`` would let LLVM assume that there is no NaN, and remove the tests for it. error_model: a division by
@@ -378,6 +430,7 @@ def _advance(
     rhs, events, y, par, work, stages, values, state,
     t1, rtol, atol, first_step, max_step, max_steps, budget,
     t_eval, on_grid, t_out, y_out, directions, terminal, t_event, y_event, i_event,
+    jacobian, watch,
 ):  # fmt: skip
     """Take up to ``budget`` steps, and return (and leave in the state) the status.
 
@@ -395,11 +448,13 @@ def _advance(
         t_out, y_out: (T,), (T, n) outputs, filled from ``state.n_out`` on.
         directions, terminal: (n_events,).
         t_event, y_event, i_event: (E,), (E, n), (E,) filled from ``state.n_event`` on.
+        jacobian: its address, or 0.
+        watch: whether to stop with SWITCH where the other kind of method would do better.
     """
     s = state[0]
     n, n_events = y.size, directions.size
     sign = 1.0 if t1 > s.t else -1.0
-    y_new, f_new = stages[Y_NEW], stages[12]
+    y_new, f_new = stages[Y_NEW], stages[F_NEW]
 
     if s.begun == 0:
         s.begun = 1
@@ -415,13 +470,14 @@ def _advance(
             s.h = sign * _starting_step(rhs, s.t, y, par, work, stages, sign, longest, rtol, atol)
             s.n_rhs += 1
         s.err_old = 1e-4
+        s.votes = s.against = 0
         if events is not None:
             _call(events, s.t, y, values[G_OLD], par, work)
         if on_grid:
             while s.n_out < t_eval.size and t_eval[s.n_out] == s.t:
                 _put(t_out, y_out, s.n_out, s.t, y)
                 s.n_out += 1
-        else:
+        elif s.n_out == 0:
             _put(t_out, y_out, 0, s.t, y)
             s.n_out = 1
 
@@ -441,27 +497,28 @@ def _advance(
             h = t1 - t
         t_new = t1 if last else t + h
 
-        _take_step(rhs, t, h, y, par, work, stages)
-        s.n_rhs += 11
+        s.n_rhs += _take_step(rhs, jacobian, t, h, y, par, work, stages, rtol, atol)
         err = _error(h, y, stages, rtol, atol)
 
         # An accepted state must have a finite derivative, and an interpolant where one is needed: else the step is too
         # long. (Departure from dop853.f, which does not look.)
-        dense = False
+        dense = switch = False
         if err <= 1.0:
-            _call(rhs, t_new, y_new, f_new, par, work)
-            s.n_rhs += 1
+            if not DERIVATIVE_IN_STEP:
+                _call(rhs, t_new, y_new, f_new, par, work)
+                s.n_rhs += 1
             if not _is_finite(f_new, n):
                 err = np.inf
         if err <= 1.0:
+            if watch and (s.votes > 0 or s.n_steps % STIFF_CHECK == 0):
+                switch = _count_votes(s, _stiffness(h, y, stages))
             dense = on_grid and s.n_out < t_eval.size and (t_new - t_eval[s.n_out]) * sign > 0.0
             if events is not None:
                 _call(events, t_new, y_new, values[G_NEW], par, work)
                 dense = _mark_events(values, directions) or dense
             if dense:
-                _prepare_interpolant(rhs, t, h, y, par, work, stages)
-                s.n_rhs += 3
-                for i in range(7):
+                s.n_rhs += _prepare_interpolant(rhs, t, h, y, par, work, stages)
+                for i in range(N_DENSE):
                     if not _is_finite(stages[DENSE + i], n):
                         err = np.inf
 
@@ -521,9 +578,29 @@ def _advance(
         s.h = sign * min(abs(h) / shrink, max_step)
         s.err_old = max(err, 1e-4)
         s.retrying = s.met_nan = 0
+        if switch:
+            s.status = SWITCH
+            return SWITCH
 
     s.status = RUNNING
     return RUNNING
+
+
+@njit(**HELPER)
+def _count_votes(s, stiffness):
+    """Whether 15 steps, with fewer than 6 in a row against, were for the other method: stiff under an explicit one, or
+    under an implicit one no longer than half of what an explicit one could take.
+
+    Source: Hairer & Wanner, *Solving ODEs II*, IV.2, and dop853.f, which goes no further than to report it.
+    """
+    if (stiffness < 0.5 * STIFF_LIMIT) if IMPLICIT else (stiffness > STIFF_LIMIT):
+        s.votes += 1
+        s.against = 0
+    elif s.votes > 0:
+        s.against += 1
+        if s.against == 6:
+            s.votes = s.against = 0
+    return s.votes == 15
 
 
 @njit(**HELPER)
@@ -565,13 +642,16 @@ def _starting_step(rhs, t, y, par, work, stages, sign, longest, rtol, atol):
     curvature = math.sqrt(max(d2 / h0**2, d1)) if d2 < HUGE else np.inf
     if not curvature < HUGE:  # the Euler step left the domain
         return 0.01 * h0
-    h1 = max(1e-6, 1e-3 * h0) if curvature <= 1e-15 else (0.01 / curvature) ** (1 / 8)
+    h1 = max(1e-6, 1e-3 * h0) if curvature <= 1e-15 else (0.01 / curvature) ** START_EXPONENT
     return min(100.0 * h0, h1, longest)
 
 
 @njit(**HELPER)
-def _take_step(rhs, t, h, y, par, work, stages):
-    """Stages 2 to 12 and the new state. Unrolled: a loop over a table took 1.5 times as long."""
+def _take_step(rhs, jacobian, t, h, y, par, work, stages, rtol, atol):
+    """Stages 2 to 12 and the new state; return how many calls that took.
+
+    Unrolled: a loop over a table took 1.5 times as long.
+    """
     n = y.size
     k1, k2, k3, k4, k5, k6 = stages[0], stages[1], stages[2], stages[3], stages[4], stages[5]
     k7, k8, k9, k10, k11, k12 = stages[6], stages[7], stages[8], stages[9], stages[10], stages[11]
@@ -626,6 +706,17 @@ def _take_step(rhs, t, h, y, par, work, stages):
             c.B1 * k1[i] + c.B6 * k6[i] + c.B7 * k7[i] + c.B8 * k8[i] + c.B9 * k9[i] + c.B10 * k10[i]
             + c.B11 * k11[i] + c.B12 * k12[i]
         )  # fmt: skip
+    return 11
+
+
+@njit(**HELPER)
+def _stiffness(h, y, stages):
+    """``|h λ|``, from stage 12 and the new state, which are at the same time. Source: *Solving ODEs II*, IV.2."""
+    above = below = 0.0
+    for i in range(y.size):
+        above += (stages[F_NEW, i] - stages[11, i]) ** 2
+        below += (stages[Y_NEW, i] - stages[Y_TRIAL, i]) ** 2
+    return abs(h) * math.sqrt(above / below) if below > 0.0 else 0.0
 
 
 @njit(**HELPER)
@@ -681,6 +772,7 @@ def _prepare_interpolant(rhs, t, h, y, par, work, stages):
             for k in range(16):
                 slope += D_DENSE[row, k] * stages[k, i]
             stages[DENSE + 3 + row, i] = h * slope
+    return 3
 
 
 @njit(**HELPER)

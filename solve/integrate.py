@@ -1,5 +1,6 @@
 """``solve.integrate``: one trajectory of a Dynamics, as a labelled dataset."""
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import sympy
 
 from effdyn.derive import Dynamics, ModelError, NotYet
 from effdyn.derive.errors import nearest
@@ -16,16 +18,20 @@ from . import certification, warmup
 from . import dop853 as _dop853
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
 from .events import Event, events_kernel
-from .kernel import Kernel, check_dynamics, kernel, observables_kernel
+from .hazards import flag_below_resolution, warn_of_symmetry
+from .jacobian import jacobian_kernel
+from .kernel import check_dynamics, kernel, observables_kernel
 from .layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
 from .numerical_error import error_summary
+from .problem import Problem, Run
+from .referees import REFEREES, run_referee
 from .results import parameters_json, to_dataset
 
 if TYPE_CHECKING:
     import xarray as xr
 
-SCIPY_METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "odeint")
-METHODS = ("DOP853", *(f"scipy:{m}" for m in SCIPY_METHODS))
+OURS = ("DOP853", "DOPRI5", "Radau5", "auto")
+METHODS = (*OURS, *REFEREES)
 HUGE = 1e100
 """An order parameter beyond this has diverged; the equations' cubes are still finite there."""
 
@@ -71,8 +77,10 @@ def integrate(
         Local error per step: ``atol + rtol·|y|``. Errors grow along an escape from a plateau, by about 100; ``eg`` is
         not resolved below about 1000·rtol.
     method : str
-        ``"DOP853"``: compiled, adaptive, order 8. ``"scipy:DOP853"``, ``"scipy:LSODA"``, ``"scipy:odeint"``, …:
-        SciPy's, on the same compiled right-hand side, as referees.
+        Compiled, with events: ``"DOP853"`` of order 8; ``"DOPRI5"`` of order 5, cheaper at ``rtol`` of 1e-5 and more;
+        ``"Radau5"``, implicit, for stiff equations; ``"auto"``: DOP853 where they are not stiff, Radau5 where they are,
+        found out on the way. ``"scipy:DOP853"``, ``"scipy:LSODA"``, ``"scipy:odeint"``, ``"cyrk:DOP853"``, …: SciPy's,
+        and CyRK's if installed, on the same compiled right-hand side, as referees.
     events : sequence of Event or str
         Zeros to find, such as ``Event("eg - 1e-3", terminal=True)`` or ``"eg - 1e-3"``.
     max_steps, max_step, first_step, wall_limit :
@@ -83,10 +91,12 @@ def integrate(
     Returns
     -------
     xarray.Dataset
-        Every state and observable with dim ``t``; with events, also ``t_event`` and ``event_name``. Where expectations
-        are numerical, ``attrs["numerical_error"]`` holds, as JSON, the estimated error of each time derivative and
-        observable at the first and the last time (see :func:`effdyn.solve.numerical_error`). Interrupted with Ctrl-C,
-        the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
+        Every state and observable with dim ``t``; with events, also ``t_event`` and ``event_name``. ``attrs`` say how
+        it was computed: by ``"auto"``, ``switched`` holds, as JSON, the times at which one method gave way to the
+        other. Where expectations are numerical, ``attrs["numerical_error"]`` holds, as JSON, the estimated error of
+        each time derivative and observable at the first and the last time (see
+        :func:`effdyn.solve.numerical_error`). Interrupted with Ctrl-C, the solution so far, with
+        ``attrs["status"] == "interrupted"`` and a warning.
 
     Raises
     ------
@@ -118,10 +128,11 @@ def integrate(
     found = [
         e if isinstance(e, Event) else Event(e) for e in ([events] if isinstance(events, (str, Event)) else events)
     ]
-    if method == "DOP853":
+    if method in ("DOP853", "auto"):
         warmup.start()
-    rhs = kernel(dynamics)
-    problem = _Problem(
+    warn_of_symmetry(dynamics, inputs)
+    rhs = kernel(dynamics, inputs.sizes)
+    problem = Problem(
         dynamics,
         inputs,
         rhs,
@@ -129,17 +140,14 @@ def integrate(
         pack(dynamics.states, inputs.y0),
     )
     options = {"rtol": rtol, "atol": atol, "max_step": max_step, "first_step": first_step}
-    if method == "DOP853":
-        run = _ours(
-            problem, span, times, found, {**options, "max_steps": max_steps, "wall_limit": wall_limit}, progress
-        )
+    if method in OURS:
+        limits = {"max_steps": max_steps, "wall_limit": wall_limit}
+        run = _ours(problem, span, times, found, {**options, **limits}, method, progress)
     elif method in METHODS:
         if found:
-            raise NotYet(f"events= with method={method!r}", "events with method='DOP853'")
-        run = _scipy(problem, span, times, method.removeprefix("scipy:"), options)
+            raise NotYet(f"events= with method={method!r}", f"events with one of {', '.join(OURS)}")
+        run = run_referee(method, problem, span, times, options)
     else:
-        if str(method).startswith("cyrk:"):
-            raise NotYet(f"method={method!r}", f"one of {', '.join(METHODS)}")
         raise ModelError("method", method, f"one of {', '.join(METHODS)}{_nearest_method(str(method))}")
     attrs = {"y0": parameters_json(inputs.y0), "method": method, "rtol": rtol, "atol": atol}
     solution = _finish(problem, run, span, attrs)
@@ -184,48 +192,29 @@ def _without_steps_of_our_own(call: _Call, method: str, events: Any, progress: b
     return evaluate_formulas(*given, call.rtol, call.atol)
 
 
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """What every method integrates: the compiled right-hand side with its parameters and initial state, packed."""
-
-    dynamics: Dynamics
-    inputs: Inputs
-    rhs: Kernel
-    par: np.ndarray
-    y0: np.ndarray
-
-    @property
-    def n_work(self) -> int:
-        return self.rhs.workspace_size(self.inputs.sizes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What a method produced: times, packed states, why it stopped (empty: it arrived), facts for the attributes."""
-
-    t: np.ndarray
-    y: np.ndarray
-    stopped: str
-    facts: dict[str, Any]
-    events: tuple[np.ndarray, list[str]] | None = None
-
-
 def _ours(
-    problem: _Problem,
+    problem: Problem,
     span: tuple[float, float],
     times: np.ndarray | None,
     events: list[Event],
     options: dict[str, Any],
+    method: str,
     progress: bool,
-) -> _Run:
+) -> Run:
     address = 0
     n_work = problem.n_work
+    if method in ("Radau5", "auto") and (slopes := jacobian_kernel(problem.dynamics)):
+        options = {**options, "jacobian_address": slopes.address}
+        n_work = max(n_work, slopes.workspace_size(problem.inputs.sizes))
     if events:
         compiled = events_kernel(problem.dynamics, events, problem.inputs.sizes)
         address, n_work = compiled.address, max(n_work, compiled.workspace_size(problem.inputs.sizes))
     if problem.dynamics.observables:
         observables_kernel(problem.dynamics)  # compiled before the wait
-    warmup.wait()
+    if method in ("DOP853", "auto"):
+        warmup.wait()
+    if method != "DOP853":
+        options = {**options, **_methods(method)}
     with _progress_bar(span, progress) as tick:
         r = _dop853.dop853(
             problem.rhs.address,
@@ -243,52 +232,22 @@ def _ours(
     Status = _dop853.Status
     stopped = {Status.SUCCESS: "", Status.EVENT: "event"}.get(r.status, r.status.name.lower())
     facts = {"status": stopped or "success", "n_steps": r.n_steps, "n_rejected": r.n_rejected, "n_rhs": r.n_rhs}
+    if method == "auto":
+        facts["switched"] = json.dumps(r.switched)
     if r.interrupted:
         facts["status"] = stopped = "interrupted"
-    return _Run(r.t, r.y, stopped, facts, (r.t_event, [events[i].name for i in r.i_event]) if events else None)
+    return Run(r.t, r.y, stopped, facts, (r.t_event, [events[i].name for i in r.i_event]) if events else None)
 
 
-def _scipy(
-    problem: _Problem, span: tuple[float, float], times: np.ndarray | None, name: str, options: dict[str, Any]
-) -> _Run:
-    from scipy.integrate import odeint, solve_ivp
+def _methods(name: str) -> dict[str, "_dop853.Method"]:
+    from .other_methods import DOPRI5, RADAU5  # only here: most integrations need neither
 
-    f, work, out = problem.rhs.function, np.zeros(problem.n_work), np.empty_like(problem.y0)
-    par_at, work_at, out_at = problem.par.ctypes.data, work.ctypes.data, out.ctypes.data
-
-    def rhs(t: float, y: np.ndarray) -> np.ndarray:
-        y = np.ascontiguousarray(y, dtype=float)  # SciPy's numerical Jacobian hands over columns of a matrix
-        f(t, y.ctypes.data, out_at, par_at, work_at)
-        return out.copy()
-
-    options = {k: v for k, v in options.items() if v is not None}
-    if name == "odeint":
-        grid = np.linspace(*span, 101) if times is None else times
-        start = np.concatenate([[span[0]], grid]) if grid[0] != span[0] else grid
-        y, info = odeint(
-            rhs,
-            problem.y0,
-            start,
-            tfirst=True,
-            rtol=options["rtol"],
-            atol=options["atol"],
-            full_output=True,
-            mxstep=100_000,
-        )
-        stopped = "" if info["message"] == "Integration successful." else "step_limit"
-        return _Run(
-            grid,
-            y[len(start) - len(grid) :],
-            stopped,
-            {"status": stopped or "success", "n_rhs": int(info["nfe"][-1])},
-            None,
-        )
-    r = solve_ivp(rhs, span, problem.y0, method=name, t_eval=times, **options)
-    stopped = "" if r.status == 0 else "step_too_small"
-    return _Run(r.t, r.y.T, stopped, {"status": stopped or "success", "n_rhs": int(r.nfev)})
+    if name == "auto":
+        return {"method": _dop853.DOP853, "other": RADAU5}
+    return {"method": {m.name: m for m in (DOPRI5, RADAU5)}[name]}
 
 
-def _finish(problem: _Problem, run: _Run, span: tuple[float, float], attrs: dict[str, Any]) -> "xr.Dataset":
+def _finish(problem: Problem, run: Run, span: tuple[float, float], attrs: dict[str, Any]) -> "xr.Dataset":
     """Return the dataset, or raise what stopped the run, or what is wrong with the states that it went through."""
     valid = _valid_until(problem, run, attrs)
     bad = len(valid)
@@ -302,15 +261,16 @@ def _finish(problem: _Problem, run: _Run, span: tuple[float, float], attrs: dict
             stacklevel=3,
         )
     _warn_of_undefined(problem, solution)
+    flag_below_resolution(solution, attrs["rtol"], attrs["atol"], stacklevel=4)
     return solution
 
 
-def _warn_of_undefined(problem: _Problem, solution: "xr.Dataset") -> None:
+def _warn_of_undefined(problem: Problem, solution: "xr.Dataset") -> None:
     """Warn of observables without a value at states that have one: overlaps that are slightly inadmissible.
 
     Cosines are not counted: that of a vector of length zero has none.
     """
-    for q in (e.quantity for e in problem.dynamics.observables if not e.quantity.indices):
+    for q in (e.quantity for e in problem.dynamics.observables if not e.quantity.indices and not _is_partial(e.expr)):
         undefined = np.isnan(solution[q.name].values)
         if undefined.any():
             first = float(solution.t.values[undefined][0])
@@ -322,7 +282,12 @@ def _warn_of_undefined(problem: _Problem, solution: "xr.Dataset") -> None:
             )
 
 
-def _valid_until(problem: _Problem, run: _Run, attrs: dict[str, Any]) -> np.ndarray:
+def _is_partial(expr: sympy.Expr) -> bool:
+    """Return whether an expression has no value where its conditions do not hold: a floor where training diverges."""
+    return isinstance(expr, sympy.Piecewise) and expr.args[-1].cond != sympy.true
+
+
+def _valid_until(problem: Problem, run: Run, attrs: dict[str, Any]) -> np.ndarray:
     """Return the times up to the first state that no vectors have, by more than the integration error."""
     finite = np.isfinite(run.y).all(axis=1) & (np.abs(run.y) < HUGE).all(axis=1)
     n = len(run.t) if finite.all() else int(np.argmin(finite))
@@ -338,7 +303,7 @@ def _valid_until(problem: _Problem, run: _Run, attrs: dict[str, Any]) -> np.ndar
 
 
 def _failure(
-    problem: _Problem, run: _Run, bad: int, span: tuple[float, float], solution: "xr.Dataset"
+    problem: Problem, run: Run, bad: int, span: tuple[float, float], solution: "xr.Dataset"
 ) -> IntegrationError:
     last = run.y[bad - 1] if bad else problem.y0
     t = float(run.t[bad - 1]) if bad else span[0]
@@ -367,7 +332,7 @@ def _failure(
     return Diverged("the order parameters diverge: a smaller learning rate may keep them finite", t, state, solution)
 
 
-def _dataset(problem: _Problem, run: _Run, n: int, attrs: dict[str, Any]) -> "xr.Dataset":
+def _dataset(problem: Problem, run: Run, n: int, attrs: dict[str, Any]) -> "xr.Dataset":
     dynamics, sizes = problem.dynamics, problem.inputs.sizes
     states = unpack(dynamics.states, run.y[:n], sizes)
     solution = to_dataset(
@@ -404,7 +369,7 @@ def observe(dynamics: Dynamics, inputs: Inputs, t: np.ndarray, y: np.ndarray) ->
 
 
 def _nearest_method(method: str) -> str:
-    same = [m for m in METHODS if method.lower() in (m.lower(), m.removeprefix("scipy:").lower())]
+    same = [m for m in METHODS if method.lower() in (m.lower(), m.rpartition(":")[2].lower())]
     return f", did you mean {same[0]!r}?" if same else nearest(method, METHODS)
 
 

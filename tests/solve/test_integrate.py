@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import pickle
+import sys
 import warnings
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.testing import assert_allclose
 
 from effdyn import derive, solve
 from effdyn.derive.dynamics import Equation
+from effdyn.solve.hazards import BelowResolution, SymmetricStart
 
 Q0 = np.array([[0.5, 0.1], [0.1, 0.6]])
 R0 = np.array([[0.3, 0.02], [0.05, 0.25]])
@@ -99,7 +101,8 @@ def test_one_kernel_serves_all_sizes():
     before = solve.kernel(ERF)
     for K, M in ((1, 1), (3, 2), (2, 4)):
         T = np.eye(M)
-        sol = solve.integrate(ERF, (0, 1), {"Q": 0.5 * np.eye(K), "R": np.full((K, M), 0.1)}, PARAMS | {"T": T})
+        start = {"Q": np.diag(0.5 + 0.01 * np.arange(K)), "R": np.full((K, M), 0.1)}
+        sol = solve.integrate(ERF, (0, 1), start, PARAMS | {"T": T})
         assert sol.sizes["student"] == K
         assert sol.sizes["teacher"] == M
     assert solve.kernel(ERF) is before
@@ -242,11 +245,56 @@ def test_bad_options_are_named(change, argument):
     assert caught.value.argument == argument
 
 
-def test_methods_that_are_not_there_yet_say_so():
-    with pytest.raises(derive.NotYet, match="cyrk"):
+def test_methods_that_are_not_there_say_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "CyRK", None)  # as if it were not installed
+    with pytest.raises(derive.NotYet, match="pip install CyRK"):
         solve.integrate(ERF, (0, 1), START, PARAMS, method="cyrk:DOP853")
     with pytest.raises(derive.NotYet, match="events="):
         solve.integrate(ERF, (0, 1), START, PARAMS, method="scipy:RK45", events=["eg - 0.1"])
+
+
+@pytest.mark.parametrize("method", ["cyrk:DOP853", "cyrk:LSODA"])
+def test_agrees_with_cyrk_where_it_is_installed(method):
+    pytest.importorskip("CyRK")
+    times = np.linspace(0, 20, 11)
+    ours = solve.integrate(ERF, (0, 20), START, PARAMS, t_eval=times, rtol=1e-11, atol=1e-13)
+    theirs = solve.integrate(ERF, (0, 20), START, PARAMS, t_eval=times, method=method, rtol=1e-8, atol=1e-10)
+    for name in ("Q", "R", "eg"):  # as for SciPy's
+        assert_allclose(ours[name], theirs[name], atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("start", "params"),
+    [({"Q": 0.5 * np.eye(2), "R": np.full((2, 2), 0.1)}, {}), ({"Q": np.eye(2), "R": np.zeros((2, 2))}, {"a": 2.0})],
+)
+def test_students_that_start_exactly_alike_are_warned_of(start, params):
+    with pytest.warns(SymmetricStart, match="students 1 and 2"):
+        solve.integrate(ERF, (0, 1), start, PARAMS | params)
+
+
+@pytest.mark.parametrize(
+    ("start", "params"),
+    [
+        ({"Q": 0.5 * np.eye(2), "R": 0.1 * np.eye(2)}, {}),  # exchanged only together with the teachers
+        ({"Q": 0.5 * np.eye(2), "R": np.full((2, 2), 0.1)}, {"a": [1.0, 2.0]}),
+        ({"Q": np.diag([0.5, 0.5 + 1e-9]), "R": np.full((2, 2), 0.1)}, {}),
+    ],
+)
+def test_students_that_differ_in_anything_are_not(start, params):
+    solve.integrate(ERF, (0, 1), start, PARAMS | params)  # warnings are errors
+
+
+def test_a_negative_generalisation_error_is_flagged():
+    """eg decays as exp(-2t) from 0.65: at rtol 1e-4 it is soon smaller than the errors of the overlaps."""
+    params = {"sigma": 0.0, "T": [[1.0]], "a": 1.0, "b": 1.0}
+    given = (LINEAR, (0, 20), {"Q": [[0.7]], "R": [[0.2]]}, params)
+    times = np.linspace(0, 20, 201)
+    with pytest.warns(BelowResolution, match="first at t = "):
+        sol = solve.integrate(*given, t_eval=times, rtol=1e-4, atol=1e-6)
+    flagged = sol.eg.values < 0
+    exact = 0.65 * np.exp(-2 * times)  # (Q - 2R + T)/2 with w - w* falling as exp(-t)
+    assert (abs(sol.eg.values - exact) < sol.attrs["eg_resolution"]).all()
+    assert flagged.any() and (exact[flagged] < sol.attrs["eg_resolution"]).all()
 
 
 def test_trained_second_layer_is_a_state():
