@@ -1,0 +1,347 @@
+"""``solve.ensemble``: many trajectories of one Dynamics at once, as a labelled dataset."""
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effdyn.derive import Dynamics, ModelError, NotYet, Quantity
+from effdyn.derive.errors import nearest
+
+from . import certification, warmup
+from .dop853 import Status
+from .ensemble_inputs import Batch, gram_places, read_batch
+from .ensemble_loops import BEYOND, NOT_OVERLAPS
+from .ensemble_members import NOT_RUN, Outcome, Work, run_members
+from .integrate import HUGE, _check_numbers, _checked_span, _checked_times
+from .kernel import check_dynamics, kernel, observables_kernel
+from .lane_kernel import lane_kernel
+from .layout import packed_length, unpack
+from .results import parameters_json, variable, versions_json
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+STATUS = {
+    NOT_RUN: "interrupted",
+    Status.SUCCESS: "success",
+    Status.STEP_LIMIT: "step_limit",
+    Status.STEP_TOO_SMALL: "diverged",
+    Status.NOT_FINITE: "diverged",
+    BEYOND: "diverged",
+    NOT_OVERLAPS: "not_positive_semidefinite",
+}
+"""By the integrator's number; a failure goes by the name of the error that :func:`effdyn.solve.integrate` raises."""
+
+
+def ensemble(
+    dynamics: Dynamics,
+    t_span: tuple[float, float],
+    y0: "Mapping[str, Any] | xr.Dataset",
+    params: Mapping[str, Any],
+    *,
+    t_eval: Any = None,
+    rtol: float = 1e-10,
+    atol: float = 1e-12,
+    keep: Sequence[str] | None = None,
+    max_steps: int = 1_000_000,
+    max_step: float = math.inf,
+    first_step: float | None = None,
+    lanes: bool = True,
+    threads: int | None = None,
+    progress: bool = False,
+) -> "xr.Dataset":
+    """Solve the equations of motion from many initial states, at many parameters, in parallel.
+
+    Every quantity keeps its own axes last, as :func:`effdyn.solve.integrate` takes them; axes before those are batch
+    axes, and broadcast against each other into the members. Each member has steps and error control of its own: its
+    numbers are the same, bit for bit, whatever the other members, their order, their count and the number of threads.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+        What ``model.dynamics()`` returns; differential equations (``kind == "ode"``).
+    t_span : (float, float)
+        From and to, in the dynamics' clock.
+    y0 : dict or Dataset
+        Initial value of each state, such as ``Q`` (…, K, K) and ``R`` (…, K, M). A Dataset with the states at one time,
+        such as ``ensemble.isel(t=-1)``, restarts from there.
+    params : dict
+        Value of each parameter, such as ``eta`` (…) and ``T`` (…, M, M). A vector such as ``b``, which may be a scalar
+        for all units, has batch axes only if it has its own axis too: (…, M).
+    t_eval : array_like, optional
+        Output times, (T,), for all members; 101 in equal distances by default.
+    rtol, atol : float
+        Local error per step and member: ``atol + rtol·|y|``.
+    keep : sequence of str, optional
+        Names of the states and observables to return, by default all. Memory is what is returned, plus one trajectory a
+        thread.
+    max_steps, max_step, first_step :
+        Limits for each member: attempted steps, longest step, first step.
+    lanes : bool
+        Whether members of a small system share the lanes of the processor's registers, sixteen at a time. The method is
+        the same as ``integrate``'s, with sums in another order, so that results differ within the tolerance. With
+        False, and for larger systems, they are those of ``integrate``, bit for bit.
+    threads : int, optional
+        By default as many as there are processors.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    xarray.Dataset
+        States and observables with dims (member, t, …), NaN after a member's failure. ``status`` (member) is
+        ``"success"``, ``"diverged"``, ``"not_positive_semidefinite"``, ``"step_limit"`` or ``"interrupted"``;
+        ``t_failed`` (member) the last time with a valid state, NaN for a member that arrived. If any failed, the states
+        at those times are ``Q_failed`` (failed, …) etc., with the member's number in ``failed``. Parameters that vary
+        are coordinates of ``member``; so are, of several batch axes, the numbers along each: ``batch_0``, ``batch_1``,
+        … Overlaps count as no longer positive semidefinite below ``-1e4·rtol`` times their largest row sum.
+
+    Raises
+    ------
+    ModelError
+        For a bad argument, naming it, and the member.
+
+    Notes
+    -----
+    A RuntimeWarning says how many members failed. Ctrl-C returns the members that are finished, with a warning and
+    ``attrs["status"] == "interrupted"``. Threads run compiled code only, without Python's lock. Expectations computed
+    numerically have the errors that :func:`effdyn.solve.numerical_error` states for single states.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effdyn import derive
+    >>> dyn = derive.TeacherStudent(activation="erf").dynamics()
+    >>> params = dict(eta=np.linspace(0.1, 2, 20), sigma=0.0, T=[[1.0]], a=1.0, b=1.0)
+    >>> ens = ensemble(dyn, (0, 20), y0=dict(Q=[[0.5]], R=[[0.1]]), params=params)
+    >>> ens.eg.dims, dict(ens.eg.sizes)
+    (('member', 't'), {'member': 20, 't': 101})
+    >>> bool((ens.status == "success").all())
+    True
+    >>> bool((ens.eg.isel(t=-1) < ens.eg.isel(t=0)).all())
+    True
+    """
+    check_dynamics(dynamics)
+    if dynamics.kind != "ode":
+        raise NotYet(f"ensembles of equations of kind {dynamics.kind!r}", "solve.integrate for each member")
+    span = _checked_span(t_span)
+    times = np.linspace(*span, 101) if t_eval is None else _checked_times(t_eval, span)
+    assert times is not None  # None only of None
+    _check_limits(rtol, atol, max_steps, max_step, first_step)
+    workers = _checked_threads(threads)
+    names = _checked_names(dynamics, keep)
+    batch = read_batch(dynamics, y0, params)
+    if not lanes:
+        warmup.start()
+    options = {
+        "rtol": float(rtol),
+        "atol": np.full(batch.y0.shape[1], float(atol)),
+        "first_step": float(first_step or 0.0),
+        "max_step": float(max_step),
+        "max_steps": int(max_steps),
+    }
+    work = _work(dynamics, batch, span, times, names, options, lanes)
+    if not work.rhs_lanes:
+        warmup.wait()
+    with _member_bar(len(batch.y0), progress) as tick:
+        outcome = run_members(work, min(workers, len(batch.y0)), tick)
+    certification.check()
+    solution = _dataset(dynamics, batch, work, outcome, names, {"rtol": rtol, "atol": atol})
+    _warn_of_failures(solution, outcome)
+    _warn_of_undefined(dynamics, solution)
+    return solution
+
+
+# -- what is integrated ------------------------------------------------------------------------------------------------
+
+
+def _work(
+    dynamics: Dynamics,
+    batch: Batch,
+    span: tuple[float, float],
+    times: np.ndarray,
+    names: Sequence[str],
+    options: dict[str, Any],
+    lanes: bool,
+) -> Work:
+    sizes, n = batch.common.sizes, batch.y0.shape[1]
+    rhs = kernel(dynamics, sizes)
+    n_work, observe, n_observed = rhs.workspace_size(sizes), 0, 0
+    if set(names) & {e.quantity.name for e in dynamics.observables}:
+        compiled = observables_kernel(dynamics)
+        observe, n_work = compiled.address, max(n_work, compiled.workspace_size(sizes))
+        n_observed = sum(packed_length(q, sizes) for q in compiled.outputs)
+    places = _places(dynamics, sizes, n)
+    shapes = [places[name].shape for name in names]
+    together = lane_kernel(dynamics, sizes) if lanes else None
+    return Work(
+        rhs.address,
+        together.address if together else 0,
+        observe,
+        batch.y0.copy(),
+        batch.par,
+        batch.columns,
+        batch.values,
+        n_work,
+        n_observed,
+        np.array(span),
+        np.array(times),
+        options,
+        tuple(np.empty((len(batch.y0), len(times), *shape)) for shape in shapes),
+        np.concatenate([places[name].ravel() for name in names]).astype(np.int64),
+        gram_places(dynamics, batch.common),
+        HUGE,
+        min(1e4 * options["rtol"], 0.05),  # as integrate tolerates: errors grow by 100 in sound runs
+        1e4 * float(options["atol"][0]),
+    )
+
+
+def _places(dynamics: Dynamics, sizes: Mapping[str, int], n: int) -> dict[str, np.ndarray]:
+    """Return, by name and in the shape of each quantity, where its entries stand: states first, then observables."""
+    observed = [e.quantity for e in dynamics.observables]
+    count = sum(packed_length(q, sizes) for q in observed)
+    states = unpack(dynamics.states, np.arange(n, dtype=float), sizes)
+    return states | unpack(observed, n + np.arange(count, dtype=float), sizes)
+
+
+# -- what is returned --------------------------------------------------------------------------------------------------
+
+
+def _dataset(
+    dynamics: Dynamics, batch: Batch, work: Work, outcome: Outcome, names: Sequence[str], attrs: dict[str, Any]
+) -> "xr.Dataset":
+    import xarray as xr
+
+    quantities = _quantities(dynamics)
+    variables: dict[str, Any] = {
+        name: variable(quantities[name], output, ("member", "t"))
+        for name, output in zip(names, work.outputs, strict=True)
+    }
+    arrived = np.isin(outcome.status, (NOT_RUN, Status.SUCCESS))
+    labels = np.array([STATUS[code] for code in outcome.status.tolist()])
+    failed = np.flatnonzero(~arrived)
+    t_failed = np.where(arrived, np.nan, outcome.t)
+    variables["status"] = ("member", labels, {"long_name": "how the integration ended"})
+    variables["t_failed"] = ("member", t_failed, {"long_name": "last time with a valid state"})
+    coords: dict[str, Any] = {"t": ("t", work.t_eval, {"long_name": dynamics.clock}), **_member_coords(dynamics, batch)}
+    if len(failed):
+        last = unpack(dynamics.states, work.y[failed], batch.common.sizes)
+        variables |= {f"{q.name}_failed": variable(q, last[q.name], ("failed",)) for q in dynamics.states}
+        coords["failed"] = ("failed", failed, {"long_name": "member that failed"})
+    varying = set(batch.varying)
+    status = "interrupted" if outcome.interrupted else "partial" if len(failed) else "success"
+    return xr.Dataset(
+        variables,
+        coords,
+        attrs={
+            "title": dynamics.title,
+            "model": repr(dynamics.model) if dynamics.model is not None else "",
+            "limit": dynamics.limit,
+            "clock": dynamics.clock,
+            "theory_status": dynamics.status,
+            "parameters": parameters_json({k: v for k, v in batch.common.params.items() if k not in varying}),
+            "versions": versions_json(),
+            "y0": parameters_json({k: v for k, v in batch.common.y0.items() if k not in varying}),
+            "varying": json.dumps(sorted(varying)),
+            "batch_shape": json.dumps(batch.shape),
+            "method": "DOP853",
+            **attrs,
+            "status": status,
+            "n_failed": len(failed),
+            **dict(zip(("n_steps", "n_rejected", "n_rhs"), outcome.counts.sum(axis=0).tolist(), strict=True)),
+        },
+    )
+
+
+def _quantities(dynamics: Dynamics) -> dict[str, Quantity]:
+    return {q.name: q for q in (*dynamics.states, *(e.quantity for e in dynamics.observables))}
+
+
+def _member_coords(dynamics: Dynamics, batch: Batch) -> dict[str, Any]:
+    coords: dict[str, Any] = {"member": np.arange(len(batch.y0))}
+    if len(batch.shape) > 1:
+        numbers = np.unravel_index(np.arange(len(batch.y0)), batch.shape)
+        coords |= {f"batch_{axis}": ("member", along) for axis, along in enumerate(numbers)}
+    varying = (q for q in dynamics.parameters if q.name in batch.varying)
+    return coords | {q.name: variable(q, batch.varying[q.name], ("member",)) for q in varying}
+
+
+def _warn_of_failures(solution: "xr.Dataset", outcome: Outcome) -> None:
+    members, failed = solution.sizes["member"], solution.attrs["n_failed"]
+    if outcome.interrupted:
+        unfinished = int((outcome.status == NOT_RUN).sum())
+        _warn(f"interrupted with {members - unfinished} of {members} members finished; the others are NaN")
+    if failed:
+        first = int(solution.failed[0])
+        how, when = str(solution.status.values[first]), float(solution.t_failed[first])
+        _warn(
+            f"{failed} of {members} members failed, first member {first} ({how} after t = {when:.6g}): "
+            "see status, t_failed, and the states with names in _failed"
+        )
+
+
+def _warn_of_undefined(dynamics: Dynamics, solution: "xr.Dataset") -> None:
+    """Warn of observables without a value at states that have one, as for a single trajectory."""
+    sound = solution.status.values == "success"
+    for q in (e.quantity for e in dynamics.observables if not e.quantity.indices and e.quantity.name in solution):
+        undefined = sound & np.isnan(solution[q.name].values).any(axis=1)
+        if undefined.any():
+            _warn(
+                f"{q.name} is not defined at some times of {undefined.sum()} members, where errors of "
+                "integration have taken the overlaps out of the admissible ones: give a smaller rtol"
+            )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+# -- checks and progress -----------------------------------------------------------------------------------------------
+
+
+def _check_limits(rtol: float, atol: float, max_steps: int, max_step: float, first_step: float | None) -> None:
+    _check_numbers(
+        rtol=rtol, atol=atol, max_steps=max_steps, **({} if first_step is None else {"first_step": first_step})
+    )
+    if not (isinstance(max_step, (int, float)) and max_step > 0):
+        raise ModelError("max_step", max_step, "a positive number, or math.inf")
+
+
+def _checked_threads(threads: int | None) -> int:
+    if threads is None:
+        available = getattr(os, "sched_getaffinity", None)
+        return len(available(0)) if available else os.cpu_count() or 1
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
+        raise ModelError("threads", threads, "a positive whole number, or None for as many as there are processors")
+    return int(threads)
+
+
+def _checked_names(dynamics: Dynamics, keep: Sequence[str] | None) -> tuple[str, ...]:
+    known = tuple(_quantities(dynamics))
+    if keep is None:
+        return known
+    names = tuple(dict.fromkeys([keep] if isinstance(keep, str) else keep))
+    for name in names:
+        if name not in known:
+            raise ModelError("keep", name, f"names among {', '.join(known)}{nearest(str(name), known)}")
+    if not names:
+        raise ModelError("keep", list(names), f"at least one of {', '.join(known)}, or None for all")
+    return names
+
+
+@contextmanager
+def _member_bar(members: int, show: bool) -> Iterator[Callable[[int], object] | None]:
+    """Show a bar over the members finished, or nothing; gives the function to be told their number."""
+    if not show:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=members, unit="member") as bar:
+        yield lambda done: bar.update(done - bar.n)

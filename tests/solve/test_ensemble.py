@@ -1,0 +1,366 @@
+"""``solve.ensemble``: each member as if it were alone; failures and interruptions stay where they are."""
+
+import _thread
+import ctypes
+import dataclasses
+import json
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import sympy
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from effdyn import derive, solve
+from effdyn.derive.dynamics import Equation
+from effdyn.solve.ensemble import ensemble
+from effdyn.solve.ensemble_inputs import gram_places, read_batch
+from effdyn.solve.lane_kernel import lane_kernel
+from effdyn.solve.layout import gram_matrix, pack, parameter_vector, read_inputs
+
+ERF = derive.TeacherStudent(activation="erf").dynamics()
+SQUARE = derive.TeacherStudent(activation="square").dynamics()
+TIMES = np.linspace(0, 20, 21)
+PARAMS = {"sigma": 0.1, "T": np.eye(2), "a": 1.0, "b": 1.0}
+X, RATE = sympy.symbols("x k", real=True)
+
+
+def starts(members, seed=0):
+    """Overlaps of random students and two orthonormal teachers in five dimensions: (N, 2, 2) both."""
+    students = np.random.default_rng(seed).normal(size=(members, 2, 5)) / 3
+    return {"Q": students @ np.swapaxes(students, 1, 2), "R": students[:, :, :2]}
+
+
+def etas(members):
+    return np.linspace(0.2, 1.5, members)
+
+
+def by_hand(rate, minimum=None):
+    """x' = rate, a Dynamics written by hand."""
+    k = derive.Quantity("k", latex="k", meaning="rate", minimum=minimum)
+    return derive.Dynamics("a scalar", "ode", "t", (Equation(derive.Quantity("x"), rate),), (k,))
+
+
+def assert_same(one, other):
+    """The same numbers bit for bit, NaN included."""
+    for name in other.data_vars:
+        assert one[name].dims == other[name].dims
+        if one[name].dtype.kind == "f":
+            assert one[name].values.tobytes() == other[name].values.tobytes(), name
+        else:
+            assert (one[name].values == other[name].values).all(), name
+
+
+@pytest.mark.parametrize("lanes", [False, True])
+@pytest.mark.parametrize("t_span", [(0, 20), (20, 0)])
+def test_each_member_is_the_single_trajectory(t_span, lanes):
+    """One at a time it is the same compiled loop from the same numbers: not one bit may differ, whatever the steps.
+
+    In lanes it is the same method with sums in another order. Without a plateau to escape from, along which they would
+    grow, errors stay within 100 of the local tolerance: both, hence 200.
+    """
+    y0, eta = starts(7), etas(7)
+    times = np.linspace(*t_span, 11)
+    options = {"t_eval": times, "rtol": 1e-9, "atol": 1e-11}
+    if t_span[0]:  # from where a forward run arrives, so that backwards the overlaps stay admissible
+        end = ensemble(ERF, (0, 20), y0, PARAMS | {"eta": eta}, rtol=1e-13, atol=1e-15).isel(t=-1)
+        y0 = {"Q": end.Q.values, "R": end.R.values}
+        t_span, options["t_eval"] = (20, 19), np.linspace(20, 19, 5)
+    ens = ensemble(ERF, t_span, y0, PARAMS | {"eta": eta}, **options, lanes=lanes)
+    total = np.zeros(3)
+    for m in range(7):
+        given = {name: value[m] for name, value in y0.items()}
+        one = solve.integrate(ERF, t_span, given, PARAMS | {"eta": eta[m]}, **options)
+        for name in one.data_vars:
+            if lanes:
+                np.testing.assert_allclose(ens[name].values[m], one[name].values, atol=200 * 1e-9, err_msg=name)
+            else:
+                assert ens[name].values[m].tobytes() == one[name].values.tobytes(), (m, name)
+            assert ens[name].dims == ("member", *one[name].dims)
+            assert ens[name].attrs == one[name].attrs
+        total += [one.attrs[name] for name in ("n_steps", "n_rejected", "n_rhs")]
+    # Rounding may tip a step over the edge of its tolerance, though hardly ever: one member in ten.
+    slack = 0.05 if lanes else 0.0
+    np.testing.assert_allclose([ens.attrs[n] for n in ("n_steps", "n_rejected", "n_rhs")], total, rtol=slack, atol=0)
+    assert (ens.status == "success").all()
+    assert ens.t_failed.isnull().all()
+    assert ens.attrs["status"] == "success"
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["lanes", "one by one"])
+def lanes(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fifty(lanes):
+    return ensemble(ERF, (0, 20), starts(50), PARAMS | {"eta": etas(50)}, t_eval=TIMES, threads=1, lanes=lanes)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 50), threads=st.integers(1, 5))
+def test_independent_of_order_company_and_threads(fifty, lanes, seed, size, threads):
+    chosen = np.random.default_rng(seed).permutation(50)[:size]
+    y0 = {name: value[chosen] for name, value in starts(50).items()}
+    ens = ensemble(ERF, (0, 20), y0, PARAMS | {"eta": etas(50)[chosen]}, t_eval=TIMES, threads=threads, lanes=lanes)
+    assert_same(ens, fifty.isel(member=chosen))
+
+
+def test_a_failing_member_disturbs_no_other(lanes):
+    """One learning rate makes the first order parameters blow up; the others do not notice."""
+    y0, eta = starts(8), np.full(8, 0.02)
+    options = {"t_eval": np.linspace(0, 5, 11), "lanes": lanes}
+    sound = ensemble(SQUARE, (0, 5), y0, PARAMS | {"eta": eta}, **options)
+    assert (sound.status == "success").all()
+    with pytest.warns(RuntimeWarning, match="1 of 8 members failed, first member 3 .diverged after t ="):
+        ens = ensemble(SQUARE, (0, 5), y0, PARAMS | {"eta": np.where(np.arange(8) == 3, 4.0, eta)}, **options)
+    others = np.arange(8) != 3
+    assert_same(ens.isel(member=others).drop_dims("failed"), sound.isel(member=others))
+    assert ens.attrs["status"] == "partial"
+    assert ens.attrs["n_failed"] == 1
+
+    with pytest.raises(solve.Diverged) as caught:
+        solve.integrate(SQUARE, (0, 5), {n: v[3] for n, v in y0.items()}, PARAMS | {"eta": 4.0})
+    assert ens.status.values[3] == "diverged"
+    assert ens.failed.values.tolist() == [3]
+    when = float(ens.t_failed[3])
+    valid = ens.t.values <= when
+    for name in ("Q", "R", "eg"):
+        assert np.isfinite(ens[name].values[3][valid]).all()
+        assert np.isnan(ens[name].values[3][~valid]).all()
+    # A divergence in finite time: the last valid time is within the solver's resolution of it in both.
+    np.testing.assert_allclose(when, caught.value.t, rtol=1e-6)
+    assert np.abs(ens.Q_failed.values).max() > 1e3  # the state there, on its way
+    assert np.isfinite(ens.Q_failed.values).all()
+
+
+def test_failure_to_be_overlaps_is_told_apart(lanes):
+    """x' = −k: a squared length that goes negative; it is read as the 1 × 1 overlap Q."""
+    k = derive.Quantity("k", latex="k", meaning="rate")
+    template = derive.TeacherStudent(activation="linear").dynamics(limit="gradient-flow")
+    drift = tuple(Equation(e.quantity, -RATE * sympy.S.One) for e in template.drift if e.quantity.name == "Q")
+    # R follows Q: nothing else is needed for the overlaps of one student and one teacher to stop being overlaps.
+    rest = tuple(Equation(e.quantity, sympy.S.Zero) for e in template.drift if e.quantity.name != "Q")
+    dyn = dataclasses.replace(template, drift=drift + rest, parameters=(*template.parameters, k))
+    params = {"sigma": 0.0, "T": [[1.0]], "a": 1.0, "b": 1.0, "k": [0.0, 0.3]}
+    with pytest.warns(RuntimeWarning, match="1 of 2 members failed, first member 1 .not_positive_semidefinite"):
+        ens = ensemble(dyn, (0, 2), {"Q": [[0.5]], "R": [[0.5]]}, params, t_eval=np.linspace(0, 2, 21), lanes=lanes)
+    assert ens.status.values.tolist() == ["success", "not_positive_semidefinite"]
+    # det = Q − R² = 1/4 − 0.3 t vanishes at t = 0.8333; the last output before is at 0.8
+    np.testing.assert_allclose(ens.t_failed.values[1], 0.8, rtol=1e-15)
+    np.testing.assert_allclose(ens.Q_failed.values, [[[0.5 - 0.3 * 0.8]]], rtol=1e-12)
+    with pytest.raises(solve.NotPositiveSemidefinite) as caught:
+        solve.integrate(dyn, (0, 2), {"Q": [[0.5]], "R": [[0.5]]}, params | {"k": 0.3}, t_eval=np.linspace(0, 2, 21))
+    assert caught.value.t == ens.t_failed.values[1]
+
+
+def test_step_limit_is_recorded_with_time_and_state(lanes):
+    dyn = by_hand(-RATE * X)
+    with pytest.warns(RuntimeWarning, match="1 of 3 members failed, first member 1 .step_limit"):
+        ens = ensemble(dyn, (0, 1), {"x": 1.0}, {"k": [1.0, 1e4, 2.0]}, max_steps=200, lanes=lanes)
+    assert ens.status.values.tolist() == ["success", "step_limit", "success"]
+    t = float(ens.t_failed[1])
+    assert 0 < t < 1
+    # The state there belongs to the time there; the local error of 1e-12 per step, decaying, stays of that order.
+    np.testing.assert_allclose(ens.x_failed.values, np.exp(-1e4 * t), atol=1e-10)
+    np.testing.assert_allclose(ens.x.values[[0, 2], -1], np.exp([-1, -2]), rtol=1e-9)  # rtol 1e-10, 10 steps
+
+
+def test_blow_up_time_is_found(lanes):
+    """x' = k x², x(0) = 1, ends at t = 1/k."""
+    with pytest.warns(RuntimeWarning, match="2 of 3"):
+        ens = ensemble(
+            by_hand(RATE * X**2), (0, 1), {"x": 1.0}, {"k": [0.5, 2.0, 4.0]}, t_eval=[0, 0.1, 0.9], lanes=lanes
+        )
+    # Where 1/x is below HUGE^-1 or the step is at the spacing of floats; errors in x shift it by about rtol.
+    np.testing.assert_allclose(ens.t_failed.values[1:], [0.5, 0.25], rtol=1e-8)
+    np.testing.assert_allclose(ens.x.values[:, 1], 1 / (1 - 0.1 * ens.k.values), rtol=1e-8)
+    assert np.isnan(ens.x.values[1:, 2]).all()
+
+
+def test_batch_axes_broadcast_into_members():
+    eta, sigma = np.array([[0.5], [1.0]]), np.array([0.0, 0.1, 0.2])
+    T = np.stack([np.eye(2)] * 3)
+    ens = ensemble(ERF, (0, 1), starts(1), PARAMS | {"eta": eta, "sigma": sigma, "T": T}, t_eval=[0, 1], lanes=False)
+    assert ens.sizes["member"] == 6
+    assert json.loads(ens.attrs["batch_shape"]) == [2, 3]
+    assert ens.eta.dims == ("member",)
+    assert ens["T"].dims[0] == "member"
+    assert ens.eta.values.tolist() == [0.5, 0.5, 0.5, 1.0, 1.0, 1.0]
+    assert ens.sigma.values.tolist() == [0.0, 0.1, 0.2] * 2
+    assert sorted(json.loads(ens.attrs["varying"])) == ["Q", "R", "T", "eta", "sigma"]
+    assert set(json.loads(ens.attrs["parameters"])) == {"a", "b"}
+    grid = ens.set_index(member=["batch_0", "batch_1"]).unstack("member")
+    noise = (grid.loss - grid.eg).transpose("t", "batch_0", "batch_1")
+    np.testing.assert_allclose(noise, np.broadcast_to(sigma**2 / 2, (2, 2, 3)), atol=1e-15)
+    one = solve.integrate(
+        ERF, (0, 1), {n: v[0] for n, v in starts(1).items()}, PARAMS | {"eta": 1.0, "sigma": 0.2}, t_eval=[0, 1]
+    )
+    assert ens.eg.values[5].tobytes() == one.eg.values.tobytes()
+
+
+def test_without_batch_axes_there_is_one_member():
+    y0 = {name: value[0] for name, value in starts(1).items()}
+    ens = ensemble(ERF, (0, 1), y0, PARAMS | {"eta": 1.0})
+    assert dict(ens.eg.sizes) == {"member": 1, "t": 101}
+    assert json.loads(ens.attrs["y0"]).keys() == {"Q", "R"}
+
+
+def test_vectors_vary_with_their_own_axis_last():
+    """A vector's only axis is its own: (M,) is one value for all members, (N, M) is one for each."""
+    a = np.array([[1.0, 0.5], [0.3, 1.0], [1.0, 1.0]])
+    varying = PARAMS | {"eta": 1.0, "a": a, "b": [1.0, 2.0]}
+    ens = ensemble(ERF, (0, 1), starts(3), varying, t_eval=[0, 1], lanes=False)
+    together = ensemble(ERF, (0, 1), starts(3), varying, t_eval=[0, 1])
+    np.testing.assert_allclose(together.R, ens.R, atol=1e-8)  # 100 times rtol
+    for m in range(3):
+        given = {n: v[m] for n, v in starts(3).items()}
+        one = solve.integrate(ERF, (0, 1), given, PARAMS | {"eta": 1.0, "a": a[m], "b": [1.0, 2.0]}, t_eval=[0, 1])
+        assert ens.R.values[m].tobytes() == one.R.values.tobytes()
+
+
+def test_packed_as_for_single_trajectories():
+    """What the compiled loop reads of each member is what layout packs for one."""
+    y0, params = starts(4), PARAMS | {"eta": etas(4), "T": np.stack([np.eye(2) * (1 + m) for m in range(4)])}
+    batch = read_batch(ERF, y0, params)
+    places = gram_places(ERF, batch.common)
+    for m in range(4):
+        own = {n: v[m] for n, v in y0.items()}, params | {"eta": params["eta"][m], "T": params["T"][m]}
+        inputs = read_inputs(ERF, *own)
+        par = batch.par.copy()
+        par[batch.columns] = batch.values[m]
+        assert batch.y0[m].tobytes() == pack(ERF.states, inputs.y0).tobytes()
+        assert par.tobytes() == parameter_vector(ERF, inputs).tobytes()
+        gram = gram_matrix(ERF, inputs.params | inputs.y0)
+        assert (np.concatenate([batch.y0[m], par])[places] == gram).all()
+
+
+def test_keep_returns_only_what_is_asked_for(fifty, lanes):
+    y0, params = starts(50), PARAMS | {"eta": etas(50)}
+    for keep in (["eg"], "R", ["cosine", "Q"]):
+        ens = ensemble(ERF, (0, 20), y0, params, t_eval=TIMES, keep=keep, lanes=lanes)
+        names = [keep] if isinstance(keep, str) else keep
+        assert set(ens.data_vars) == {*names, "status", "t_failed"}
+        assert_same(ens, fifty[list(ens.data_vars)])
+
+
+def test_restart_from_the_last_states(fifty):
+    rest = ensemble(ERF, (20, 21), fifty.isel(t=-1), PARAMS | {"eta": etas(50)}, t_eval=[20, 21])
+    assert rest.R.isel(t=0).values.tobytes() == fifty.R.isel(t=-1).values.tobytes()
+
+
+def test_survives_netcdf(tmp_path):
+    with pytest.warns(RuntimeWarning, match="1 of 2"):
+        ens = ensemble(by_hand(RATE * X**2), (0, 1), {"x": 1.0}, {"k": [0.5, 2.0]}, t_eval=[0, 0.9])
+    ens.to_netcdf(tmp_path / "ens.nc")
+    with xr.open_dataset(tmp_path / "ens.nc") as again:
+        xr.testing.assert_equal(again.load(), ens)
+
+
+def bad(**change):
+    given = {"y0": starts(4), "params": PARAMS | {"eta": etas(4)}, "t_span": (0, 1)} | change
+    return given
+
+
+NOT_OVERLAPS = {"Q": starts(4)["Q"] * np.array([1, 1, 0.01, 1])[:, None, None], "R": starts(4)["R"]}
+SKEW = {"Q": starts(4)["Q"] + np.array([0, 0.1, 0, 0])[:, None, None] * np.eye(2)[[1, 1]], "R": starts(4)["R"]}
+
+
+@pytest.mark.parametrize(
+    ("argument", "words", "change"),
+    [
+        ("params['eta']", "broadcast", {"params": PARAMS | {"eta": etas(3)}}),
+        ("params['eta']", "in member 2", {"params": PARAMS | {"eta": np.array([1, 1, np.nan, 1])}}),
+        ("params['eta']", "in member 1", {"params": PARAMS | {"eta": np.array([1.0, -1.0, 1.0, 1.0])}}),
+        ("params['eta']", "numbers", {"params": PARAMS | {"eta": ["a", "b", "c", "d"]}}),
+        ("params['eta']", "at least one member", {"params": PARAMS | {"eta": []}}),
+        ("params['etta']", "eta", {"params": PARAMS | {"eta": 1.0, "etta": 1.0}}),
+        ("params", "eta", {"params": PARAMS}),
+        ("y0", "in member 2", {"y0": NOT_OVERLAPS}),
+        ("y0['Q']", "in member 1", {"y0": SKEW}),
+        ("y0['Q']", "shape", {"y0": starts(4) | {"Q": np.ones((4, 3, 2))}}),
+        ("y0", "dict", {"y0": 3}),
+        ("params", "dict", {"params": None}),
+        ("t_span", "times", {"t_span": (0, 0)}),
+        ("t_eval", "within", {"t_eval": [0, 2]}),
+        ("rtol", "at least", {"rtol": 1e-16}),
+        ("max_step", "positive", {"max_step": 0}),
+        ("first_step", "positive", {"first_step": -1}),
+        ("threads", "positive", {"threads": 0}),
+        ("threads", "positive", {"threads": 1.5}),
+        ("keep", "did you mean 'eg'", {"keep": ["egg"]}),
+        ("keep", "at least one", {"keep": []}),
+    ],
+)
+def test_bad_arguments_are_named(argument, words, change):
+    arguments = bad(**change)
+    with pytest.raises(derive.ModelError, match=words) as caught:
+        ensemble(ERF, **arguments)
+    assert caught.value.argument == argument
+
+
+def test_only_differential_equations():
+    with pytest.raises(derive.NotYet):
+        ensemble(dataclasses.replace(by_hand(-RATE * X), kind="map"), (0, 1), {"x": 1.0}, {"k": [1.0, 2.0]})
+
+
+def test_interruption_keeps_what_is_finished(lanes):
+    """Half the members take no time, the others for ever: Ctrl-C, a second later, returns what is finished by then."""
+    fast = np.arange(64) % 2 == 0
+    dyn = by_hand(-RATE * X)
+    options = {"t_eval": [0, 1], "max_steps": 10**9, "lanes": lanes, "threads": 2}
+    ensemble(dyn, (0, 1), {"x": 1.0}, {"k": 1.0}, **options)  # compiled before the clock starts
+    timer = threading.Timer(1.0, _thread.interrupt_main)
+    timer.start()
+    with pytest.warns(RuntimeWarning, match=r"interrupted with \d+ of 64 members finished"):
+        ens = ensemble(dyn, (0, 1), {"x": 1.0}, {"k": np.where(fast, 1.0, 1e9)}, **options)
+    assert ens.attrs["status"] == "interrupted"
+    finished = ens.status.values == "success"
+    assert 0 < finished.sum() <= fast.sum()
+    assert fast[finished].all(), "the slow ones cannot have finished"
+    assert (ens.status.values[~finished] == "interrupted").all()
+    assert np.isnan(ens.x.values[~finished]).all()
+    np.testing.assert_allclose(ens.x.values[finished, -1], np.exp(-1.0), rtol=1e-9)
+
+
+def test_large_systems_go_one_by_one():
+    """What has no kernel in lanes is integrated one member at a time, with the bits of single trajectories."""
+    K, eta = 6, [0.5, 1.0, 1.5]
+    start = {"Q": 0.3 * np.eye(K) + 0.1, "R": np.full((K, K), 0.05) + 0.1 * np.eye(K)}
+    params = {"sigma": 0.0, "T": np.eye(K), "a": 1.0, "b": 1.0}
+    assert lane_kernel(ERF, {"K": K, "M": K}) is None
+    ens = ensemble(ERF, (0, 2), start, params | {"eta": eta}, t_eval=[0, 1, 2])
+    for m in range(3):
+        one = solve.integrate(ERF, (0, 2), start, params | {"eta": eta[m]}, t_eval=[0, 1, 2])
+        assert ens.R.values[m].tobytes() == one.R.values.tobytes()
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), which=st.sampled_from([("erf", 2), ("square", 2), ("linear", 2), ("relu", 1)]))
+def test_a_kernel_in_lanes_is_the_kernel_in_each(seed, which):
+    """Sixteen states with parameters of their own: within a few ulp of the terms, which LLVM adds as it likes."""
+    activation, K = which
+    dyn = derive.TeacherStudent(activation=activation).dynamics()
+    y0 = {name: value[:, :K, :K] for name, value in starts(16, seed).items()}
+    params = PARAMS | {"eta": np.random.default_rng(seed).uniform(0.1, 2, 16), "T": np.eye(K)}
+    batch, one = read_batch(dyn, y0, params), solve.kernel(dyn)
+    compiled = lane_kernel(dyn, batch.common.sizes)
+    par = np.tile(batch.par, (16, 1))
+    par[:, batch.columns] = batch.values
+    found, work = np.full((batch.y0.shape[1], 16), np.nan), np.zeros(one.workspace_size(batch.common.sizes))
+    arrays = [np.zeros(16), batch.y0.T.copy(), found, par.T.copy(), work]
+    ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)(compiled.address)(*(a.ctypes.data for a in arrays))
+    for lane in range(16):
+        expected = np.empty(len(found))
+        one(0.0, batch.y0[lane].copy(), expected, par[lane].copy(), work)
+        np.testing.assert_allclose(found[:, lane], expected, rtol=1e-12, atol=1e-13 * np.abs(expected).max())
+
+
+def test_progress_counts_members(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        ensemble(ERF, (0, 1), starts(5), PARAMS | {"eta": 1.0}, progress=True)
+    assert "5/5" in capsys.readouterr().err
