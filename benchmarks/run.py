@@ -22,6 +22,8 @@ BENCHMARKS = (
     "orthant",
     "expectations",
     "trajectory",
+    "sweep",
+    "ensemble",
     "chain",
     "network",
     "linear_networks",

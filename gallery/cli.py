@@ -1,10 +1,11 @@
-"""The ``effdyn`` command: reproduce published results, derive equations."""
+"""The ``effdyn`` command: reproduce published results, derive equations, sweep and simulate from files."""
 
 import sys
+import warnings
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +13,14 @@ from effdyn.derive import LIMITS, Dynamics, ModelError, NoClosedForm, NotYet
 from effdyn.derive.averages import METHODS
 from effdyn.derive.linear.reductions import REDUCTIONS
 from effdyn.derive.teacher_student import LABELS
+from effdyn.solve.sweep_errors import StoreError
 
 from .catalogue import ENTRIES
 from .catalogue import reproduce as reproduce_entry
+from .config import SIMULATE, SWEEP, read_config
+
+if TYPE_CHECKING:
+    pass
 
 app = typer.Typer(
     help="Derive, solve and validate the effective dynamics of learning.",
@@ -142,6 +148,70 @@ def linear_network(
     _write(network.dynamics(reduction.value), expand, form, output)
 
 
+ConfigFile = Annotated[Path, typer.Argument(help="A TOML file; its keys are in docs/how-to/sweeps.md.")]
+NetCDF = Annotated[Path | None, typer.Option(help="netCDF file for the result.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No bar.")]
+
+
+@app.command()
+def sweep(
+    config: ConfigFile,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in the store.")] = False,
+    out: NetCDF = None,
+    quiet: Quiet = False,
+) -> None:
+    """Solve the equations of motion for every combination of parameters and initial values in a file."""
+    from effdyn.solve.sweep import sweep as run
+
+    asked = read_config(config, SWEEP)
+    assert asked.store is not None
+    path = _writable(out or asked.out)
+    if asked.store.exists() and not resume:
+        raise StoreError(asked.store, "exists", "Add --resume to go on with the sweep in it, or give another store.")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="interrupted", category=RuntimeWarning)  # said below
+        try:
+            found = run(asked.dynamics(), **asked.arguments, store=asked.store, progress=not quiet)
+        except KeyboardInterrupt:
+            typer.echo("effdyn: interrupted before a cell was finished", err=True)
+            raise typer.Exit(130) from None
+    finished = found.attrs["status"] == "success"
+    if path is not None and finished:
+        found.to_netcdf(path)
+    counts = found.status.to_series().value_counts()
+    typer.echo(f"{found.status.size} cells in {asked.store}: {', '.join(f'{n} {name}' for name, n in counts.items())}")
+    if not finished:
+        typer.echo("effdyn: interrupted; the same command with --resume goes on", err=True)
+        raise typer.Exit(130)
+
+
+@app.command()
+def simulate(config: ConfigFile, out: NetCDF = None, quiet: Quiet = False) -> None:
+    """Train replicas of a finite network as a file says, and write what they did as netCDF."""
+    from effdyn.validate import simulate as run
+    from effdyn.validate.simulate import SimulationDiverged
+
+    asked = read_config(config, SIMULATE)
+    path = _writable(out or asked.out)
+    try:
+        found = run(asked.model, **asked.arguments, progress=not quiet)
+    except SimulationDiverged as error:
+        typer.echo(f"effdyn: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("effdyn: interrupted before a run was finished", err=True)
+        raise typer.Exit(130) from None
+    found.to_netcdf(path)
+    typer.echo(f"{dict(found.sizes)} in {path}")
+
+
+def _writable(path: Path | None) -> Path | None:
+    """Return the path of a result that can be written: looked at before the work, not after it."""
+    if path is not None and not path.parent.is_dir():
+        raise ModelError("out", str(path), "a file in a folder that exists")
+    return path
+
+
 def _write(dynamics: Dynamics, expand: str, form: Format, output: Path | None) -> None:
     """Print a Dynamics, or write it to a file."""
     if form in (Format.python, Format.json):
@@ -173,7 +243,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal without Σ shows a question mark
     try:
         app()
-    except (ModelError, NoClosedForm, NotYet, OSError) as error:
+    except (ModelError, NoClosedForm, NotYet, StoreError, OSError) as error:
         typer.echo(f"effdyn: {error}", err=True)
         sys.exit(2)
 

@@ -1,0 +1,138 @@
+"""One cell of a sweep: what is sent to whoever computes it, and what comes back.
+
+Knows nothing of stores, nor of which cells there are.
+"""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from effdyn.derive import Dynamics, ModelError
+
+from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit
+from .integrate import integrate
+
+STATUS: dict[type[Exception], str] = {
+    Diverged: "diverged",
+    NotPositiveSemidefinite: "not positive semidefinite",
+    StepLimit: "step limit",
+    ModelError: "refused",
+    IntegrationError: "failed",
+    ArithmeticError: "failed",
+    np.linalg.LinAlgError: "failed",
+}
+"""What a cell is called that ends in one of these errors: facts about its numbers. Any other error ends the sweep."""
+
+
+MESSAGE_LENGTH = 200
+"""Characters that are kept of a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What all cells of a sweep share.
+
+    Attributes
+    ----------
+    dynamics : Dynamics
+    t_span : (float, float)
+    t : ndarray
+        The times to save, (T,).
+    y0, params : dict of ndarray
+        Initial values and parameters that do not vary.
+    shapes : dict
+        Of each variable of the result the shape after the axis of times.
+    options : dict
+        Further arguments of :func:`effdyn.solve.integrate`.
+    """
+
+    dynamics: Dynamics
+    t_span: tuple[float, float]
+    t: np.ndarray
+    y0: Mapping[str, np.ndarray]
+    params: Mapping[str, np.ndarray]
+    shapes: Mapping[str, tuple[int, ...]]
+    options: Mapping[str, Any]
+
+    @property
+    def length(self) -> int:
+        """The number of doubles of one cell."""
+        return len(self.t) * sum(int(np.prod(shape, dtype=int)) for shape in self.shapes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes
+    ----------
+    status : str
+        ``"success"``, or one of :data:`STATUS`.
+    t_reached : float
+        The last time with a valid state.
+    message : str
+        What went wrong, in a sentence; empty if nothing did.
+    values : ndarray
+        Every variable at every time, one after the other; NaN after ``t_reached``.
+    """
+
+    status: str
+    t_reached: float
+    message: str
+    values: np.ndarray
+
+
+def solve_cell(pickled: bytes, y0: Mapping[str, np.ndarray], params: Mapping[str, np.ndarray]) -> Outcome:
+    """Integrate one cell, wherever this runs.
+
+    What is common comes pickled, as bytes: they cost nothing to send again, and each process opens them once.
+    """
+    common = _unpickled(pickled)
+    try:
+        solution = integrate(
+            common.dynamics,
+            common.t_span,
+            {**common.y0, **y0},
+            {**common.params, **params},
+            t_eval=common.t,
+            **common.options,
+        )
+    except tuple(STATUS) as error:
+        if isinstance(error, ModelError) and not error.argument.startswith(("y0", "params")):
+            raise  # wrong in every cell
+        return _failed(common, error)
+    if solution.attrs["status"] == "interrupted":  # a Ctrl-C that reached this process: half a cell is none
+        raise KeyboardInterrupt
+    return Outcome("success", float(common.t[-1]), "", _flat(common, solution))
+
+
+@lru_cache(maxsize=4)
+def _unpickled(pickled: bytes) -> Common:
+    common = pickle.loads(pickled)
+    assert isinstance(common, Common)
+    return common
+
+
+def _failed(common: Common, error: Exception) -> Outcome:
+    status = next(name for kind, name in STATUS.items() if isinstance(error, kind))
+    message = str(error).splitlines()[0][:MESSAGE_LENGTH]
+    if not isinstance(error, IntegrationError):
+        return Outcome(status, common.t_span[0], message, np.full(common.length, np.nan))
+    return Outcome(status, float(error.t), message, _flat(common, error.partial))
+
+
+def _flat(common: Common, solution: Any) -> np.ndarray:
+    """Return the variables, one after the other, over all times; those that were not reached are NaN."""
+    n = min(solution.sizes["t"], len(common.t))
+    if not np.array_equal(solution.t.values[:n], common.t[:n]):  # a map that ends between two of the times
+        n = int(np.argmin(solution.t.values[:n] == common.t[:n]))
+    parts = []
+    for name, shape in common.shapes.items():
+        part = np.full((len(common.t), *shape), np.nan)
+        part[:n] = solution[name].values[:n]
+        parts.append(part.ravel())
+    return np.concatenate(parts) if parts else np.empty(0)
