@@ -1,4 +1,4 @@
-"""What finite differences tell of a user's function: whether a declared derivative is one, and whether it has kinks."""
+"""What probing tells of a user's function: whether a declared derivative is one, whether it has kinks, how it grows."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -21,6 +21,18 @@ TOLERANCE = 1e-5
 leave; below what rules for expectations over all fields resolve."""
 ROUGHEST = 1e-3
 """How uncertain, likewise, a finite difference may be: otherwise any derivative would do for a noisy function."""
+CELLS, REACH, GAUSS = 128, 8.0, 12
+"""Between the points, integrals of the slope are compared with what the function grows by: over so many cells of
+[−REACH, REACH], by Gauss–Legendre rules of so many nodes. What is narrower than their distance, 0.01, may be missed."""
+INTEGRAL = 1e-4
+"""Of the integral of the size of the slope: above what approximations to 1e-7 leave over a cell of 1/8."""
+BISECTIONS, MANY = 12, 64
+"""How often a cell that disagrees is bisected: jumps and kinks then stand alone in a part of 3e-5, unless there are
+many such parts."""
+FAR = (8.0, 13.0, 18.0, 23.0, 28.0)
+"""Where the growth of a function is read off, as its largest value from there to 2 further on: zeros do not matter."""
+GAUSSIAN = 1 / 80
+"""Growth as of exp(x²/80) or faster is seen there, at any scale; that of exponentials and powers is no such."""
 
 
 def check_chain(sources: Sequence[str], argument: str) -> None:
@@ -38,6 +50,7 @@ def check_chain(sources: Sequence[str], argument: str) -> None:
     x = np.array([sign * p for p in POINTS for sign in (1, -1)])
     for source in sources:
         _check_finite(source, np.append(x, 0.0), argument)
+        _check_growth(source, argument)
     for source, next_ in itertools.pairwise(sources):
         declared = values_of(next_)(x)
         found, error = _differences(values_of(source), x)
@@ -49,6 +62,7 @@ def check_chain(sources: Sequence[str], argument: str) -> None:
             g, slope = title(source), title(next_)
             facts = f"at x = {x[n]} it is {declared[n]:.10g}, while finite differences of {g} give {found[n]:.10g}"
             raise ModelError(argument, Described(f"({g}, {slope})"), f"{slope} as the derivative of {g}; {facts}")
+        _check_integral(source, next_, argument)
 
 
 def check_source(function: Callable[[float], float], source: str, argument: str) -> None:
@@ -104,6 +118,82 @@ def _check_finite(source: str, x: "numpy.ndarray", argument: str) -> None:
         n = int(np.argmin(np.isfinite(values)))
         given = Described(f"the function {title(source)}, which is {values[n]} at x = {x[n]},")
         raise ModelError(argument, given, "a function that is finite at every real number")
+
+
+def _check_growth(source: str, argument: str) -> None:
+    """Raise a ModelError if a function overflows far out, or grows there like exp(c x²), at which averages diverge.
+
+    Second differences of log|g| are constant for exp(c x²), at any scale, 0 for exponentials, negative for powers, and
+    fall for what lies between. Averages of products of four exist for c < 1/8 at variances of 1, for none at all.
+    """
+    import numpy as np
+
+    from .gaussian.admissible import SLOW
+
+    values, offsets = values_of(source), np.linspace(0.0, 2.0, 9)
+    for side in (1.0, -1.0):
+        x = side * (np.array(FAR)[:, None] + offsets)
+        g = values(x)
+        if not np.isfinite(g).all():
+            given = f"the function {title(source)}, which is {g[~np.isfinite(g)][0]} at x = {x[~np.isfinite(g)][0]},"
+            raise ModelError(argument, Described(given), SLOW)
+        size = np.log(np.maximum(abs(g).max(axis=1), 1e-300))
+        far = np.array(FAR) + 2.0
+        rates, least = (np.diff(size, 2), np.diff(size)), GAUSSIAN * far**2
+        fast = (rates[0] >= np.diff(least, 2)).all() and (rates[1] >= np.diff(least)).all()
+        if fast and rates[0][-1] >= 0.95 * rates[0][-2]:
+            c = rates[0][-1] / np.diff(far**2, 2)[-1]
+            given = f"the function {title(source)}, which grows like exp({c:.2g}*x**2) and has no Gaussian expectation,"
+            raise ModelError(argument, Described(given), SLOW)
+
+
+def _check_integral(source: str, slope: str, argument: str) -> None:
+    """Raise a ModelError if the integral of a slope over some cell is not what the function grows by.
+
+    A function may jump, as a teacher's: what it grows by within one part of 3e-5 is no matter.
+    """
+    import numpy as np
+
+    edges = np.linspace(-REACH, REACH, CELLS + 1) + 0.00137  # off the places where kinks are put
+    errors, sizes = _mismatch(source, slope, edges[:-1], edges[1:])
+    middle = abs(edges[:-1]) <= 3.0
+    tolerated = INTEGRAL * (sizes + np.mean(sizes[middle]))
+    for n in np.argsort(-abs(errors) / np.maximum(tolerated, 1e-300)):
+        if not abs(errors[n]) > tolerated[n]:
+            return
+        error = _refined(source, slope, (edges[n], edges[n + 1]), tolerated[n])
+        if abs(error) > tolerated[n]:
+            a, b = edges[n : n + 2]
+            grown = float(np.diff(values_of(source)(edges[n : n + 2]))[0])
+            facts = f"between x = {a:.6g} and {b:.6g} its integral is {grown - error:.10g}, while {title(source)} grows"
+            facts = f"{title(slope)} as the derivative of {title(source)}; {facts} by {grown:.10g}"
+            raise ModelError(argument, Described(f"({title(source)}, {title(slope)})"), facts)
+
+
+def _mismatch(source: str, slope: str, a: "numpy.ndarray", b: "numpy.ndarray") -> "tuple[numpy.ndarray, numpy.ndarray]":
+    """Return how much more a function grows than the integral of its slope, cell by cell, and that integral of |it|."""
+    import numpy as np
+
+    nodes, weights = np.polynomial.legendre.leggauss(GAUSS)
+    declared, g = values_of(slope)((a + b)[:, None] / 2 + (b - a)[:, None] / 2 * nodes), values_of(source)
+    return g(b) - g(a) - (b - a) / 2 * (declared @ weights), (b - a) / 2 * (abs(declared) @ weights)
+
+
+def _refined(source: str, slope: str, cell: tuple[float, float], tolerated: float) -> float:
+    """Return the mismatch of one cell with the parts bisected that cause it, but for jumps and kinks in the last."""
+    import numpy as np
+
+    a, b = np.array([cell[0]]), np.array([cell[1]])
+    total = 0.0
+    for _ in range(BISECTIONS):
+        a, b = np.append(a, (a + b) / 2), np.append((a + b) / 2, b)
+        errors, _sizes = _mismatch(source, slope, a, b)
+        wrong = abs(errors) > tolerated * (b - a) / (cell[1] - cell[0])
+        total += float(errors[~wrong].sum())
+        a, b = a[wrong], b[wrong]
+        if len(a) >= MANY:
+            return total + float(errors[wrong].sum())
+    return total
 
 
 def _differences(

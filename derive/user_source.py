@@ -116,7 +116,7 @@ def _canonical(text: str, argument: str, decorated: bool) -> str:
 
 
 class _Canonical(ast.NodeTransformer):
-    """Writes ``numpy`` as ``np``, assignments without types, and 1 as 1.0: compiled integers overflow.
+    """Writes ``numpy`` as ``np``, assignments plainly and without types, and 1 as 1.0: compiled integers overflow.
 
     Exponents stay, since x**2 is a product and x**2.0 is not; all do where there are loops, which count in integers.
     """
@@ -139,6 +139,13 @@ class _Canonical(ast.NodeTransformer):
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         assert node.value is not None
         return self.visit(ast.Assign([node.target], node.value))
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        """Write y += 1 as y = y + 1: arrays would be changed in place, and with them those of other names."""
+        assert isinstance(node.target, ast.Name)
+        return self.visit(
+            ast.Assign([node.target], ast.BinOp(ast.Name(node.target.id, ast.Load()), node.op, node.value))
+        )
 
 
 def _parsed(text: str, argument: str) -> ast.Module:
@@ -188,7 +195,7 @@ def _problems(node: ast.AST, local: set[str]) -> Iterator[ast.AST]:
             yield from (p for part in (*args, *node.body) for p in _problems(part, local))
         case ast.AnnAssign(target=ast.Name(), value=ast.expr() as value):
             yield from _problems(value, local)
-        case ast.Assign() | ast.AugAssign() | ast.Return(value=ast.expr()) | ast.If():
+        case ast.AugAssign(target=ast.Name()) | ast.Assign() | ast.Return(value=ast.expr()) | ast.If():
             yield from (p for part in ast.iter_child_nodes(node) for p in _problems(part, local))
         case ast.BinOp() | ast.UnaryOp() | ast.BoolOp() | ast.Compare() | ast.IfExp() | ast.Tuple():
             yield from (p for part in ast.iter_child_nodes(node) for p in _problems(part, local))

@@ -77,6 +77,12 @@ ENTRIES: dict[str, Entry] = {
             "SGD on random data: Volterra equation up to the edge of stability, exact recursions, errors of 1/n",
         ),
         Entry(
+            "plateau-times",
+            "plateau_times",
+            "Saad & Solla, Phys. Rev. E 52, 4225 (1995), with escape rates from the Jacobian",
+            "escape times from the symmetric plateau grow as ln(d)/(2 lambda), K = M = 2, d from 100 to 100 000",
+        ),
+        Entry(
             "saxe",
             "saxe",
             "Saxe, McClelland & Ganguli, ICLR 2014, and from random layers",

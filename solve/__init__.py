@@ -3,8 +3,10 @@
 if __name__ != "effdyn.solve":
     raise ImportError("this folder is the package effdyn.solve: pip install -e . and import that")
 
+from .ensemble import ensemble
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
 from .events import Event
+from .hazards import BelowResolution, SymmetricStart
 from .implicit_bias import (
     RateBound,
     TwoLayerRegression,
@@ -20,26 +22,44 @@ from .kernel import Kernel, kernel
 from .linear_networks import correlations, reduced_inputs
 from .numerical_error import numerical_error
 from .riccati import riccati
+from .stability import critical_rate, fixed_points, lift, linearize, plateau, reduce_inputs, symmetric_reduction
+from .sweep import sweep
+from .sweep_errors import DamagedStore, ForeignStore, StoreError, StoreInUse
 
 __all__ = [
+    "BelowResolution",
+    "DamagedStore",
     "Diverged",
     "Event",
+    "ForeignStore",
     "IntegrationError",
     "Kernel",
     "NotPositiveSemidefinite",
     "RateBound",
     "StepLimit",
+    "StoreError",
+    "StoreInUse",
+    "SymmetricStart",
     "TwoLayerRegression",
     "WallLimit",
     "conditional_mean",
     "correlations",
+    "critical_rate",
     "crossover_width",
+    "ensemble",
+    "fixed_points",
     "integrate",
     "kernel",
+    "lift",
     "limit_of_flow",
+    "linearize",
     "numerical_error",
+    "plateau",
+    "reduce_inputs",
     "reduced_inputs",
     "riccati",
+    "sweep",
+    "symmetric_reduction",
     "width_bound",
     "width_distance",
     "width_slope",

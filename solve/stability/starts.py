@@ -1,0 +1,93 @@
+"""Random admissible states: overlaps of actual vectors, given those that do not move."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import sympy
+
+from effdyn.derive import Dynamics, ModelError, Quantity
+from effdyn.derive.errors import Described
+
+from ..layout import pack
+from .flow import check_sizes
+
+SCALES = (0.1, 2.0)
+"""Lengths of random students, over the root mean square length of the teacher's vectors."""
+
+
+def random_state(dynamics: Dynamics, sizes: Mapping[str, int], params: Mapping[str, Any], rng: Any) -> np.ndarray:
+    """Return a packed state: overlaps of random vectors with the given ones, and normal numbers for what is no overlap.
+
+    Students are random combinations of the teacher's vectors plus as much again in other directions.
+    """
+    arrays = {q.name: _plain(q, sizes, rng) for q in dynamics.states}
+    return pack(dynamics.states, arrays | _overlaps(dynamics, sizes, params, rng))
+
+
+def _plain(q: Quantity, sizes: Mapping[str, int], rng: Any) -> np.ndarray:
+    shape = tuple(sizes[str(s)] for s in q.shape)
+    values = np.asarray(rng.standard_normal(shape))
+    if q.symmetric:
+        return np.asarray(values @ values.T / shape[0])
+    return np.abs(values) if q.minimum is not None else values
+
+
+def _overlaps(
+    dynamics: Dynamics, sizes: Mapping[str, int], params: Mapping[str, Any], rng: Any
+) -> dict[str, np.ndarray]:
+    """Return the states that are overlaps of a moving family of vectors with itself and with fixed families."""
+    blocks = _blocks(dynamics)
+    states = {q.name: q for q in dynamics.states}
+    own = {f: name for (f, g), name in blocks.items() if f == g}
+    moving = [f for f, name in own.items() if name in states]
+    fixed = [f for f, name in own.items() if name not in states]
+    if len(moving) != 1 or len(fixed) > 1:
+        return {}
+    Q = states[own[moving[0]]]
+    K = sizes[str(Q.shape[0])]
+    T = np.asarray(params[own[fixed[0]]], dtype=float) if fixed else np.eye(K)
+    values, vectors = np.linalg.eigh(T)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    scale = np.sqrt(np.trace(T) / len(T)) * np.exp(rng.uniform(*np.log(SCALES)))
+    along = scale * rng.standard_normal((K, len(T))) / np.sqrt(len(T) * max(np.trace(T) / len(T), 1e-300))
+    across = rng.uniform() * scale * rng.standard_normal((K, K)) / np.sqrt(K)
+    R = along @ root.T
+    found = {Q.name: along @ along.T + across @ across.T}
+    for (f, g), name in blocks.items():
+        if f != g and name in states:
+            found[name] = R if f == moving[0] else R.T
+    return found
+
+
+def _blocks(dynamics: Dynamics) -> dict[tuple[str, str], str]:
+    """Return which quantity the overlaps of two families of fields are, where they are simply one."""
+    return {
+        pair: str(law.expr.base)
+        for pair, law in dynamics.covariance
+        if isinstance(law.expr, sympy.Indexed) and law.expr.indices == tuple(law.variables)
+    }
+
+
+def read_sizes(dynamics: Dynamics, params: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the numbers of units: those given, and those that the parameters' shapes tell.
+
+    Raises
+    ------
+    ModelError
+        If one is neither, or they contradict each other.
+    """
+    check_sizes(dynamics, sizes)
+    found = {name: int(number) for name, number in sizes.items()}
+    for q in dynamics.parameters:
+        shape = np.shape(params.get(q.name, ()))
+        for symbol, number in zip(map(str, q.shape), shape if len(shape) == len(q.shape) else (), strict=False):
+            if found.setdefault(symbol, number) != number:
+                raise ModelError(symbol, found[symbol], f"{number}, as in params[{q.name!r}]")
+    missing = [str(s) for s in dynamics.sizes if str(s) not in found]
+    if missing:
+        known = ", ".join(f"{name} = {number}" for name, number in found.items()) or "none"
+        raise ModelError(
+            "sizes", Described(known), f"a number for {' and '.join(missing)} as well, such as {missing[0]}=2"
+        )
+    return found
