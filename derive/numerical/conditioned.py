@@ -63,7 +63,7 @@ def conditioned_form(signature: Signature, shifted: bool = False, limit: int = 2
     if not signature:
         raise ValueError("a moment needs at least one factor")
     size = len(signature)
-    required = {a for a, f in enumerate(signature) if not _is_reducible(f)}
+    required = {a for a, f in enumerate(signature) if not is_reducible(f)}
     for count in range(max(1, len(required)), limit + 1):
         for outer in combinations(sorted(range(size), key=lambda a: _is_polynomial(signature[a])), count):
             inner = tuple(a for a in range(size) if a not in outer)
@@ -78,7 +78,7 @@ def _is_polynomial(f: sympy.Lambda) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _is_reducible(f: sympy.Lambda) -> bool:
+def is_reducible(f: sympy.Lambda) -> bool:
     """Whether the rules for closed forms know a function at all."""
     return _form_given((f,)) is not None
 

@@ -8,8 +8,8 @@ import sympy
 
 from ..errors import NoClosedForm
 from ..gaussian.closed_forms import Entries, closed_form
-from ..user_function import KinkedUserFunction
-from .conditioned import Signature, conditioned_form
+from .conditioned import Signature, conditioned_form, is_reducible
+from .quadrature import KINKS
 
 if TYPE_CHECKING:
     import numpy
@@ -41,8 +41,8 @@ class MomentForm:
 
 RULE = {1: "a rule of 100 nodes over one field", 2: "a rule of 100 x 100 nodes over two fields"}
 ACCURACY = "relative error about 1e-10 if kinks lie where fields vanish"
-BLURRED = "error about 1e-4 because of kinks, 1e-3 of jumps"
-"""Of a user's function, whose kinks are not known, where the field is not centred: they lie between nodes."""
+BLURRED = "error 1e-4 to 1e-3 because of kinks, 1e-3 to 1e-2 of jumps"
+"""Of functions without closed form, where the field has a mean, its own or given the other: they lie between nodes."""
 
 
 def moment_form(signature: Signature, shifted: bool = False, limit: int = 2) -> MomentForm:
@@ -74,7 +74,7 @@ def moment_form(signature: Signature, shifted: bool = False, limit: int = 2) -> 
     except NoClosedForm:
         form, entries, outer = conditioned_form(signature, shifted, limit)
         rule = RULE.get(outer, f"a rule of 100**{outer} nodes over {outer} fields")
-        blurred = (shifted or outer > 1) and any(f.expr.has(KinkedUserFunction) for f in signature)
+        blurred = (shifted or outer > 1) and any(f.expr.has(*KINKS) and not is_reducible(f) for f in signature)
         accuracy = BLURRED if blurred else ACCURACY
         return MomentForm(form, entries, exact=False, rule=f"{rule}, {accuracy}", outer=outer)
     return MomentForm(form, entries, exact=True, rule="", outer=0)

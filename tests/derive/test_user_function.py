@@ -11,12 +11,14 @@ import pytest
 import sympy
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import erf
 
 from effdyn import derive
 from effdyn.derive import ModelError, NotYet, activation
 from effdyn.derive.activation import X
 from effdyn.derive.export.numpy_module import numpy_module
 from effdyn.derive.export.serialize import dynamics_from_json, dynamics_to_json
+from effdyn.derive.numerical.moment_forms import moment_form, moment_value
 from effdyn.derive.user_derivative import EIGHTH, POINTS, SIXTH, has_kinks
 from effdyn.derive.user_function import KinkedUserFunction, UserFunction, user_functions
 from effdyn.derive.user_source import MATH, NUMPY, canonical, values_of
@@ -150,6 +152,21 @@ def test_equations_are_those_of_any_activation(model):
     assert "kinks" not in named.drift[0].status
 
 
+def test_pairs_with_kinks_promise_no_more_than_their_rule_keeps():
+    """Of two fields the second has a mean given the first: its kinks and jumps lie between the nodes."""
+    step_, tanh = activation((step, flat)).expr, sympy.tanh(X)
+    form = moment_form((sympy.Lambda(X, tanh), sympy.Lambda(X, step_)))
+    C = np.array([[1.0, 0.6], [0.6, 1.0]])
+    x, w = np.polynomial.legendre.leggauss(200)
+    h = 9 * x
+    exact = 9 * w @ (np.exp(-(h**2) / 2) / math.sqrt(2 * math.pi) * np.tanh(h) * erf(0.6 * h / 0.8 / math.sqrt(2)))
+    assert 1e-3 < abs(moment_value(form, C) - exact) < 1e-2
+    assert "1e-3 to 1e-2 of jumps" in form.rule
+    for kinked in ((softsign, softsign_slope), "x/(1 + Abs(x))"):
+        dynamics = derive.TeacherStudent(activation=kinked).dynamics()
+        assert "1e-10" not in next(e.status for e in dynamics.equations if e.quantity.name == "eg")
+
+
 def test_models_and_dynamics_are_written_and_read(model):
     assert derive.model_from_json(model.to_json()) == model
     dynamics = model.dynamics()
@@ -260,6 +277,37 @@ def test_differences_are_exact_for_polynomials(weights, order):
         assert total == pytest.approx(float(power == 1), abs=1e-11)  # 4⁸ times a few ulp
 
 
+@pytest.mark.parametrize(
+    ("given", "cell"),
+    [
+        ("math.tanh(x) | 1 - math.tanh(x)**2 + 5 * math.exp(-(((x - 0.8) / 0.02)**2))", 0.8),  # between the points
+        ("math.tanh(x) | (1 - math.tanh(x)**2) * (1.01 if 0.5 < x < 0.6 else 1)", 0.55),
+        ("min(x, 6) | 1", 6.5),
+        ("min(max(x, -1), 1) | 1 if abs(x) < 1.05 else 0", 1.03),
+    ],
+)
+def test_a_slope_wrong_between_the_points_is_detected_by_its_integral(given, cell):
+    g, slope = given.split("|")
+    facts = refused(f"def g(x): return {g}\ndef slope(x): return {slope}").partition("between x = ")[2].split()
+    low, high = float(facts[0]), float(facts[2])
+    assert high - low == pytest.approx(1 / 8, abs=1e-4)
+    assert low < cell < high or cell == 6.5 < high  # a late one is wrong from there on
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "math.tanh(x) + (1 if x > 0.3 else 0) | 1 - math.tanh(x)**2",  # a jump, of which a student learns nothing
+        "math.sin(200*x) | 200 * math.cos(200*x)",  # four periods in a cell
+        "x if x > 0.7 else 0.7 + 0.1 * (x - 0.7) | 1 if x > 0.7 else 0.1",
+        "math.sqrt(abs(x)) | 0.5 * np.sign(x) / math.sqrt(abs(x)) if x != 0 else 0.0",
+    ],
+)
+def test_jumps_kinks_and_steep_functions_pass_the_comparison_of_integrals(given):
+    g, slope = given.split("|")
+    assert isinstance(activation(f"def g(x): return {g}\ndef slope(x): return {slope}").expr, UserFunction)
+
+
 def test_what_is_not_declared_is_named_when_it_is_needed():
     beyond = activation((mix, mix_slope)).derivative(2)
     assert str(beyond) == "mix_slope'(x)"
@@ -334,6 +382,44 @@ def test_kinks_are_told_from_choices_that_are_smooth():
 )
 def test_what_is_more_than_a_function_of_a_number_is_refused(given, said):
     assert said in refused(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "math.exp(x*x) | 2 * x * math.exp(x*x)",
+        "math.exp(x*x/20) | x / 10 * math.exp(x*x/20)",
+        "1e-3 * x * math.exp(x*x/15) | 1e-3 * (1 + 2*x*x/15) * math.exp(x*x/15)",
+        "math.exp(x*x/20) if x > 0 else 1 | x / 10 * math.exp(x*x/20) if x > 0 else 0",
+    ],
+)
+def test_functions_without_gaussian_expectation_are_refused_as_their_formulas_are(given):
+    g, slope = given.split("|")
+    assert "slowly than any exp(c*x**2)" in refused(f"def g(x): return {g}\ndef slope(x): return {slope}")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "math.exp(10*x) | 10 * math.exp(10*x)",
+        "x**10 | 10 * x**9",
+        "math.exp(abs(x)**1.5) | 1.5 * np.sign(x) * abs(x)**0.5 * math.exp(abs(x)**1.5)",
+        "x + 1e-8 * math.exp(x) | 1 + 1e-8 * math.exp(x)",  # between the two it grows ever faster
+        "x * math.sin(10*x) | math.sin(10*x) + 10 * x * math.cos(10*x)",
+        "x**9 * math.exp(-x*x) | (9 * x**8 - 2 * x**10) * math.exp(-x*x)",
+    ],
+)
+def test_functions_that_grow_more_slowly_pass(given):
+    g, slope = given.split("|")
+    assert isinstance(activation(f"def g(x): return {g}\ndef slope(x): return {slope}").expr, UserFunction)
+
+
+def test_a_function_that_works_in_place_is_written_out_of_place():
+    g = activation("def g(x):\n y = x\n y += 1.0\n x *= 2\n return y*x\ndef slope(x):\n x *= 4\n return x + 2")
+    x = np.array([1.0, 2.0])
+    assert values_of(g.expr.sources[0])(x).tolist() == [4.0, 12.0]
+    assert x.tolist() == [1.0, 2.0]
+    assert canonical(g.expr.sources[0], "activation") == g.expr.sources[0]
 
 
 def test_a_closure_and_a_function_without_source_are_refused():
