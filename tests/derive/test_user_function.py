@@ -1,7 +1,6 @@
 """A user's numerical functions: what is read, what is refused, equal when they say the same, wrong slopes detected."""
 
 import math
-import multiprocessing
 import pickle
 import subprocess
 import sys
@@ -189,14 +188,19 @@ def test_a_numpy_module_is_refused_by_name(model):
         numpy_module(model.dynamics())
 
 
-def _classes(model):
-    functions = user_functions(model.activation.expr, model.teacher_activation.derivative())
-    return model, [f.__name__ for f in functions], float(model.activation(0.3)), model.to_json()
-
-
-def test_it_is_the_same_in_another_process(model):
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(_classes, (model,)) == _classes(model)
+def test_it_is_the_same_in_another_process(model, tmp_path):
+    (tmp_path / "model").write_bytes(pickle.dumps(model))
+    code = """
+import pickle, sys
+from effdyn.derive.user_function import user_functions
+m = pickle.load(open(sys.argv[1], "rb"))
+names = [f.__name__ for f in user_functions(m.activation.expr, m.teacher_activation.derivative())]
+print(repr((names, float(m.activation(0.3)), m.to_json())))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "model")]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+    names = [f.__name__ for f in user_functions(model.activation.expr, model.teacher_activation.derivative())]
+    assert ran.stdout.strip() == repr((names, float(model.activation(0.3)), model.to_json()))
 
 
 def test_pickles_do_not_need_the_file_of_the_function(model, tmp_path):
