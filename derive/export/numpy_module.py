@@ -58,8 +58,8 @@ def _check_exportable(dyn: "Dynamics") -> None:
     if dyn.kind != "ode":
         raise NotYet(f"a NumPy module of equations of kind {dyn.kind!r}", "LaTeX and JSON; solve.integrate solves them")
     for equation in dyn.equations:
-        for u in equation.expr.atoms(Univariate):
-            for f in u.function.expr.atoms(sympy.Function):
+        for u in sorted(equation.expr.atoms(Univariate), key=str):
+            for f in sorted(u.function.expr.atoms(sympy.Function), key=str):
                 if isinstance(f, AppliedUndef) or getattr(f, "_imp_", None) is not None:
                     raise NotYet(
                         f"a NumPy module with {getattr(f, 'title', type(f).__name__)}, a function of your own",
