@@ -47,7 +47,7 @@ def gram(network: LinearNetwork) -> Dynamics:
     if network.inputs == "whitened":
         closure = close(network, network.flow, (network.layers[0], True), [])
         return _dynamics(network, closure, "gram", whitened_loss(closure), network.data_parameters, network.flow)
-    reduced = to_eigenbasis(network)
+    reduced = to_eigenbasis(network, "gram")
     closure = close(network, reduced.flow, (reduced.seen, False), [])
     observables = [Equation(EXCESS, excess_loss(_letter(closure, "S").matrix))]
     return _dynamics(network, closure, "gram", observables, _data(), reduced.flow)
@@ -55,14 +55,20 @@ def gram(network: LinearNetwork) -> Dynamics:
 
 def gram_null(network: LinearNetwork) -> Dynamics:
     """Return the closed flow of P, S, R and of the products with directions without data."""
-    reduced = to_eigenbasis(network)
-    closure = close(network, reduced.flow, (reduced.seen, False), [(reduced.unseen, False)])
+    reduced = to_eigenbasis(network, "gram-null")
+    closure = close(network, reduced.flow, (reduced.seen, False), [(reduced.unseen, False)], "gram-null")
     s, s_null = _letter(closure, "S"), _letter(closure, "S_null")
     observables = [Equation(EXCESS, excess_loss(s.matrix)), Equation(DISTANCE, _distance(s, s_null))]
     return _dynamics(network, closure, "gram-null", observables, _data(), reduced.flow)
 
 
-def close(network: LinearNetwork, flow: Mapping[Letter, Matrix], first: Factor, further: list[Factor]) -> Closure:
+def close(
+    network: LinearNetwork,
+    flow: Mapping[Letter, Matrix],
+    first: Factor,
+    further: list[Factor],
+    reduction: str = "gram",
+) -> Closure:
     """Return the closure of the map S (and of what ``further`` letters make of it) over the width.
 
     Raises
@@ -71,13 +77,13 @@ def close(network: LinearNetwork, flow: Mapping[Letter, Matrix], first: Factor, 
         If it does not close: with more than two layers.
     """
     if network.depth < 2:
-        raise ModelError("reduction", "gram", "a network with a width to contract over: depth=2")
+        raise ModelError("reduction", reduction, "a network with a width to contract over: depth=2")
     last = network.layers[1]
     wanted = [(first, (last, False)), *((letter, (last, False)) for letter in further)]
     try:
         return gram_closure(flow, network.sizes[1], wanted, NAMES)
     except NotClosed as error:
-        raise ModelError("reduction", "gram", f"depth=2: with {network.depth} layers {error}") from None
+        raise ModelError("reduction", reduction, f"depth=2: with {network.depth} layers {error}") from None
 
 
 def _dynamics(

@@ -125,10 +125,8 @@ def mode_steps(network: LinearNetwork, flow: Mapping[Letter, Matrix]) -> list[St
     ]
 
 
-def check_plain(network: LinearNetwork, reduction: str, needed: str = "") -> None:
+def check_plain(network: LinearNetwork, reduction: str) -> None:
     """Raise a ModelError unless the network has equal rates and no weight decay, which conserve what is used."""
     if network.rates != "equal" or network.weight_decay:
         accepted = "rates='equal' and weight_decay=False: the imbalance that it eliminates is conserved only then"
         raise ModelError("reduction", reduction, accepted)
-    if needed:
-        raise ModelError("reduction", reduction, needed)

@@ -48,10 +48,11 @@ class Principal:
     flow: dict[Letter, Matrix]
 
 
-def to_eigenbasis(network: LinearNetwork) -> Principal:
+def to_eigenbasis(network: LinearNetwork, reduction: str) -> Principal:
     """Change variables: W1 = U1ᵀ Φ1ᵀ + U2ᵀ Φ2ᵀ, XᵀX = Φ1 δ Φ1ᵀ, YᵀX = Cᵀ Φ1ᵀ."""
     if network.inputs == "whitened":
-        raise ModelError("reduction", "principal", "inputs='general': whitened inputs have no other eigenbasis")
+        accepted = "inputs='general': whitened inputs have no other eigenbasis, and data in every direction"
+        raise ModelError("reduction", reduction, accepted)
     first, width = network.layers[0], network.sizes[1]
     seen, unseen = Letter("U1", R, width), Letter("U2", NULL, width)
     phi_1, phi_2 = PHI_1.matrix, PHI_2.matrix
@@ -72,7 +73,7 @@ def to_eigenbasis(network: LinearNetwork) -> Principal:
 
 def principal(network: LinearNetwork) -> Dynamics:
     """Return the flow in the eigenbasis of the inputs, layer by layer."""
-    reduced = to_eigenbasis(network)
+    reduced = to_eigenbasis(network, "principal")
     moving = reduced.flow if network.weight_decay else {x: f for x, f in reduced.flow.items() if x != reduced.unseen}
     described = {
         reduced.seen: Described("U_1", "first layer in directions with data, Φ₁ᵀ W₁ᵀ"),

@@ -191,6 +191,8 @@ def test_bad_arguments(arguments, match):
         (LinearNetwork(), "riccati", "whitened"),
         (LinearNetwork(inputs="whitened", rates="layerwise"), "riccati", "rates='equal'"),
         (LinearNetwork(inputs="whitened"), "principal", "general"),
+        (LinearNetwork(inputs="whitened"), "gram-null", "reduction = 'gram-null'.*general"),
+        (LinearNetwork(depth=3), "gram-null", "reduction = 'gram-null'.*do not close"),
         (LinearNetwork(depth=3), "neuron", "depth=2"),
         (LinearNetwork(depth=1), "end-to-end", "two layers"),
     ],
