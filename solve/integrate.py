@@ -325,11 +325,18 @@ def _failure(
         )
     if run.stopped == "wall_limit":
         return WallLimit(f"wall_limit was reached before t = {span[1]:g}", t, state, solution)
-    if t == span[0]:
-        return Diverged(
-            "the equations are not finite at the initial state, or no step is small enough", t, state, solution
-        )
-    return Diverged("the order parameters diverge: a smaller learning rate may keep them finite", t, state, solution)
+    return Diverged(_divergence(problem, run, t, span), t, state, solution)
+
+
+def _divergence(problem: Problem, run: Run, t: float, span: tuple[float, float]) -> str:
+    """Return what a divergence may come from, as far as it is known."""
+    steps = int(run.facts.get("n_steps", 0))
+    if t == span[0] and steps == 0:
+        return "the equations are not finite at the initial state, or no step is small enough"
+    since = "" if t != span[0] else f", after {steps} steps and before the first time that was to be saved"
+    if any(q.name == "eta" for q in problem.dynamics.parameters):
+        return f"the order parameters diverge{since}: a smaller learning rate may keep them finite"
+    return f"the solution diverges{since}, or a hypothesis of the equations ends to hold: see dynamics.assumptions"
 
 
 def _dataset(problem: Problem, run: Run, n: int, attrs: dict[str, Any]) -> "xr.Dataset":

@@ -236,3 +236,22 @@ def test_single_neuron(rng, rates):
     sol = solve.integrate(net.dynamics("neuron"), (0, 2), y0=y0, params=params, t_eval=T_EVAL, **TIGHT)
     close(sol.beta, (w2 @ w1)[:, 0])
     close(sol.a2, w2[:, 0, 0] ** 2)
+
+
+def test_a_neuron_whose_second_layer_vanishes_is_right_or_says_why_not():
+    """λ < 0: a may cross zero, where the equations of β end to hold. Either they got across, or it is an error."""
+    net, refused = LinearNetwork(), 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        data_ = solve.correlations(rng.standard_normal((4, 3)), rng.standard_normal((4, 1)))
+        weights = {"W1": rng.standard_normal((1, 3)), "W2": [[0.1]]}
+        y0, params = solve.reduced_inputs(net, "neuron", weights, data_)
+        full = solve.integrate(net.dynamics(), (0, 20), t_eval=[20.0], y0=weights, params=data_)
+        try:
+            sol = solve.integrate(net.dynamics("neuron"), (0, 20), t_eval=[20.0], y0=y0, params=params)
+        except solve.Diverged as error:
+            assert "before the first time that was to be saved" in str(error) and "assumptions" in str(error)
+            refused += 1
+        else:
+            close(sol.beta, full.W[:, 0], 1e-6)
+    assert 0 < refused < 12
