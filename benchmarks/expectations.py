@@ -106,5 +106,5 @@ def _without_sign4(dynamics: derive.Dynamics) -> Callable[..., None]:
     source = f"{source[:end]}    return 0.25\n{source[end:]}"
     module = load_generated("without_sign4", source)
     function = ctypes.CFUNCTYPE(None, ctypes.c_double, *[ctypes.c_void_p] * 4)(module.kernel.address)
-    function.keep = module  # type: ignore[attr-defined]
+    function.keep = module  # type: ignore[attr-defined]  # else its code is freed
     return function

@@ -1,6 +1,7 @@
 """Nanoseconds per right-hand side: generated kernels against loops written from the paper, and without SIMD."""
 
 import ctypes
+import functools
 import math
 from collections.abc import Callable
 
@@ -81,7 +82,8 @@ def _straight(dynamics: derive.Dynamics, rolled: Callable[..., None], K: int, qu
     np.testing.assert_allclose(*results, rtol=1e-12, atol=1e-14)
     calls = CALLS[2]
     work = {"straight": straight, "rolled": rolled}
-    seconds = interleaved({n: lambda f=f: f(calls, *arrays) for n, f in work.items()}, 5 if quick else 30)  # type: ignore[misc]
+    jobs = {n: functools.partial(f, calls, *arrays) for n, f in work.items()}
+    seconds = interleaved(jobs, 5 if quick else 30)
     ns, gain = 1e9 * seconds["straight"] / calls, seconds["rolled"] / seconds["straight"]
     met = gain >= STRAIGHT_LEAST and ns <= STRAIGHT_NS
     target = f">= {STRAIGHT_LEAST:g}, <= {STRAIGHT_NS} ns"
@@ -132,9 +134,9 @@ def _without_simd(dynamics: derive.Dynamics) -> Callable[..., None]:
         kernel = module["kernel"]
     finally:
         config.LOOP_VECTORIZE, config.SLP_VECTORIZE = before
-    address = kernel.address  # type: ignore[attr-defined]
+    address = kernel.address  # type: ignore[attr-defined]  # of an exec'ed module
     function = ctypes.CFUNCTYPE(None, ctypes.c_double, *[ctypes.c_void_p] * 4)(address)
-    function.keep = kernel  # type: ignore[attr-defined]
+    function.keep = kernel  # type: ignore[attr-defined]  # else its code is freed
     return function
 
 

@@ -43,10 +43,10 @@ class Format(StrEnum):
     json = "json"
 
 
-Limit = StrEnum("Limit", {name.replace("-", "_"): name for name in LIMITS})  # type: ignore[misc]
+Limit = StrEnum("Limit", {name.replace("-", "_"): name for name in LIMITS})  # type: ignore[misc]  # names known at run time only
 DEFAULT_LIMIT = Limit("high-dimensional")
-Labels = StrEnum("Labels", {name: name for name in LABELS})  # type: ignore[misc]
-Moments = StrEnum("Moments", {name: name for name in METHODS})  # type: ignore[misc]
+Labels = StrEnum("Labels", {name: name for name in LABELS})  # type: ignore[misc]  # likewise
+Moments = StrEnum("Moments", {name: name for name in METHODS})  # type: ignore[misc]  # likewise
 DEFAULT_LABELS, DEFAULT_MOMENTS = Labels("real"), Moments("auto")
 
 
@@ -57,7 +57,7 @@ class SecondLayer(StrEnum):
     trained = "trained"
 
 
-Reduction = StrEnum("Reduction", {name.replace("-", "_"): name for name in REDUCTIONS})  # type: ignore[misc]
+Reduction = StrEnum("Reduction", {name.replace("-", "_"): name for name in REDUCTIONS})  # type: ignore[misc]  # likewise
 DEFAULT_REDUCTION = Reduction("full")
 
 

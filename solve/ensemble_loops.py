@@ -65,7 +65,7 @@ def compiled_one_by_one() -> Callable[..., None]:
     The integrator comes in by its address, since Numba's cache does not notice a change in another file; its signature
     is part of this one's.
     """
-    (integrator,) = compiled_advance(False).nopython_signatures  # type: ignore[attr-defined]
+    (integrator,) = compiled_advance(False).nopython_signatures  # type: ignore[attr-defined]  # Numba has no types
     own = (types.FunctionType(integrator), MATRIX, MATRIX, integrator.args[7], VECTOR, VECTOR, MATRIX)
     compiled: Callable[..., None] = njit(types.void(*COMMON, *own), cache=True, **OPTIONS)(_one_by_one)
     return compiled

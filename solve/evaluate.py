@@ -14,8 +14,9 @@ import numpy as np
 import sympy
 from sympy.core.function import AppliedUndef
 
-from effdyn.derive import Dynamics
+from effdyn.derive import Dynamics, ModelError
 from effdyn.derive.dynamics import TIME
+from effdyn.derive.errors import Described
 from effdyn.derive.regression.inverse_laplace import InverseLaplace
 
 from .laplace import contour
@@ -110,8 +111,8 @@ def evaluate(expr: sympy.Expr, scope: Scope) -> Values:
 
     Raises
     ------
-    NotImplementedError
-        For a node that has no rule here.
+    ModelError
+        For a node that has no rule here: of equations written by hand, since models need none.
 
     Examples
     --------
@@ -146,7 +147,8 @@ def evaluate(expr: sympy.Expr, scope: Scope) -> Values:
         return np.asarray(FUNCTIONS[expr.func](*(evaluate(a, scope) for a in expr.args)))
     if type(expr) in BINDERS:
         return BINDERS[type(expr)](expr, scope)
-    raise NotImplementedError(f"{type(expr).__name__} in {expr} has no numerical rule here")
+    accepted = "sums, products, powers, integrals and the functions " + ", ".join(sorted(f.__name__ for f in FUNCTIONS))
+    raise ModelError("dynamics", Described(f"{type(expr).__name__} in {expr}"), accepted)
 
 
 def _power(expr: sympy.Pow, scope: Scope) -> Values:

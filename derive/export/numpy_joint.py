@@ -83,7 +83,7 @@ class JointWriter:
         return Array(self._code(expr.xreplace(symbols)), axes, any(a.nodes for a in parts.values()))
 
     def _code(self, expr: sympy.Expr) -> str:
-        return str(self.printer.code(expr))  # type: ignore[attr-defined]
+        return str(self.printer.code(expr))  # type: ignore[attr-defined]  # NumPyPrinter, which imports this file
 
     def _entry(self, entry: sympy.Indexed) -> Array:
         """Return h[i], h_star[1], a[j] or Q[i, k], axes in order."""

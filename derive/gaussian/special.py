@@ -51,7 +51,7 @@ class Angle(GaussianFunction):
 
     def parts(self) -> tuple[sympy.Expr, sympy.Expr, sympy.Expr, sympy.Expr]:
         """Return N, A, B and A B − N², polynomials in the covariances."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: each angle has its own
 
     def definition(self) -> sympy.Expr:
         """Return the plain formula, which is 0/0 where fields coincide."""

@@ -83,7 +83,7 @@ def _check_poles(problem: Problem, directions: "numpy.ndarray") -> None:
 
             values = mark(at(grid))
             for n in np.flatnonzero(values[1:] * values[:-1] < 0)[:3]:
-                root = sign_change(lambda t: mark(at(t)), grid[n : n + 1], grid[n + 1 : n + 2])  # noqa: B023
+                root = sign_change(lambda t: mark(at(t)), grid[n : n + 1], grid[n + 1 : n + 2])  # noqa: B023  (called before the loop goes on)
                 for side in (1, -1):
                     near = np.abs(problem.function(at(root + side * steps))) * steps
                     if near[1] > 0.5 * near[0] > 1e-12:

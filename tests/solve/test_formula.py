@@ -83,7 +83,7 @@ def test_the_first_piece_that_holds_is_taken_and_none_is_nan():
 
 
 def test_a_node_without_a_rule_is_named():
-    with pytest.raises(NotImplementedError, match="zeta"):
+    with pytest.raises(ModelError, match="zeta"):
         evaluate(sympy.zeta(TIME), Scope({TIME: np.array([2.0])}))
 
 
