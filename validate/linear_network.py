@@ -196,10 +196,11 @@ def _trajectory(
     """Return what is measured after these times since the start, t as first axis."""
     saved, made = [], 0
     for time in elapsed:
-        for _ in range(round(time / rate) - made):
-            weights = descent.step(weights, rate)
-            made += 1
-            bar.update()
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for below, and reported as divergence
+            for _ in range(round(time / rate) - made):
+                weights = descent.step(weights, rate)
+                made += 1
+                bar.update()
         if not all(np.isfinite(w).all() for w in weights):
             raise DescentDiverged(run, rate, float(time))
         saved.append(measure(weights))
@@ -261,4 +262,6 @@ def _times(t_span: Any, t_eval: Any, step: float) -> tuple[np.ndarray, float]:
     inside = asked.ndim == 1 and asked.size and np.isfinite(asked).all() and (np.diff(asked) >= 0).all()
     if not inside or asked[0] < span[0] - margin or asked[-1] > span[1] + margin:
         raise ModelError("t_eval", t_eval, f"ascending finite times in t_span={tuple(span.tolist())}")
+    if len(asked) > 1 and step > span[1] - span[0]:
+        raise ModelError("eta", step, f"a step that fits into t_span, at most {span[1] - span[0]:g}")
     return span[0] + step * np.unique(np.rint((asked - span[0]) / step)), float(span[0])

@@ -121,10 +121,12 @@ def test_random_initial_weights_have_streams_of_their_own(rng):
 
 def test_divergence_and_bad_input(rng):
     network, params, y0 = derive.LinearNetwork(), data(rng), weights(rng, 4, 5, 3, scale=3.0)
-    with np.errstate(all="ignore"), pytest.raises(DescentDiverged, match="eta=1"):
+    with pytest.raises(DescentDiverged, match="eta=1"):
         validate.simulate(network, eta=1.0, t_span=(0, 50), t_eval=[50], y0=y0, params=params, progress=False)
     with pytest.raises(derive.ModelError, match="eta"):
         descend(network, y0, params, "gram", eta=[0.1, -0.1])
+    with pytest.raises(derive.ModelError, match="fits into t_span"):
+        descend(network, y0, params, "gram", eta=5.0)
     with pytest.raises(derive.ModelError, match="runs"):
         descend(network, y0, params, "gram", runs=3)
     with pytest.raises(derive.ModelError, match="t_eval"):
