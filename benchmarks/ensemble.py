@@ -18,9 +18,9 @@ from scipy.integrate import solve_ivp
 from timing import Row
 
 from effdyn import solve
-from effdyn.solve.layout import pack, parameter_vector, read_inputs
+from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs
 
-ensemble = importlib.import_module("effdyn.solve.ensemble").ensemble
+ensemble = importlib.import_module("effdyn.solve.ensembles.ensemble").ensemble
 
 SPAN = (0.0, 300.0)
 GRID = np.linspace(*SPAN, 200)

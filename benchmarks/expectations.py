@@ -8,9 +8,9 @@ from kernel import _repeated
 from timing import Row, interleaved
 
 from effdyn import derive, solve
-from effdyn.solve.cache import load_generated
-from effdyn.solve.kernel import generate
-from effdyn.solve.layout import at_level, pack, parameter_vector, read_inputs
+from effdyn.solve.kernels.cache import load_generated
+from effdyn.solve.kernels.kernel import generate
+from effdyn.solve.kernels.layout import at_level, pack, parameter_vector, read_inputs
 
 MODELS = {
     "logistic": derive.TeacherStudent(activation="linear", loss="logistic", labels="sign"),

@@ -11,8 +11,8 @@ from problems import model, parameters, start
 from timing import Row, interleaved
 
 from effdyn import derive, solve
-from effdyn.solve.kernel import generate
-from effdyn.solve.layout import pack, parameter_vector, read_inputs
+from effdyn.solve.kernels.kernel import generate
+from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs
 
 CALLS = {2: 1000, 4: 200, 10: 10, 30: 1}
 """Right-hand sides to a call from Python, by K: about 0.1 ms, beside which the call itself is nothing."""

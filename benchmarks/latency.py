@@ -26,7 +26,7 @@ sol = solve.integrate(dyn, (0, 100), y0=dict(Q=[[0.5, 0.0], [0.0, 0.6]], R=[[1e-
 print(sol)
 """
 
-INTEGRATOR = "from effdyn.solve.dop853 import compiled_advance; compiled_advance(False)"
+INTEGRATOR = "from effdyn.solve.integrators.dop853 import compiled_advance; compiled_advance(False)"
 
 STAGES = """
 import json, time
@@ -40,11 +40,11 @@ dyn = derive.TeacherStudent(activation="erf").dynamics()
 mark("derivation")
 numba.njit("float64(float64)")(lambda x: x)
 mark("Numba's first compilation")
-from effdyn.solve import warmup
+from effdyn.solve.integrators import warmup
 warmup.start()
 solve.kernel(dyn)
 mark("right-hand side: generate, compile")
-from effdyn.solve.kernel import observables_kernel
+from effdyn.solve.kernels.kernel import observables_kernel
 observables_kernel(dyn)
 mark("observables: generate, compile")
 warmup.wait()

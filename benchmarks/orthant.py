@@ -15,8 +15,8 @@ from scipy.stats import multivariate_normal
 from timing import Row, interleaved
 
 from effdyn.derive.gaussian.special_values import evaluate
-from effdyn.solve.cache import load_generated
-from effdyn.solve.functions import SOURCES, with_requirements
+from effdyn.solve.kernels.cache import load_generated
+from effdyn.solve.kernels.functions import SOURCES, with_requirements
 
 MOST_MICROSECONDS = 3.0
 MOST_ERROR = 1e-12

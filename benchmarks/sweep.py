@@ -14,7 +14,7 @@ import numpy as np
 from timing import Row, interleaved
 
 from effdyn import derive, solve
-from effdyn.solve.sweep import sweep
+from effdyn.solve.sweeps.sweep import sweep
 
 DYN = derive.TeacherStudent(activation="erf").dynamics()
 START, PARAMS = dict(Q=[[0.5]], R=[[0.1]]), dict(sigma=0.0, T=[[1.0]], a=1.0, b=1.0)
@@ -36,7 +36,7 @@ def measure(quick: bool) -> list[Row]:
     def swept(store: Path | None) -> None:
         sweep(DYN, {"eta": eta}, (0, 100), START, PARAMS, t_eval=TIMES, store=store, threads=1, progress=False)
 
-    with tempfile.TemporaryDirectory() as place, patch("effdyn.solve.sweep_cell.integrate", lambda *a, **k: made):
+    with tempfile.TemporaryDirectory() as place, patch("effdyn.solve.sweeps.cell.integrate", lambda *a, **k: made):
         finished = Path(place, "finished.zarr")
         swept(finished)
         work = {

@@ -15,9 +15,9 @@ from timing import Row, interleaved
 
 from effdyn import derive, solve
 from effdyn.derive.dynamics import Equation
-from effdyn.solve.dop853 import Method, Trajectory, dop853
-from effdyn.solve.layout import pack, parameter_vector, read_inputs
-from effdyn.solve.other_methods import DOPRI5
+from effdyn.solve.integrators.dop853 import Method, Trajectory, dop853
+from effdyn.solve.integrators.other_methods import DOPRI5
+from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs
 
 SPAN = (0.0, 300.0)
 GRID = np.linspace(*SPAN, 201)

@@ -13,7 +13,7 @@ from effdyn.derive import LIMITS, Dynamics, ModelError, NoClosedForm, NotYet
 from effdyn.derive.averages import METHODS
 from effdyn.derive.linear.reductions import REDUCTIONS
 from effdyn.derive.teacher_student import LABELS
-from effdyn.solve.sweep_errors import StoreError
+from effdyn.solve.sweeps.errors import StoreError
 
 from .catalogue import ENTRIES
 from .catalogue import reproduce as reproduce_entry
@@ -161,7 +161,7 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Solve the equations of motion for every combination of parameters and initial values in a file."""
-    from effdyn.solve.sweep import sweep as run
+    from effdyn.solve.sweeps.sweep import sweep as run
 
     asked = read_config(config, SWEEP)
     assert asked.store is not None

@@ -3,9 +3,8 @@
 if __name__ != "effdyn.solve":
     raise ImportError("this folder is the package effdyn.solve: pip install -e . and import that")
 
-from .ensemble import ensemble
+from .ensembles.ensemble import ensemble
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
-from .events import Event
 from .hazards import BelowResolution, SymmetricStart
 from .implicit_bias import (
     RateBound,
@@ -18,13 +17,14 @@ from .implicit_bias import (
     width_slope,
 )
 from .integrate import integrate
-from .kernel import Kernel, kernel
+from .integrators.events import Event
+from .kernels.kernel import Kernel, kernel
 from .linear_networks import correlations, reduced_inputs
 from .numerical_error import numerical_error
 from .riccati import riccati
 from .stability import critical_rate, fixed_points, lift, linearize, plateau, reduce_inputs, symmetric_reduction
-from .sweep import sweep
-from .sweep_errors import DamagedStore, ForeignStore, StoreError, StoreInUse
+from .sweeps.errors import DamagedStore, ForeignStore, StoreError, StoreInUse
+from .sweeps.sweep import sweep
 
 __all__ = [
     "BelowResolution",

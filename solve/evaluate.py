@@ -2,7 +2,7 @@
 
 Each bound variable (the index of a sum, the variable of an integral or of a transform) is an axis of its own in front
 of those of time, and is summed over with its weights. For formulas and kernels of Volterra equations, which are
-evaluated at few points; equations of motion are compiled (:mod:`effdyn.solve.kernel`).
+evaluated at few points; equations of motion are compiled (:mod:`effdyn.solve.kernels.kernel`).
 """
 
 import functools
@@ -19,8 +19,8 @@ from effdyn.derive.dynamics import TIME
 from effdyn.derive.errors import Described
 from effdyn.derive.regression.inverse_laplace import InverseLaplace
 
+from .kernels.layout import Inputs
 from .laplace import contour
-from .layout import Inputs
 
 Values = np.ndarray
 FUNCTIONS: dict[Any, Callable[..., Any]] = {

@@ -9,7 +9,7 @@ import sympy
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.text import parse_expression
 
-from .layout import Inputs
+from .kernels.layout import Inputs
 
 
 @dataclass(frozen=True, slots=True)

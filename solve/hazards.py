@@ -8,7 +8,7 @@ import numpy as np
 
 from effdyn.derive import Dynamics
 
-from .layout import Inputs
+from .kernels.layout import Inputs
 
 if TYPE_CHECKING:
     import xarray as xr

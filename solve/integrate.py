@@ -14,17 +14,18 @@ import sympy
 from effdyn.derive import Dynamics, ModelError, NotYet
 from effdyn.derive.errors import nearest
 
-from . import certification, warmup
-from . import dop853 as _dop853
+from . import certification
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
-from .events import Event, events_kernel
 from .hazards import flag_below_resolution, warn_of_symmetry
-from .jacobian import jacobian_kernel
-from .kernel import check_dynamics, kernel, observables_kernel
-from .layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
+from .integrators import dop853 as _dop853
+from .integrators import warmup
+from .integrators.events import Event, events_kernel
+from .integrators.jacobian import jacobian_kernel
+from .integrators.referees import REFEREES, run_referee
+from .kernels.kernel import check_dynamics, kernel, observables_kernel
+from .kernels.layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
 from .numerical_error import error_summary
 from .problem import Problem, Run
-from .referees import REFEREES, run_referee
 from .results import parameters_json, to_dataset
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def _ours(
 
 
 def _methods(name: str) -> dict[str, "_dop853.Method"]:
-    from .other_methods import DOPRI5, RADAU5  # only here: most integrations need neither
+    from .integrators.other_methods import DOPRI5, RADAU5  # only here: most integrations need neither
 
     if name == "auto":
         return {"method": _dop853.DOP853, "other": RADAU5}

@@ -9,7 +9,7 @@ import numpy as np
 from effdyn.derive import LinearNetwork, ModelError
 from effdyn.derive.errors import Described
 
-from .layout import read_inputs
+from .kernels.layout import read_inputs
 from .linear_reductions import REDUCED, Arrays, Reduced
 
 

@@ -10,11 +10,11 @@ from numba import njit, types
 
 from effdyn.derive import Dynamics, ModelError
 
-from .dop853 import OPTIONS, _call
 from .errors import Diverged
 from .given import step_length
-from .kernel import kernel
-from .layout import Inputs, pack, parameter_vector, read_inputs, unpack
+from .integrators.dop853 import OPTIONS, _call
+from .kernels.kernel import kernel
+from .kernels.layout import Inputs, pack, parameter_vector, read_inputs, unpack
 from .results import parameters_json, to_dataset
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 from effdyn.derive import Dynamics
 from effdyn.derive.numerical.quadrature import BUNDLE, rule_of
 
-from .kernel import Kernel, check_dynamics, kernel, observables_kernel
-from .layout import Inputs, at_level, pack, packed_length, parameter_vector, read_inputs, unpack
+from .kernels.kernel import Kernel, check_dynamics, kernel, observables_kernel
+from .kernels.layout import Inputs, at_level, pack, packed_length, parameter_vector, read_inputs, unpack
 from .results import variable
 
 if TYPE_CHECKING:

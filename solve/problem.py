@@ -7,8 +7,8 @@ import numpy as np
 
 from effdyn.derive import Dynamics
 
-from .kernel import Kernel
-from .layout import Inputs
+from .kernels.kernel import Kernel
+from .kernels.layout import Inputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from .errors import Diverged, StepLimit
 from .evaluate import Rules, Scope, evaluate, scope_of
 from .given import Given, times_from_zero
 from .implicit import defined_functions
-from .layout import Inputs, read_inputs
+from .kernels.layout import Inputs, read_inputs
 from .results import parameters_json, to_dataset
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import sympy
 
 from effdyn.derive.activation import Activation, X
 from effdyn.derive.loss import PHI, Y
-from effdyn.solve.cache import load_generated
+from effdyn.solve.kernels.cache import load_generated
 
 from .labels import LABELS, real
 from .printing import OPTIONS, print_function, print_user_functions

@@ -13,7 +13,7 @@ import numpy as np
 
 from effdyn.derive import ModelError
 from effdyn.derive.errors import Described
-from effdyn.solve.layout import read_inputs as solve_inputs
+from effdyn.solve.kernels.layout import read_inputs as solve_inputs
 
 from .generated import teacher_fields
 

@@ -17,7 +17,7 @@ import xarray as xr
 from effdyn.derive.errors import ModelError
 from effdyn.derive.regression import LinearRegression
 from effdyn.solve.given import Given
-from effdyn.solve.layout import read_inputs
+from effdyn.solve.kernels.layout import read_inputs
 from effdyn.solve.results import parameters_json, variable, versions_json
 
 from .regression_replicas import REPLICAS, Problem

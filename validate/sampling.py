@@ -22,7 +22,7 @@ from scipy.special import ndtri
 from scipy.stats.qmc import Sobol
 
 from effdyn.derive.loss import PHI, Y
-from effdyn.solve.cache import load_generated
+from effdyn.solve.kernels.cache import load_generated
 
 from .generated import assemble, compiled, student_unit, teacher_output
 from .initial import coordinates

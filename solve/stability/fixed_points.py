@@ -115,7 +115,7 @@ def _prepare(
     dynamics: Dynamics, params: Mapping[str, Any], sizes: Mapping[str, int], rng: Any
 ) -> tuple[Flow, np.ndarray, np.random.Generator]:
     """Return the flow, a random state of it and the generator."""
-    from ..layout import unpack
+    from ..kernels.layout import unpack
 
     random = np.random.default_rng(rng)
     generic = random_state(dynamics, sizes, params, random)

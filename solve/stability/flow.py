@@ -11,8 +11,8 @@ import numpy as np
 from effdyn.derive import Dynamics, ModelError, NotYet, Quantity
 
 from ..integrate import observe
-from ..kernel import Kernel, check_dynamics, kernel
-from ..layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
+from ..kernels.kernel import Kernel, check_dynamics, kernel
+from ..kernels.layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
 from .tangent import NotDifferentiable, tangent
 
 STEP = 1e-3

@@ -9,7 +9,7 @@ import sympy
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.errors import Described
 
-from ..layout import pack
+from ..kernels.layout import pack
 from .flow import check_sizes
 
 SCALES = (0.1, 2.0)

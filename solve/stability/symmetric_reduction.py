@@ -19,7 +19,7 @@ import sympy
 from effdyn.derive import Dynamics, Equation, ModelError, NotYet, Quantity
 from effdyn.derive.errors import Described, nearest
 
-from ..layout import Inputs, read_inputs
+from ..kernels.layout import Inputs, read_inputs
 
 GROUPS = {
     "symmetric": "all students may be exchanged with each other, and all teacher units with each other",

@@ -12,7 +12,7 @@ import numpy as np
 
 from effdyn.derive import NotYet, Quantity
 
-from ..layout import pack
+from ..kernels.layout import pack
 from .flow import Flow
 
 LARGEST = 50_000

@@ -19,7 +19,7 @@ from effdyn.derive.export.numpy_module import numpy_module
 from effdyn.derive.export.serialize import dynamics_from_json, dynamics_to_json, model_from_json, model_to_json
 from effdyn.derive.export.write import to_text
 from effdyn.derive.moments import Joint, Univariate
-from effdyn.solve import reference
+from effdyn.solve.kernels import reference
 
 CASES = {
     "erf": (dict(activation="erf"), "high-dimensional"),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from effdyn import derive, solve
-from effdyn.solve.layout import pack, packed_length, parameter_vector, read_inputs, unpack
-from effdyn.solve.reference import Interpreter
+from effdyn.solve.kernels.layout import pack, packed_length, parameter_vector, read_inputs, unpack
+from effdyn.solve.kernels.reference import Interpreter
 
 CASES = [
     (derive.LinearNetwork(), "full"),

@@ -12,7 +12,7 @@ import sympy
 from scipy import special, stats
 
 from effdyn.derive import TeacherStudent
-from effdyn.solve.reference import evaluate, observe
+from effdyn.solve.kernels.reference import evaluate, observe
 
 K, M = 2, 2
 Q = np.array([[0.9, 0.25], [0.25, 1.3]])

@@ -1,7 +1,7 @@
 """The derived equations of teacher–student SGD against the published ones, known limits, and a direct simulation.
 
 References are written here from the papers in plain NumPy: Saad & Solla, Phys. Rev. E 52, 4225 (1995); Goldt et al.,
-NeurIPS 2019; for polynomials and linear networks from Wick's theorem by hand. Compared through solve.reference.
+NeurIPS 2019; for polynomials and linear networks from Wick's theorem by hand. Compared through effdyn.solve.kernels.reference.
 """
 
 import math
@@ -16,7 +16,7 @@ from effdyn import derive
 from effdyn.derive import ModelError, Moment, NoClosedForm, NotYet, TeacherStudent
 from effdyn.derive.increments import D
 from effdyn.derive.moments import Dilation
-from effdyn.solve.reference import Interpreter, evaluate, observe
+from effdyn.solve.kernels.reference import Interpreter, evaluate, observe
 
 SIZES = [(1, 1), (2, 1), (1, 3), (2, 2), (3, 2)]
 ROUNDING = 1e-13

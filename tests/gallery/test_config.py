@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from effdyn import derive, validate
 from effdyn.gallery import cli, config
 from effdyn.gallery.config import KEYS, SIMULATE, SWEEP, read_config
-from effdyn.solve.sweep import sweep
+from effdyn.solve.sweeps.sweep import sweep
 
 SWEEP_TOML = """
 t_span = [0, 4]
@@ -235,7 +235,7 @@ def test_effdyn_sweep_computes_resumes_and_writes(file, monkeypatch, capsys):
     assert first.exit_code == 0 and first.stdout == "6 cells in eta.zarr: 6 success\n"
     assert "--resume" in refusal(monkeypatch, capsys, "sweep", path, "--quiet")
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["effdyn.solve.sweep"], "solve_cell", None)  # nothing is computed again
+        patch.setattr(sys.modules["effdyn.solve.sweeps.sweep"], "solve_cell", None)  # nothing is computed again
         second = invoke("sweep", path, "--resume", "--out", "all.nc", "--quiet")
     assert second.exit_code == 0
     read = read_config(Path(path), SWEEP)
@@ -261,7 +261,7 @@ def test_effdyn_sweep_refuses_the_store_of_another_one(file, monkeypatch, capsys
 
 def test_effdyn_sweep_is_interrupted_and_resumed(file, monkeypatch):
     path = str(file(SWEEP_TOML))
-    storing, sweeping = sys.modules["effdyn.solve.sweep_store"], sys.modules["effdyn.solve.sweep"]
+    storing, sweeping = sys.modules["effdyn.solve.sweeps.store"], sys.modules["effdyn.solve.sweeps.sweep"]
     add = storing.ZarrStore.add
 
     def interrupt(self, index, outcome):

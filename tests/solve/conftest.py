@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from effdyn.solve.layout import at_level, pack, parameter_vector
+from effdyn.solve.kernels.layout import at_level, pack, parameter_vector
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from effdyn.derive.cache_directory import preferred_directory
-from effdyn.solve import cache
+from effdyn.solve.kernels import cache
 
 KERNEL = textwrap.dedent("""
     from numba import cfunc, types
@@ -29,7 +29,7 @@ def directory(tmp_path, monkeypatch):
 def start_process(directory):
     """A process that loads KERNEL and prints the file, how often Numba found it compiled, and a value."""
     code = f"""
-        from effdyn.solve.cache import load_generated
+        from effdyn.solve.kernels.cache import load_generated
         module = load_generated("linear", {KERNEL!r})
         print(module.__file__, module.kernel.cache_hits, module.kernel.ctypes(2.0))
     """

@@ -12,7 +12,7 @@ from effdyn.derive.activation import activation
 from effdyn.derive.errors import CertificateError
 from effdyn.derive.moments import Univariate
 from effdyn.solve import certification, integrate, kernel
-from effdyn.solve.kernel import _load
+from effdyn.solve.kernels.kernel import _load
 
 
 @pytest.fixture

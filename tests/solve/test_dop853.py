@@ -19,10 +19,10 @@ from scipy.integrate import solve_ivp
 from scipy.integrate._ivp import dop853_coefficients as scipys  # the witness; the package itself does not import it
 from scipy.linalg import expm
 
-from effdyn.solve import dop853_tableau
-from effdyn.solve.dop853 import Status, dop853
+from effdyn.solve.integrators import dop853_tableau
+from effdyn.solve.integrators.dop853 import Status, dop853
 
-module = importlib.import_module("effdyn.solve.dop853")  # by name: the room may export the function as its attribute
+module = importlib.import_module("effdyn.solve.integrators.dop853")
 
 NONE = ()  # no parameters
 RING = np.linspace(0.5, 1.2, 7)  # a start for ``ring``
@@ -487,7 +487,7 @@ def test_compiled_once_per_machine():
     """A second process loads the integrator from the disk, and importing the module alone does not even do that."""
     module.compiled_advance(False)
     program = (
-        "import importlib; m = importlib.import_module('effdyn.solve.dop853');"
+        "import importlib; m = importlib.import_module('effdyn.solve.integrators.dop853');"
         "assert m.compiled_advance.cache_info().currsize == 0;"
         "s = m.compiled_advance(False).stats; print(sum(s.cache_hits.values()), sum(s.cache_misses.values()))"
     )

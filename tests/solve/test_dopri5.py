@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.integrate._ivp.rk import RK45 as SCIPYS  # the witness of the tableau
 
-from effdyn.solve import dopri5
-from effdyn.solve.dop853 import Status, dop853
-from effdyn.solve.other_methods import DOPRI5, RADAU5, source_of
+from effdyn.solve.integrators import dopri5
+from effdyn.solve.integrators.dop853 import Status, dop853
+from effdyn.solve.integrators.other_methods import DOPRI5, RADAU5, source_of
 
 POINTER = numba.types.CPointer(numba.float64)
 RING = np.linspace(0.5, 1.2, 7)
@@ -148,7 +148,7 @@ def test_nan_in_a_trial_step_only_shrinks_it():
 
 def test_source_is_the_same_in_every_process():
     code = (
-        "from effdyn.solve.other_methods import *; import hashlib;"
+        "from effdyn.solve.integrators.other_methods import *; import hashlib;"
         "print(hashlib.sha256((source_of(dopri5) + source_of(radau)).encode()).hexdigest())"
     )
     seen = {

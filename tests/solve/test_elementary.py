@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numba import njit
 
-from effdyn.solve.elementary import NODE_FUNCTIONS
-from effdyn.solve.functions import LIBRARY
-from effdyn.solve.sources import paste
+from effdyn.solve.kernels.elementary import NODE_FUNCTIONS
+from effdyn.solve.kernels.functions import LIBRARY
+from effdyn.solve.kernels.sources import paste
 
 namespace: dict = {"math": math, "njit": njit}
 exec(paste(NODE_FUNCTIONS.values()), namespace)

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from effdyn import derive, solve
 from effdyn.derive.dynamics import Equation
-from effdyn.solve.ensemble import ensemble
-from effdyn.solve.ensemble_inputs import gram_places, read_batch
-from effdyn.solve.lane_kernel import lane_kernel
-from effdyn.solve.layout import gram_matrix, pack, parameter_vector, read_inputs
+from effdyn.solve.ensembles.ensemble import ensemble
+from effdyn.solve.ensembles.inputs import gram_places, read_batch
+from effdyn.solve.ensembles.lane_kernel import lane_kernel
+from effdyn.solve.kernels.layout import gram_matrix, pack, parameter_vector, read_inputs
 
 ERF = derive.TeacherStudent(activation="erf").dynamics()
 SQUARE = derive.TeacherStudent(activation="square").dynamics()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
 from effdyn.derive.gaussian.special_values import evaluate
-from effdyn.solve.cache import load_generated
-from effdyn.solve.functions import SOURCES, with_requirements
+from effdyn.solve.kernels.cache import load_generated
+from effdyn.solve.kernels.functions import SOURCES, with_requirements
 
 MEASURED = 2.5
 """Above the largest error found, 2.33 ulp at 0.5068, in 2·10⁸ arguments compared with the 80-bit arc sine."""
@@ -362,8 +362,8 @@ def test_trivariate_normal_against_scipy(compiled, rng):
 
 
 def test_erfi_agrees_with_mpmath_on_both_sides_of_where_its_series_change():
-    from effdyn.solve.cache import load_generated
-    from effdyn.solve.sources import paste
+    from effdyn.solve.kernels.cache import load_generated
+    from effdyn.solve.kernels.sources import paste
 
     source = f"import math\n\nfrom numba import njit\n{paste(['erfi'])}"
     erfi = load_generated("erfi", source).erfi

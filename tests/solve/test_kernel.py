@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from effdyn.derive import Dynamics, Equation, Quantity, TeacherStudent
 from effdyn.solve import kernel
-from effdyn.solve.kernel import generate, observables_kernel
-from effdyn.solve.reference import Interpreter, evaluate, observe
+from effdyn.solve.kernels.kernel import generate, observables_kernel
+from effdyn.solve.kernels.reference import Interpreter, evaluate, observe
 
 ULP = 2.0**-52
 SIZES = [(1, 1), (2, 1), (1, 3), (2, 2), (3, 2), (4, 4), (7, 5)]
@@ -280,7 +280,7 @@ def test_source_does_not_depend_on_the_hash_seed():
     code = """
         import hashlib
         from effdyn.derive import TeacherStudent
-        from effdyn.solve.kernel import generate
+        from effdyn.solve.kernels.kernel import generate
         models = [
             dict(activation="erf", second_layer="trained", weight_decay=True, output_scale="1/sqrt(K)"),
             dict(activation="erf", teacher_activation="He3"),

@@ -12,9 +12,9 @@ from effdyn.derive.activation import X, activation
 from effdyn.derive.increments import NOISE
 from effdyn.derive.moments import Joint, Univariate
 from effdyn.solve import integrate, kernel, numerical_error
-from effdyn.solve.kernel import observables_kernel
-from effdyn.solve.layout import pack, parameter_vector, read_inputs
-from effdyn.solve.reference import evaluate, observe
+from effdyn.solve.kernels.kernel import observables_kernel
+from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs
+from effdyn.solve.kernels.reference import evaluate, observe
 
 K, M = (sympy.Symbol(name, integer=True, positive=True) for name in ("K", "M"))
 I, J, L, N_, M_ = (sympy.Symbol(name, integer=True, positive=True) for name in ("i", "j", "k", "n", "m"))

@@ -10,10 +10,10 @@ from scipy.integrate import solve_ivp
 
 from effdyn import derive, solve
 from effdyn.derive.dynamics import Equation
-from effdyn.solve import radau
-from effdyn.solve.dop853 import Status, dop853
-from effdyn.solve.jacobian import derivatives, jacobian_kernel
-from effdyn.solve.other_methods import RADAU5
+from effdyn.solve.integrators import radau
+from effdyn.solve.integrators.dop853 import Status, dop853
+from effdyn.solve.integrators.jacobian import derivatives, jacobian_kernel
+from effdyn.solve.integrators.other_methods import RADAU5
 
 POINTER = numba.types.CPointer(numba.float64)
 NONE = ()  # no parameters

@@ -11,10 +11,10 @@ from effdyn.derive import TeacherStudent
 from effdyn.derive.gaussian import conditional_sign
 from effdyn.derive.gaussian.special import sign4
 from effdyn.solve import kernel
-from effdyn.solve.kernel import generate, observables_kernel
-from effdyn.solve.layout import pack, read_inputs
-from effdyn.solve.reference import evaluate, observe
-from effdyn.solve.sources import CALLABLE, TEXTS, paste
+from effdyn.solve.kernels.kernel import generate, observables_kernel
+from effdyn.solve.kernels.layout import pack, read_inputs
+from effdyn.solve.kernels.reference import evaluate, observe
+from effdyn.solve.kernels.sources import CALLABLE, TEXTS, paste
 
 MODELS = {
     "relu": TeacherStudent(activation="relu", second_layer="trained"),

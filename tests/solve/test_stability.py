@@ -5,6 +5,7 @@ import pytest
 
 from effdyn import derive, solve
 from effdyn.derive import ModelError, NotYet
+from effdyn.solve.kernels.layout import unpack
 from effdyn.solve.stability import critical_rate, fixed_points, linearize, plateau
 from effdyn.solve.stability.flow import Flow
 from effdyn.solve.stability.linearize import group_of
@@ -29,7 +30,7 @@ def flow_at_random(dynamics, K, M, seed, **more):
     if "a" in given:
         given["a"] = rng.uniform(0.5, 1.5, K)
     y = random_state(dynamics, {"K": K, "M": M}, given, rng)
-    states = solve.layout.unpack(dynamics.states, y, {"K": K, "M": M})
+    states = unpack(dynamics.states, y, {"K": K, "M": M})
     return Flow.at(dynamics, states, given)
 
 

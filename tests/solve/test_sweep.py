@@ -17,14 +17,14 @@ import pytest
 import xarray as xr
 
 from effdyn import derive, solve
-from effdyn.solve.sweep import sweep
-from effdyn.solve.sweep_cell import solve_cell
-from effdyn.solve.sweep_errors import DamagedStore, ForeignStore, StoreInUse
-from effdyn.solve.sweep_journal import JOURNAL
-from effdyn.solve.sweep_lock import only_writer
+from effdyn.solve.sweeps.cell import solve_cell
+from effdyn.solve.sweeps.errors import DamagedStore, ForeignStore, StoreInUse
+from effdyn.solve.sweeps.journal import JOURNAL
+from effdyn.solve.sweeps.lock import only_writer
+from effdyn.solve.sweeps.sweep import sweep
 
-sweeping = sys.modules["effdyn.solve.sweep"]
-storing = sys.modules["effdyn.solve.sweep_store"]
+sweeping = sys.modules["effdyn.solve.sweeps.sweep"]
+storing = sys.modules["effdyn.solve.sweeps.store"]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 DYN = derive.TeacherStudent(activation="linear").dynamics()
@@ -323,10 +323,10 @@ CHILD = """
 import os, sys, time
 import numpy as np
 from effdyn import derive
-import effdyn.solve.sweep
-sweeping = sys.modules["effdyn.solve.sweep"]
-storing = sys.modules["effdyn.solve.sweep_store"]
-from effdyn.solve.sweep_cell import solve_cell
+import effdyn.solve.sweeps.sweep
+sweeping = sys.modules["effdyn.solve.sweeps.sweep"]
+storing = sys.modules["effdyn.solve.sweeps.store"]
+from effdyn.solve.sweeps.cell import solve_cell
 def slow(*given):
     time.sleep(0.02)
     return solve_cell(*given)
@@ -377,7 +377,7 @@ def test_a_lock_does_not_outlive_its_process_in_a_fork(tmp_path):
     code = f"""
 import os, sys, time
 from pathlib import Path
-from effdyn.solve.sweep_lock import only_writer
+from effdyn.solve.sweeps.lock import only_writer
 with only_writer(Path({str(tmp_path)!r})):
     pid = os.fork()
     if not pid:
@@ -581,7 +581,7 @@ def test_a_real_signal_interrupts_the_wait(monkeypatch):
 
 
 def test_an_interrupted_solution_is_not_a_cell(monkeypatch):
-    cell = sys.modules["effdyn.solve.sweep_cell"]
+    cell = sys.modules["effdyn.solve.sweeps.cell"]
     monkeypatch.setattr(cell, "integrate", lambda *a, **k: xr.Dataset(attrs={"status": "interrupted"}))
     with pytest.raises(KeyboardInterrupt):
         sweep(DYN, **PROBLEM)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from effdyn.derive import ModelError, TeacherStudent
 from effdyn.solve import kernel
-from effdyn.solve.kernel import generate
-from effdyn.solve.layout import pack, read_inputs
-from effdyn.solve.reference import evaluate
-from effdyn.solve.unroll import LONGEST, unrolled
+from effdyn.solve.kernels.kernel import generate
+from effdyn.solve.kernels.layout import pack, read_inputs
+from effdyn.solve.kernels.reference import evaluate
+from effdyn.solve.kernels.unroll import LONGEST, unrolled
 
 MODELS = {
     "erf": (TeacherStudent(activation="erf"), [(1, 1), (2, 1), (1, 3), (2, 2), (3, 2)]),
@@ -83,7 +83,7 @@ def test_equals_the_loops_at_any_scale(seed, scale):
 
 
 def call(compiled, dynamics, inputs):
-    from effdyn.solve.layout import parameter_vector
+    from effdyn.solve.kernels.layout import parameter_vector
 
     y, work = pack(dynamics.states, inputs.y0), np.zeros(compiled.workspace_size(inputs.sizes))
     out = np.empty_like(y)
@@ -134,8 +134,8 @@ def test_sizes_must_be_complete_and_whole(sizes):
 
 PRINT = """
 from effdyn.derive import TeacherStudent
-from effdyn.solve.kernel import generate
-from effdyn.solve.unroll import unrolled
+from effdyn.solve.kernels.kernel import generate
+from effdyn.solve.kernels.unroll import unrolled
 d = TeacherStudent(activation="erf").dynamics()
 print(unrolled(generate(d, [(e.quantity, e.expr) for e in d.drift], "title")[0], (2, 2))[0])
 """

@@ -15,10 +15,10 @@ from effdyn.derive import NotYet
 from effdyn.derive.moments import Joint, Univariate
 from effdyn.derive.user_function import user_function
 from effdyn.derive.user_source import MATH, NUMPY, canonical, values_of
-from effdyn.solve.kernel import compile_kernel, observables_kernel
-from effdyn.solve.layout import read_inputs
-from effdyn.solve.reference import FUNCTIONS, Interpreter
-from effdyn.solve.sources import user_text
+from effdyn.solve.kernels.kernel import compile_kernel, observables_kernel
+from effdyn.solve.kernels.layout import read_inputs
+from effdyn.solve.kernels.reference import FUNCTIONS, Interpreter
+from effdyn.solve.kernels.sources import user_text
 
 
 def own_tanh(x):
@@ -116,7 +116,7 @@ def test_the_source_brings_the_functions_along_under_names_of_their_own():
 
 def test_the_source_is_the_same_whatever_the_hash_seed():
     code = (
-        "from effdyn import derive, solve; from effdyn.solve.kernel import generate\n"
+        "from effdyn import derive, solve; from effdyn.solve.kernels.kernel import generate\n"
         "text = 'def g(x): return math.atan(x)\\ndef s(x): return 1/(1 + x*x)'\n"
         "d = derive.TeacherStudent(activation=text).dynamics()\n"
         "print(generate(d, [(e.quantity, e.expr) for e in d.drift], 'title')[0])"

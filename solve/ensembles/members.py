@@ -1,4 +1,4 @@
-"""Many trajectories in threads that run compiled code only; see ``ensemble_loops.py`` for what they run."""
+"""Many trajectories in threads that run compiled code only; see ``loops.py`` for what they run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .dop853 import N_STAGE_ROWS, STATE, compiled_advance
-from .ensemble_loops import LANE, LANES, N_CLOCKS, N_ROWS, compiled_in_lanes, compiled_one_by_one
+from ..integrators.dop853 import N_STAGE_ROWS, STATE, compiled_advance
+from .loops import LANE, LANES, N_CLOCKS, N_ROWS, compiled_in_lanes, compiled_one_by_one
 
 NOT_RUN = 0
 """The status of a member that was interrupted, or never begun."""
@@ -40,7 +40,7 @@ class Work:
     places : ndarray (sum of lengths,)
         For each of their columns, the place in the packed state followed by the packed observables.
     gram : ndarray (F, F) of int
-        Where the overlaps stand, see :func:`effdyn.solve.ensemble_inputs.gram_places`.
+        Where the overlaps stand, see :func:`effdyn.solve.ensembles.inputs.gram_places`.
     largest, relative, absolute : float
         Bounds on a valid state: its largest entry; how negative the overlaps may be, relative to them and absolutely.
     """
@@ -72,7 +72,7 @@ class Outcome:
     Attributes
     ----------
     status : ndarray (N,) of int
-        ``NOT_RUN``, or as in ensemble_loops.py.
+        ``NOT_RUN``, or as in loops.py.
     t : ndarray (N,)
         The last time with a valid state.
     counts : ndarray (N, 3) of int

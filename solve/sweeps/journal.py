@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .sweep_cell import Outcome
-from .sweep_errors import DamagedStore
+from .cell import Outcome
+from .errors import DamagedStore
 
 JOURNAL = "journal"
 _MAGIC = b"efdn"

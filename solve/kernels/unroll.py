@@ -49,7 +49,7 @@ def unrolled(source: str, sizes: Sequence[int]) -> tuple[str, int] | None:
     Parameters
     ----------
     source : str
-        Of a kernel for all sizes, as :func:`effdyn.solve.kernel.generate` returns it.
+        Of a kernel for all sizes, as :func:`effdyn.solve.kernels.kernel.generate` returns it.
     sizes : sequence of int
         The numbers that ``par`` begins with.
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from effdyn.derive import Dynamics, ModelError
 
-from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit
-from .integrate import integrate
+from ..errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit
+from ..integrate import integrate
 
 STATUS: dict[type[Exception], str] = {
     Diverged: "diverged",

@@ -9,7 +9,7 @@ import sympy
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.text import parse_expression
 
-from .kernel import Kernel, compile_kernel
+from ..kernels.kernel import Kernel, compile_kernel
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,17 @@ import numpy as np
 from effdyn.derive import Dynamics, ModelError, NotYet, Quantity
 from effdyn.derive.errors import nearest
 
-from . import certification, warmup
-from .dop853 import Status
-from .ensemble_inputs import Batch, gram_places, read_batch
-from .ensemble_loops import BEYOND, NOT_OVERLAPS
-from .ensemble_members import NOT_RUN, Outcome, Work, run_members
-from .integrate import HUGE, _check_numbers, _checked_span, _checked_times
-from .kernel import check_dynamics, kernel, observables_kernel
+from .. import certification
+from ..integrate import HUGE, _check_numbers, _checked_span, _checked_times
+from ..integrators import warmup
+from ..integrators.dop853 import Status
+from ..kernels.kernel import check_dynamics, kernel, observables_kernel
+from ..kernels.layout import packed_length, unpack
+from ..results import parameters_json, variable, versions_json
+from .inputs import Batch, gram_places, read_batch
 from .lane_kernel import lane_kernel
-from .layout import packed_length, unpack
-from .results import parameters_json, variable, versions_json
+from .loops import BEYOND, NOT_OVERLAPS
+from .members import NOT_RUN, Outcome, Work, run_members
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .sweep_cell import Common
-from .sweep_grid import Grid
+from .cell import Common
+from .grid import Grid
 
 _FEW = 16
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from effdyn.derive import NotYet
 
-from .problem import Problem, Run
+from ..problem import Problem, Run
 
 SCIPY_METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "odeint")
 CYRK_METHODS = ("RK45", "DOP853", "TSIT5", "VERN7", "VERN8", "LSODA", "RADAU", "BDF")

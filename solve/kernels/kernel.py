@@ -21,7 +21,7 @@ from effdyn.derive.errors import Described
 from effdyn.derive.increments import overlap_of
 from effdyn.derive.numerical.quadrature import NODES, Table
 
-from . import certification
+from .. import certification
 from .cache import load_generated
 from .emit import Emitter, Loop, flat_index
 from .fuse import F, Fusion, G, fusion

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ..kernels.cache import load_generated
 from . import dop853, dopri5, radau
-from .cache import load_generated
 from .dop853 import OPTIONS, Method, advance_signature
 
 SHARED = (

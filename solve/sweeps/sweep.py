@@ -15,14 +15,14 @@ import numpy as np
 
 from effdyn.derive import Dynamics, ModelError
 
-from .integrate import _check_numbers, _checked_span
-from .kernel import check_dynamics
-from .results import parameters_json, versions_json
-from .sweep_cell import Common, Outcome, solve_cell
-from .sweep_fingerprint import fingerprint
-from .sweep_grid import Grid, output_quantities, output_times, read_grid
-from .sweep_layout import Layout, MemoryStore, Store
-from .sweep_store import ZarrStore
+from ..integrate import _check_numbers, _checked_span
+from ..kernels.kernel import check_dynamics
+from ..results import parameters_json, versions_json
+from .cell import Common, Outcome, solve_cell
+from .fingerprint import fingerprint
+from .grid import Grid, output_quantities, output_times, read_grid
+from .layout import Layout, MemoryStore, Store
+from .store import ZarrStore
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -12,9 +12,9 @@ import numpy as np
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.errors import nearest
 
-from .given import Given, step_length
-from .layout import HasQuantities, Inputs, read_inputs
-from .results import variable
+from ..given import Given, step_length
+from ..kernels.layout import HasQuantities, Inputs, read_inputs
+from ..results import variable
 
 Arrays = dict[str, np.ndarray]
 
@@ -179,7 +179,7 @@ def output_times(dynamics: Dynamics, grid: Grid, t_span: Any, t_eval: Any) -> np
     ModelError
         If the steps of a map are of different lengths in different cells.
     """
-    from .integrate import _checked_span, _checked_times
+    from ..integrate import _checked_span, _checked_times
 
     span = _checked_span(t_span)
     times = _checked_times(t_eval, span)

@@ -1,7 +1,7 @@
 """Kernels for sixteen trajectories at once: straight-line code inside a loop over lanes, which LLVM vectorises.
 
 The same operations as in the kernel for one trajectory, in the same order; element i of an array for lane l is number
-``16 i + l``. Knows only the straight-line Python of :mod:`effdyn.solve.unroll`.
+``16 i + l``. Knows only the straight-line Python of :mod:`effdyn.solve.kernels.unroll`.
 """
 
 import ast
@@ -11,9 +11,9 @@ from functools import lru_cache
 
 from effdyn.derive import Dynamics
 
-from .cache import load_generated
-from .ensemble_loops import LANES
-from .kernel import OPTIONS, kernel
+from ..kernels.cache import load_generated
+from ..kernels.kernel import OPTIONS, kernel
+from .loops import LANES
 
 LONGEST = 500
 """The most lines of a kernel that is put into lanes: each takes the compiler 3 to 8 ms."""

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .sweep_cell import MESSAGE_LENGTH, Outcome
-from .sweep_errors import DamagedStore, ForeignStore
-from .sweep_fingerprint import differences
-from .sweep_journal import ADVICE, JOURNAL, Journal, checksum, encode
-from .sweep_layout import ABOUT_CELLS, PENDING, Layout
-from .sweep_lock import LOCK, only_writer
+from .cell import MESSAGE_LENGTH, Outcome
+from .errors import DamagedStore, ForeignStore
+from .fingerprint import differences
+from .journal import ADVICE, JOURNAL, Journal, checksum, encode
+from .layout import ABOUT_CELLS, PENDING, Layout
+from .lock import LOCK, only_writer
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,7 +11,7 @@ import sympy
 
 from effdyn.derive import Dynamics, Quantity
 
-from .kernel import Kernel, check_dynamics, compile_kernel
+from ..kernels.kernel import Kernel, check_dynamics, compile_kernel
 
 
 def jacobian_kernel(dynamics: Dynamics) -> Kernel | None:

@@ -24,8 +24,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from . import dop853_tableau as c
-from .dop853 import (
+from ..integrators import dop853_tableau as c
+from ..integrators.dop853 import (
     BETA,
     EPSILON,
     EXPONENT,
@@ -50,7 +50,7 @@ COMMON = (
     I8, I8, INTEGERS, INTEGERS, INTEGERS, MATRIX, INTEGERS, MATRIX, VECTOR, VECTOR, VECTOR, MATRIX,
     VECTOR, VECTOR, F8, VECTOR, F8, F8, I8, INTEGERS, INTEGERS, INTEGERS, TABLE, VECTOR, INTEGERS, VECTOR, TABLE,
 )  # fmt: skip
-"""The types of what both loops take: see ``Work`` in ensemble_members.py, which says what the arrays are.
+"""The types of what both loops take: see ``Work`` in members.py, which says what the arrays are.
 
 Addresses of the right-hand side and of the observables; the shared counter, the flag to stop, the members done (by this
 thread); initial states, where parameters vary and their values; scratch: parameters, workspace, a packed record, a

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .results import variable
-from .sweep_cell import Common, Outcome
-from .sweep_grid import Grid, output_quantities
+from ..results import variable
+from .cell import Common, Outcome
+from .grid import Grid, output_quantities
 
 if TYPE_CHECKING:
     import xarray as xr

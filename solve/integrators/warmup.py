@@ -22,7 +22,7 @@ import os, sys, types
 for name, folder in (("effdyn", ""), ("effdyn.solve", sys.argv[1])):
     module = sys.modules[name] = types.ModuleType(name)
     module.__path__ = [folder]
-from effdyn.solve.dop853 import compiled_advance
+from effdyn.solve.integrators.dop853 import compiled_advance
 compiled_advance(False)
 os._exit(0)
 """
@@ -44,7 +44,7 @@ def start() -> subprocess.Popen[bytes] | None:
         return None
     quiet = subprocess.DEVNULL
     return subprocess.Popen(
-        [sys.executable, "-c", _COMPILE, str(Path(dop853.__file__).parent)], stdin=quiet, stdout=quiet, stderr=quiet
+        [sys.executable, "-c", _COMPILE, str(Path(dop853.__file__).parents[1])], stdin=quiet, stdout=quiet, stderr=quiet
     )
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from .sweep_errors import StoreInUse
+from .errors import StoreInUse
 
 LOCK = "lock"
 _FAR = 1 << 30

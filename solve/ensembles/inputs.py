@@ -1,7 +1,8 @@
 """Initial values and parameters of many members at once: broadcast, checked together, packed for the integrator.
 
-A member's values are checked by the same function as a single trajectory's (:func:`effdyn.solve.layout.read_inputs`):
-the whole batch is only searched for members that it would refuse, so that 10⁴ of them cost no 10⁴ calls.
+A member's values are checked by the same function as a single trajectory's
+(:func:`effdyn.solve.kernels.layout.read_inputs`): the whole batch is only searched for members that it would refuse, so
+that 10⁴ of them cost no 10⁴ calls.
 """
 
 import math
@@ -14,8 +15,8 @@ import numpy as np
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.errors import Described
 
-from .layout import PSD_TOLERANCE, Inputs, gram_matrix, packed_length, parameter_vector, read_inputs
-from .memory import node_sizes
+from ..kernels.layout import PSD_TOLERANCE, Inputs, gram_matrix, packed_length, parameter_vector, read_inputs
+from ..kernels.memory import node_sizes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +54,8 @@ def read_batch(dynamics: Dynamics, y0: Any, params: Any) -> Batch:
     Raises
     ------
     ModelError
-        Naming the entry and the member: what :func:`~effdyn.solve.layout.read_inputs` refuses, or leading axes that do
-        not broadcast.
+        Naming the entry and the member: what :func:`~effdyn.solve.kernels.layout.read_inputs` refuses, or leading axes
+        that do not broadcast.
     """
     quantities = {q.name: q for q in (*dynamics.states, *dynamics.parameters)}
     given = _arrays(quantities, "y0", y0) | _arrays(quantities, "params", params)
