@@ -1,7 +1,8 @@
 """The derived equations of teacher–student SGD against the published ones, known limits, and a direct simulation.
 
 References are written here from the papers in plain NumPy: Saad & Solla, Phys. Rev. E 52, 4225 (1995); Goldt et al.,
-NeurIPS 2019; for polynomials and linear networks from Wick's theorem by hand. Compared through effdyn.solve.kernels.reference.
+NeurIPS 2019; for polynomials and linear networks from Wick's theorem by hand. Compared through the reference
+interpreter, effdyn.solve.kernels.reference.
 """
 
 import math
