@@ -12,6 +12,7 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -54,6 +55,7 @@ for line in sys.stdin:
 
 
 _waiting: dict[Path, None] = {}
+_handing_over = threading.Lock()
 """What has been handed over and not been answered yet."""
 
 
@@ -66,18 +68,19 @@ def start(dynamics: Dynamics) -> None:
         If one was found to be wrong.
     """
     stem = _stem(dynamics)
-    if _answered(stem) or (worker := _worker()) is None:
-        return
-    stem.with_suffix(".job").write_bytes(pickle.dumps((_signatures(dynamics), bool(dynamics.mean))))
-    _waiting[stem] = None
-    _send(worker, str(stem))
+    with _handing_over:  # threads share one worker, and write to it one at a time
+        if _answered(stem) or stem in _waiting or (worker := _worker()) is None:
+            return
+        stem.with_suffix(".job").write_bytes(pickle.dumps((_signatures(dynamics), bool(dynamics.mean))))
+        _waiting[stem] = None
+        _send(worker, str(stem))
 
 
 def check() -> None:
     """Raise the CertificateError of a closed form that has been found to be wrong meanwhile."""
     for stem in list(_waiting):
         if _answered(stem):
-            del _waiting[stem]
+            _waiting.pop(stem, None)  # another thread may have been told meanwhile
 
 
 def _answered(stem: Path) -> bool:

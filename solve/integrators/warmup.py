@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numba
@@ -37,9 +38,17 @@ def _marker() -> Path:
     return cache_directory() / f"dop853_{digest[:16]}.compiled"
 
 
-@functools.cache
+_starting = threading.Lock()
+
+
 def start() -> subprocess.Popen[bytes] | None:
     """Start compiling the integrator, once in the life of this process, unless that was done before on this machine."""
+    with _starting:  # functools.cache alone would let two threads start one process each
+        return _process()
+
+
+@functools.cache
+def _process() -> subprocess.Popen[bytes] | None:
     if _marker().exists() or (os.cpu_count() or 1) < 2 or not sys.executable:
         return None
     quiet = subprocess.DEVNULL
