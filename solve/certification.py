@@ -55,8 +55,8 @@ for line in sys.stdin:
 
 
 _waiting: dict[Path, None] = {}
-_handing_over = threading.Lock()
 """What has been handed over and not been answered yet."""
+_handing_over = threading.Lock()
 
 
 def start(dynamics: Dynamics) -> None:
