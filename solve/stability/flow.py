@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from effdyn.derive import Dynamics, ModelError, NotYet, Quantity
+from effdyn.derive.tangent import NotDifferentiable, tangent
 
 from ..integrate import observe
 from ..kernels.kernel import Kernel, check_dynamics, kernel
 from ..kernels.layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
-from .tangent import NotDifferentiable, tangent
 
 STEP = 1e-3
 """Of five-point differences, relative: truncation, of fourth order, and rounding are both about 1e-12 of the drift."""

@@ -5,12 +5,12 @@ import pytest
 
 from effdyn import derive, solve
 from effdyn.derive import ModelError, NotYet
+from effdyn.derive.tangent import tangent
 from effdyn.solve.kernels.layout import unpack
 from effdyn.solve.stability import critical_rate, fixed_points, linearize, plateau
 from effdyn.solve.stability.flow import Flow
 from effdyn.solve.stability.linearize import group_of
 from effdyn.solve.stability.starts import random_state
-from effdyn.solve.stability.tangent import tangent
 
 ERF = derive.TeacherStudent(activation="erf").dynamics()
 LINEAR = derive.TeacherStudent(activation="linear").dynamics()

@@ -11,8 +11,7 @@ from functools import lru_cache
 
 import sympy
 
-from effdyn.derive import Dynamics, Equation, Quantity
-from effdyn.derive.dynamics import scalar
+from .dynamics import Dynamics, Equation, Quantity, scalar
 
 DIFFERENTIATED = (
     *(sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.tanh, sympy.sinh, sympy.cosh),
