@@ -6,7 +6,8 @@ if __name__ != "effdyn.validate":
 from . import figures
 from . import linear_network as _linear_network  # noqa: F401 — enters its simulator
 from . import regression as _regression  # noqa: F401 — enters its simulator
-from .compare import NotComparable, compare
+from .comparable import NotComparable
+from .compare import compare
 from .simulate import SimulationDiverged, simulate
 from .verdict import Verdict
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from .compare import sample_moments
+from .comparable import sample_moments
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,8 @@ import xarray as xr
 
 from effdyn import derive, solve
 from effdyn.derive.errors import ModelError
-from effdyn.validate.compare import NotComparable, compare
+from effdyn.validate.comparable import NotComparable
+from effdyn.validate.compare import compare
 from effdyn.validate.figures import deviation_vs_d, deviations, error_curve, overlaps
 from effdyn.validate.simulate import simulate
 
