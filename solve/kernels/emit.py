@@ -30,7 +30,8 @@ from .sources import CALLABLE
 from .sums import SymmetricSum, calls, extent, free_sums, outer_sums, outermost
 
 ROW_COST = 3
-"""From how many operations an expression is worth an array of its own rather than being computed again."""
+"""From how many operations an expression is worth an array of its own rather than being computed again. A diagonal
+element of a matrix counts as many: one in each row, they do not load as vectors."""
 COSTS = {sympy.Add: 1, sympy.Mul: 1, sympy.Pow: 6, sympy.Sum: 50, SymmetricSum: 50}
 KINKED = (sympy.sign, sympy.Abs, sympy.Heaviside, sympy.Max, sympy.Min, sympy.Piecewise, Choice)
 """Functions so cheap that they are computed where they are used."""
@@ -216,6 +217,7 @@ class Emitter:
         therefore elsewhere."""
         bound = {block.index for block in self.stack} & expr.free_symbols
         own = COSTS.get(expr.func, 20) * (max(len(expr.args) - 1, 1) if isinstance(expr, (sympy.Add, sympy.Mul)) else 1)
+        own += ROW_COST * any(isinstance(a, sympy.Indexed) and len(set(a.indices)) < len(a.indices) for a in expr.args)
         return own + sum(
             self._cost(a)
             for a in expr.args
@@ -493,6 +495,9 @@ class Emitter:
             self.stack[-1].names.update(zip(members, totals, strict=True))
 
     def _accumulate_half(self, expr: SymmetricSum) -> str:
+        weight = self._weight(expr)
+        if weight is not None:
+            return self._accumulate_product(expr, weight)
         summand, first, second, size = expr.args
         diagonal, below = self._name("s"), self._name("s")
         self.line(f"{diagonal} = 0.0")
@@ -506,6 +511,46 @@ class Emitter:
         self.end()
         self.end()
         return f"({diagonal} + 2.0*{below})"
+
+    def _weight(self, expr: SymmetricSum) -> sympy.Expr | None:
+        """Return by what a gathered function is multiplied in its sum, if that is the same inside all open loops."""
+        summand = expr.args[0]
+        if expr not in self._gathered:
+            return None
+        (call,) = calls(summand)
+        weight = summand / call
+        varies = weight.has(call) or any(block.index in weight.free_symbols for block in self.stack[1:])
+        return None if varies or weight.has(sympy.Sum, SymmetricSum) else weight
+
+    def _accumulate_product(self, expr: SymmetricSum, weight: sympy.Expr) -> str:
+        """Add up gathered values times their weights: one loop for both sums, long enough for SIMD."""
+        _, _, _, size = expr.args
+        weights, total = self._weights(expr, weight), self._name("s")
+        self.line(f"{total} = 0.0")
+        self.line(f"for q in range({size}*({size} + 1)//2):")
+        self.line(f"    {total} += work[{weights} + q]*work[gather + {self._gathered[expr]} + q]")
+        return total
+
+    def _weights(self, expr: SymmetricSum, weight: sympy.Expr) -> str:
+        """Return the row of weights in the order in which values are gathered, filled once for the whole kernel."""
+        _, first, second, size = expr.args
+        outer, self.stack = self.stack, self.stack[:1]
+        home, key = self.stack[0], sympy.Tuple(weight, first, second, size)
+        if key not in home.rows:
+            home.rows[key] = name = self._name("weights")
+            self.workspace.append((name, (size, size)))  # half of it is used
+            self.line("w = 0")
+            self.loop(first, size)
+            diagonal = self.canonical(weight.xreplace({second: first}))
+            self.line(f"work[{name} + w] = {self._code(diagonal)}")
+            self.line("w += 1")
+            self.loop(second, size, stop=str(first))
+            self.line(f"work[{name} + w] = 2.0*{self._code(weight)}")
+            self.line("w += 1")
+            self.end()
+            self.end()
+        self.stack = outer
+        return home.rows[key]
 
     def _diagonal(self, expr: SymmetricSum) -> sympy.Expr:
         summand, first, second, _ = expr.args
@@ -554,23 +599,34 @@ class Emitter:
             self.loop(first, size)
             self._fill(self._diagonal(expr))
             self.loop(second, size, stop=str(first))
-            self._fill(summand)
-            self.end()
+            self._fill_inside(summand, str(second), str(first))
             self.end()
         elif isinstance(expr, sympy.Sum):
             index, size, summand = outermost(expr)
             self.loop(index, size)
-            self._fill(summand)
-            self.end()
+            self._fill_inside(summand, str(index), str(size))
         else:
             nested = outer_sums(expr)
             if nested:
                 self._fill(nested[0])
                 return
-            (call,) = calls(expr)
-            self._gathered[call] = ""
-            self.line(f"work[gather + at] = {self._code(call.args[0])}")
+            self._gather_argument(expr, "at")
             self.line("at += 1")
+
+    def _fill_inside(self, summand: sympy.Expr, index: str, count: str) -> None:
+        """Gather what stands in the loop just opened, and close it. The innermost moves on by all at once: as SIMD."""
+        if outer_sums(summand):
+            self._fill(summand)
+            self.end()
+        else:
+            self._gather_argument(summand, f"at + {index}")
+            self.end()
+            self.line(f"at += {count}")
+
+    def _gather_argument(self, expr: sympy.Expr, place: str) -> None:
+        (call,) = calls(expr)
+        self._gathered[call] = ""
+        self.line(f"work[gather + {place}] = {self._code(call.args[0])}")
 
     def _single_call(self, expr: sympy.Expr) -> str:
         """Return the gathered function of a sum, if in the end it sums just one call of one; else the empty string."""

@@ -110,6 +110,8 @@ def _parse(term: sympy.Expr, fused: Fusion) -> _WeightedSum | None:
     if not {f.base for f in moments[0].fields} <= {family.base for family in fused.families}:
         return None
     indices = {limit[0] for limit in limits}
+    if any(f not in moments and not f.free_symbols & indices for f in factors):
+        return None  # it belongs outside the sum, where it would be looked for
     placeholders: dict[sympy.Basic, sympy.Basic] = {}
     weights = []
     for (index, _, size), placeholder in zip(limits, (F, G), strict=False):
@@ -117,7 +119,7 @@ def _parse(term: sympy.Expr, fused: Fusion) -> _WeightedSum | None:
         weight = sympy.Mul(*(f for f in factors if index in f.free_symbols and not isinstance(f, Moment)))
         if (
             family is None
-            or weight.free_symbols & (indices - {index})
+            or _bound(weight) - {index}  # an array of weights cannot depend on the equation's indices
             or moments[0].fields.count(family.base[index]) != 1
         ):
             return None

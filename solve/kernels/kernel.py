@@ -28,6 +28,7 @@ from .fuse import F, Fusion, G, fusion
 from .lower import lower, sort_symmetric_indices
 from .memory import Memory, packed_size, plus
 from .nodes import ALL_FIELDS, COLUMNS, NODE_SIZES, field_at_nodes
+from .remembered import remembered
 from .rename import safe_names
 from .sources import paste
 from .splitting import emit_splitting, splitting_of
@@ -171,7 +172,7 @@ def _load(dynamics: Dynamics, which: str, sizes: tuple[int, ...] | None) -> Kern
 def _generated(dynamics: Dynamics, which: str) -> tuple[str, tuple[tuple[sympy.Expr, ...], ...]]:
     """Return the source of a kernel for all sizes, and the shapes of its scratch arrays."""
     outputs = [(e.quantity, e.expr) for e in getattr(dynamics, which)]
-    return generate(dynamics, outputs, f"{dynamics.title}: {which}.")
+    return remembered(dynamics, which, lambda: generate(dynamics, outputs, f"{dynamics.title}: {which}."))
 
 
 def _compiled(

@@ -14,6 +14,7 @@ from effdyn.derive.activation import X
 from effdyn.derive.moments import Univariate, Value
 from effdyn.derive.numerical.moment_forms import moment_form
 
+from .centre import centre_variances
 from .fuse import Fusion, fuse_sums
 from .nodes import ordered_families, rename_bound, rename_nodes, sum_over_nodes
 from .sums import SymmetricSum
@@ -38,7 +39,7 @@ def lower(dynamics: Dynamics, expr: sympy.Expr, fused: Fusion | None, symmetric:
     halved = halve_symmetric_sums(merge_factors(expr, shifted=bool(dynamics.mean)), symmetric)
     covariance = rename_bound(fused.covariance if fused else dict(dynamics.covariance))
     closed = rename_nodes(close_moments(halved, covariance, dict(dynamics.mean), FLOOR))
-    closed = sum_over_nodes(closed, ordered_families(dynamics))
+    closed = sum_over_nodes(centre_variances(closed), ordered_families(dynamics))
     return share_factors(pull_out_of_sums(sort_symmetric_indices(closed, symmetric)))
 
 

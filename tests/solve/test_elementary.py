@@ -28,6 +28,19 @@ LOOPS = {name: loop_of(namespace[source]) for name, source in NODE_FUNCTIONS.ite
 BOUNDS = {"tanh": 3, "exp": 2, "erf": 3, "log": 2}
 
 
+SUBNORMAL = np.concatenate([2.0 ** np.arange(-1074, -1021), np.linspace(3e-324, 2.3e-308, 60)])
+NEAR_ONE = 1 + 2.0**-53 * np.arange(-60, 61)
+EDGES = {
+    "tanh": np.concatenate([SUBNORMAL, -SUBNORMAL, NEAR_ONE, -NEAR_ONE, 20 + 4e-15 * np.arange(-30, 31)]),
+    "erf": np.concatenate([SUBNORMAL, -SUBNORMAL, NEAR_ONE, -NEAR_ONE, 6 + 1e-15 * np.arange(-30, 31)]),
+    "exp": np.concatenate(
+        [SUBNORMAL, -SUBNORMAL, NEAR_ONE, np.linspace(-745.1, -706.9, 400), 709.78 + 1e-13 * np.arange(-30, 27)]
+    ),
+    "log": np.concatenate([SUBNORMAL, NEAR_ONE, [1.7976931348623157e308, 2.2250738585072014e-308]]),
+}
+"""Where one expression gives way to another, digits are few, or results vanish or overflow."""
+
+
 def evaluated(name, x):
     out = np.empty_like(x)
     LOOPS[name](x, out)
@@ -45,12 +58,22 @@ def test_accuracy(name, rng):
         turns = 2.0 ** rng.integers(-1000, 1000, 500) * math.sqrt(0.5) * (1 + 2.0**-52 * rng.integers(-3, 4, 500))
         x = np.concatenate([np.abs(x), near_one, turns, 2.0 ** rng.uniform(-1074, -1022, 200)])
         x = x[x > 0]
-    with mpmath.workdps(40):
-        exact = [getattr(mpmath, name)(mpmath.mpf(float(u))) for u in x]
-        ulp = [float(abs(v - mpmath.mpf(float(e)))) for v, e in zip(exact, evaluated(name, x), strict=True)]
-    spacing = np.spacing(np.abs(np.array([float(v) for v in exact])))
-    error = np.array(ulp) / spacing
+    error = ulps(getattr(mpmath, name), x, evaluated(name, x))
     assert np.max(error) < BOUNDS[name], x[np.argmax(error)]
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_accuracy_at_the_edges_of_the_domain(name):
+    error = ulps(getattr(mpmath, name), EDGES[name], evaluated(name, EDGES[name]))
+    assert np.max(error) < BOUNDS[name], EDGES[name][np.argmax(error)]
+
+
+def ulps(function, x, values):
+    """Return the errors in units of the last digit of the exact values, those of subnormal ones included."""
+    with mpmath.workdps(60):
+        exact = [function(mpmath.mpf(float(u))) for u in x]
+        error = [float(abs(v - mpmath.mpf(float(e)))) for v, e in zip(exact, values, strict=True)]
+    return np.array(error) / np.spacing(np.abs(np.array([float(v) for v in exact])))
 
 
 @pytest.mark.parametrize(
@@ -100,13 +123,23 @@ def test_the_functions_of_pythons_math_in_kernels(name, rng):
     compiled = loop_of(njit(eval(f"lambda x: {LIBRARY[name]}(x)", {"math": math})))
     out = np.empty_like(x)
     compiled(x, out)
-    with mpmath.workdps(60):
-        exact = [getattr(mpmath, name)(mpmath.mpf(float(u))) for u in x]
-        error = [float(abs(v - mpmath.mpf(float(e)))) for v, e in zip(exact, out, strict=True)]
-    spacing = np.spacing(np.abs(np.array([float(v) for v in exact])))
-    assert np.max(np.array(error) / spacing) < LIBRARY_BOUND
+    assert np.max(ulps(getattr(mpmath, name), x, out)) < LIBRARY_BOUND
 
 
 def test_the_list_of_pythons_functions_is_the_whole_one():
     tested = {"exp", "log", "erf", "erfc", "tanh", "sin", "cos", "acos", "atan"}
     assert set(LIBRARY) - tested == {"Abs"}, "a function without a test of its accuracy"
+
+
+def test_the_imaginary_error_function(rng):
+    """Over all of what is finite: 26.6 is where it overflows."""
+    own: dict = {"math": math, "njit": njit}
+    exec(paste(["erfi"]), own)
+    x = np.concatenate([SUBNORMAL, NEAR_ONE, 7 + 1e-14 * np.arange(-9, 10), rng.uniform(-26.6, 26.6, 400)])
+    out = np.empty_like(x)
+    compiled = loop_of(own["erfi"])
+    compiled(x, out)
+    assert np.max(ulps(mpmath.erfi, x, out)) < 45  # 40 is promised; of terms of one sign, some 100 are added up
+    ends = np.array([-math.inf, -30.0, 30.0, math.inf, math.nan])
+    compiled(ends, ends)
+    assert np.array_equal(ends, [-math.inf, -math.inf, math.inf, math.inf, math.nan], equal_nan=True)
