@@ -1,7 +1,8 @@
-"""One trajectory: the compiled DOP853 against SciPy's, which calls the same compiled right-hand side from Python.
+"""One trajectory: our compiled integrators against SciPy's, CyRK's and Euler's, on the same compiled right-hand side.
 
-Two ratios: at the same rtol, and at the same achieved error, read off both work–precision curves. Then DOPRI5 against
-DOP853 at low accuracy, and Radau5 against SciPy's on a stiff problem.
+DOP853 against SciPy's, at the same rtol and at the same achieved error; DOP853 and Adams against CyRK's DOP853 and
+SciPy's odeint at the same achieved error; all read off work–precision curves. Then DOPRI5 against DOP853 at low
+accuracy, and Radau5 against SciPy's on a stiff problem.
 """
 
 import functools
@@ -9,62 +10,110 @@ from collections.abc import Callable
 
 import numpy as np
 import sympy
-from problems import model, parameters, start
-from scipy.integrate import solve_ivp
+from rivals import SPAN, Solver, committee, cyrks, euler, odeints, ours, scipys
 from timing import Row, interleaved
 
 from effdyn import derive, solve
 from effdyn.derive.dynamics import Equation
-from effdyn.solve.integrators.dop853 import Method, Trajectory, dop853
-from effdyn.solve.integrators.other_methods import DOPRI5
-from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs
+from effdyn.solve.integrators.other_methods import ADAMS, DOPRI5
 
-SPAN = (0.0, 300.0)
 GRID = np.linspace(*SPAN, 201)
 RTOLS = (1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
 NOMINAL = RTOLS.index(1e-8)
 TARGET = 30.0
 
-Solver = Callable[[float, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
-"""From rtol and output times (None: own steps) to times (T,) and states (T, n)."""
+Curve = tuple[np.ndarray, np.ndarray]
+"""Seconds and largest errors at each of ``RTOLS``."""
 
 
 def measure(quick: bool) -> list[Row]:
     """Return the rows of this benchmark."""
     rows = []
     for K in (2,) if quick else (2, 4, 10):
-        ours, scipys = _solvers(K)
-        for grid, output in ((GRID, "201 output times"), (None, "own steps")):
-            name = f"K = M = {K}, {output}"
-            seconds, errors = _curves(ours, scipys, grid, _repeats(K, quick))
-            plain = seconds["SciPy"][NOMINAL] / seconds["ours"][NOMINAL]
-            equal = _at_error(seconds["SciPy"], errors["SciPy"], errors["ours"][NOMINAL]) / seconds["ours"][NOMINAL]
-            milliseconds = 1e3 * seconds["ours"][NOMINAL]
-            against = f"SciPy's DOP853 (its error {errors['SciPy'][NOMINAL]:.1e})"
-            rows.append(Row(f"{name}, rtol 1e-8", milliseconds, "ms", plain, against))
-            target = (f">= {TARGET:g}", equal >= TARGET) if K == 2 else ()
-            rows.append(
-                Row(
-                    f"{name}, error {errors['ours'][NOMINAL]:.1e}",
-                    milliseconds,
-                    "ms",
-                    equal,
-                    "SciPy's DOP853, equal error",
-                    *target,
+        rows += _against_scipy(K, quick) + _at_equal_error(K, quick)
+    return [*rows, _euler(quick), _low_accuracy(quick), _stiff(quick)]
+
+
+def _against_scipy(K: int, quick: bool) -> list[Row]:
+    """Return the rows of DOP853 against SciPy's, with output times and at own steps."""
+    rows = []
+    solvers = {"ours": ours(committee(K)), "SciPy": scipys(committee(K))}
+    reference, referee = solvers["ours"](1e-13, GRID)[1], solvers["SciPy"](1e-13, GRID)[1]
+    np.testing.assert_allclose(reference, referee, atol=1e-9)  # the reference, checked by the other implementation
+    for grid, output in ((GRID, "201 output times"), (None, "own steps")):
+        name = f"K = M = {K}, {output}"
+        curves = _curves(solvers, solvers["ours"], grid, _repeats(K, quick))
+        (seconds, errors), (their_seconds, their_errors) = curves["ours"], curves["SciPy"]
+        milliseconds = 1e3 * seconds[NOMINAL]
+        plain = their_seconds[NOMINAL] / seconds[NOMINAL]
+        equal = _at_error(their_seconds, their_errors, errors[NOMINAL]) / seconds[NOMINAL]
+        against = f"SciPy's DOP853 (its error {their_errors[NOMINAL]:.1e})"
+        rows.append(Row(f"{name}, rtol 1e-8", milliseconds, "ms", plain, against))
+        target = (f">= {TARGET:g}", equal >= TARGET) if K == 2 else ()
+        name = f"{name}, error {errors[NOMINAL]:.1e}"
+        rows.append(Row(name, milliseconds, "ms", equal, "SciPy's DOP853, equal error", *target))
+    return rows
+
+
+def _at_equal_error(K: int, quick: bool) -> list[Row]:
+    """Return the rows against CyRK's DOP853 (if installed) and odeint, with 201 output times.
+
+    Errors of single runs scatter by a factor of a few about the trend, so that the time at an error is read off a line
+    fitted to each curve, in logarithms.
+    """
+    problem = committee(K)
+    solvers = {"DOP853": ours(problem), "Adams": ours(problem, ADAMS), "odeint": odeints(problem)}
+    if (theirs := cyrks(problem)) is not None:
+        solvers["CyRK's DOP853"] = theirs
+    curves = _curves(solvers, solvers["DOP853"], GRID, _repeats(K, quick))
+    seconds = {name: _trend(curve) for name, curve in curves.items()}
+    name = f"K = M = {K}, 201 output times, error 1e-7"
+    rows = []
+    for rival, least in (("CyRK's DOP853", 0.9), ("odeint", 1.0)):
+        if rival in seconds:
+            best = max(seconds[rival] / seconds[method] for method in ("DOP853", "Adams"))
+            for method in ("DOP853", "Adams"):
+                ratio = seconds[rival] / seconds[method]
+                target = (f">= {least:g}, one of ours", ratio >= least) if ratio == best else ()
+                rows.append(
+                    Row(f"{method}, {name}", 1e3 * seconds[method], "ms", ratio, f"{rival}, equal error", *target)
                 )
-            )
-    return [*rows, _low_accuracy(quick), _stiff(quick)]
+    return rows
+
+
+def _trend(curve: Curve, error: float = 1e-7) -> float:
+    """Return the seconds that a curve takes to an error, by the line through its logarithms."""
+    seconds, errors = np.log(curve)
+    return float(np.exp(np.polyval(np.polyfit(errors, seconds, 1), np.log(error))))
+
+
+def _euler(quick: bool) -> Row:
+    """Return the row against a compiled loop of Euler's steps, brought to an error of 1e-6 by shortening them.
+
+    That would take minutes, so its time is extrapolated: its error is seen to be of first order, hence its time goes as
+    one over the error.
+    """
+    problem = committee(2)
+    method = ours(problem)
+    coarse, fine = (abs(euler(problem, dt, GRID) - method(1e-13, GRID)[1]).max() for dt in (0.01, 0.005))
+    assert 1.9 < coarse / fine < 2.1, "not of first order yet: the extrapolation would not hold"
+    work = {f"{r}": functools.partial(method, r, GRID) for r in RTOLS}
+    seconds = interleaved({**work, "Euler": lambda: euler(problem, 0.005, GRID)}, 5 if quick else 15)
+    errors = np.array([_error(*method(r, GRID), method) for r in RTOLS])
+    time = _at_error(np.array([seconds[f"{r}"] for r in RTOLS]), errors, 1e-6)
+    ratio = seconds["Euler"] * fine / 1e-6 / time
+    against = "Euler's steps, compiled (extrapolated)"
+    return Row("DOP853, K = M = 2, error 1e-6", 1e3 * time, "ms", ratio, against, ">= 1e4", ratio >= 1e4)
 
 
 def _low_accuracy(quick: bool) -> Row:
     """Return the row of DOPRI5, at the error that it reaches at rtol 1e-5, against DOP853 at that error."""
-    ours, _ = _solvers(2)
-    cheaper, _ = _solvers(2, DOPRI5)
+    method, cheaper = ours(committee(2)), ours(committee(2), DOPRI5)
     rtols = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
-    work = {f"{r}": functools.partial(ours, r, GRID) for r in rtols} | {"DOPRI5": lambda: cheaper(1e-5, GRID)}
+    work = {f"{r}": functools.partial(method, r, GRID) for r in rtols} | {"DOPRI5": lambda: cheaper(1e-5, GRID)}
     seconds = interleaved(work, 5 if quick else 25)
-    errors = np.array([_error(*ours(r, GRID), ours) for r in rtols])
-    error = _error(*cheaper(1e-5, GRID), ours)
+    errors = np.array([_error(*method(r, GRID), method) for r in rtols])
+    error = _error(*cheaper(1e-5, GRID), method)
     alternative = _at_error(np.array([seconds[f"{r}"] for r in rtols]), errors, error)
     name = f"DOPRI5, K = M = 2, 201 output times, error {error:.1e}"
     return Row(name, 1e3 * seconds["DOPRI5"], "ms", alternative / seconds["DOPRI5"], "DOP853, equal error")
@@ -89,24 +138,22 @@ def _repeats(K: int, quick: bool) -> int:
     return 5 if quick else {2: 25, 4: 15, 10: 7}[K]
 
 
-def _curves(
-    ours: Solver, scipys: Solver, grid: np.ndarray | None, repeats: int
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return seconds and largest errors of both at each rtol."""
-    solvers = {"ours": ours, "SciPy": scipys}
-
-    def job(solver: Solver, rtol: float) -> Callable[[], object]:
-        return lambda: solver(rtol, grid)
-
-    measured = interleaved({f"{n} {r}": job(s, r) for n, s in solvers.items() for r in RTOLS}, repeats)
-    seconds = {n: np.array([measured[f"{n} {r}"] for r in RTOLS]) for n in solvers}
-    errors = {n: np.array([_error(*s(r, grid), ours) for r in RTOLS]) for n, s in solvers.items()}
-    return seconds, errors
+def _curves(solvers: dict[str, Solver], exact: Solver, grid: np.ndarray | None, repeats: int) -> dict[str, Curve]:
+    """Return the work–precision curve of each, measured in turns; errors against ``exact`` at rtol = 1e-13."""
+    jobs = {f"{n} {r}": functools.partial(s, r, grid) for n, s in solvers.items() for r in RTOLS}
+    measured = interleaved(jobs, repeats)
+    return {
+        n: (
+            np.array([measured[f"{n} {r}"] for r in RTOLS]),
+            np.array([_error(*s(r, grid), exact) for r in RTOLS]),
+        )
+        for n, s in solvers.items()
+    }
 
 
-def _error(t: np.ndarray, y: np.ndarray, ours: Solver) -> float:
+def _error(t: np.ndarray, y: np.ndarray, exact: Solver) -> float:
     """Return the largest error of any order parameter at any of the times, against rtol = 1e-13."""
-    return float(np.abs(y - ours(1e-13, t)[1]).max())
+    return float(np.abs(y - exact(1e-13, t)[1]).max())
 
 
 def _at_error(seconds: np.ndarray, errors: np.ndarray, error: float) -> float:
@@ -114,37 +161,3 @@ def _at_error(seconds: np.ndarray, errors: np.ndarray, error: float) -> float:
     order = np.argsort(errors)
     assert errors.min() <= error <= errors.max(), "the curve does not reach this error: widen RTOLS"
     return float(np.exp(np.interp(np.log(error), np.log(errors[order]), np.log(seconds[order]))))
-
-
-def _solvers(K: int, method: Method | None = None) -> tuple[Solver, Solver]:
-    dynamics = model().dynamics()
-    inputs = read_inputs(dynamics, start(K), parameters(K))
-    kernel = solve.kernel(dynamics, inputs.sizes)
-    y0 = pack(dynamics.states, inputs.y0)
-    par = parameter_vector(dynamics, inputs)
-    n_work = kernel.workspace_size(inputs.sizes)
-
-    def ours(rtol: float, grid: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        r: Trajectory = dop853(
-            kernel.address, y0, SPAN, par, n_work, rtol=rtol, atol=rtol / 100, t_eval=grid, method=method
-        )
-        return r.t, r.y
-
-    # As cheap as a Python function can be that SciPy may call: addresses are taken once, and only the result is copied.
-    state, out = np.empty_like(y0), np.empty_like(y0)
-    arrays = (state, out, par, np.zeros(n_work))
-    function, addresses = kernel.function, tuple(array.ctypes.data for array in arrays)
-
-    def rhs(t: float, y: np.ndarray) -> np.ndarray:
-        state[:] = y
-        function(t, *addresses)
-        return out.copy()  # SciPy keeps the last one from step to step
-
-    def scipys(rtol: float, grid: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        r = solve_ivp(rhs, SPAN, y0, method="DOP853", t_eval=grid, rtol=rtol, atol=rtol / 100)
-        assert arrays  # held here: the kernel knows only their addresses
-        return r.t, r.y.T
-
-    reference, referee = ours(1e-13, GRID)[1], scipys(1e-13, GRID)[1]
-    np.testing.assert_allclose(reference, referee, atol=1e-9)  # the reference, checked by the other implementation
-    return ours, scipys

@@ -15,9 +15,10 @@ from .dynamics import Dynamics, Equation, Quantity, scalar
 
 DIFFERENTIATED = (
     *(sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.tanh, sympy.sinh, sympy.cosh),
-    *(sympy.asin, sympy.acos, sympy.atan, sympy.erf),
+    *(sympy.asin, sympy.acos, sympy.atan, sympy.erf, sympy.Abs, sympy.Piecewise),
 )
-"""Functions that may occur. Forms by cases, as those of ReLU, grow by a factor of 70 when differentiated."""
+"""Functions that may occur. Those of ReLU's forms (``edge``, ``sign4``, …) do not: their derivatives are 0/0 where
+fields coincide, as they do in the sums over all units, and no regular form of these is known here."""
 
 
 class NotDifferentiable(ValueError):
@@ -67,12 +68,30 @@ def tangent(dynamics: Dynamics) -> Dynamics:
     return Dynamics(title, "ode", dynamics.clock, drift, dynamics.states + dynamics.parameters)
 
 
+def along(expr: sympy.Expr, directions: Mapping[str, Quantity]) -> sympy.Expr:
+    """Return the derivative of an expression along a direction: of each quantity named, the one that it is moved by.
+
+    Raises
+    ------
+    NotDifferentiable
+        If it contains functions not in :data:`DIFFERENTIATED`.
+
+    Examples
+    --------
+    >>> x = Quantity("x")
+    >>> along(x.symbol**3, {"x": x})  # along itself
+    3*x**3
+    """
+    _check_functions([expr])
+    return _derivative(expr, directions, {})
+
+
 def _check_functions(expressions: Iterable[sympy.Expr]) -> None:
-    """Refuse forms by cases, and functions that are not elementary."""
+    """Refuse functions whose derivatives are not known to be regular."""
     for expr in expressions:
         for call in sorted(expr.atoms(sympy.Function), key=sympy.default_sort_key):
             if not isinstance(call, DIFFERENTIATED):
-                raise NotDifferentiable(f"the equations contain {call.func.__name__}")
+                raise NotDifferentiable(f"no regular derivative of {call.func.__name__} is known")
 
 
 def _perturbation_names(dynamics: Dynamics) -> list[str]:
@@ -120,6 +139,8 @@ def _of_node(expr: sympy.Basic, perturbed: Mapping[str, Quantity], memo: dict[sy
     if isinstance(expr, sympy.Sum):
         summand = inner(expr.function)
         return sympy.Sum(summand, *expr.limits) if summand != 0 else sympy.S.Zero
+    if isinstance(expr, sympy.Piecewise):
+        return sympy.Piecewise(*((inner(branch), condition) for branch, condition in expr.args))
     if expr.is_Add:
         return sympy.Add(*map(inner, expr.args))
     if expr.is_Mul:

@@ -72,9 +72,8 @@ def flag_below_resolution(solution: "xr.Dataset", rtol: float, atol: float, stac
     if not negative.any():
         return
     warnings.warn(
-        f"eg is below its resolution, about {resolution:.0e} at rtol = {rtol:g}: negative at "
-        f"{negative.sum()} of {negative.size} times, first at t = {float(solution.t.values[negative][0]):.6g}; give a "
-        "smaller rtol to follow it further",
+        f"eg is below its resolution, {resolution:.0e} at rtol = {rtol:g}, and negative there, first at t = "
+        f"{float(solution.t.values[negative][0]):.6g}: take such values for zero, or give a smaller rtol",
         BelowResolution,
         stacklevel=stacklevel,
     )

@@ -42,6 +42,8 @@ stiff pair rejections also multiply, since the error estimate is rounding too.""
 
 SLICE_SECONDS = 0.1  # between two looks at the keyboard; the next slice's length is foreseen from the last one's
 
+ROWS = 256  # of the buffers for a solver's own steps, to begin with: making more room takes as long as ten steps
+
 # Step-size control (Hairer & Wanner, *Solving ODEs II*, IV.2). BETA > 0 is its memory of the error before; it is 0 in
 # dop853.f and 0.04 in dopri5.f. Measured: 0.04 costs the same as 0 at equal error, with fewer rejections (by up to a
 # half on van der Pol's equation); 0.08 is dearer.
@@ -82,12 +84,20 @@ RUNNING, SUCCESS, EVENT, STEP_LIMIT, STEP_TOO_SMALL, NOT_FINITE, _, BUFFER_FULL,
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What ``dop853`` needs to know of a method: its loop, compiled with or without events, and the rows of ``stages``
-    that it takes for n components."""
+    """What ``dop853`` needs to know of a method: its loop, compiled with or without events, the rows of ``stages`` that
+    it takes for n components, and its highest order, where it has several: it finds that in their last entry.
+    """
 
     name: str
     compiled: Callable[[bool], Callable[..., int]]
     rows: Callable[[int], int]
+    highest_order: int = 0
+
+    def stages(self, n: int) -> NDArray[np.float64]:
+        """Return the (rows, n) array that the loop works on, as it is before the first step."""
+        stages = np.zeros((self.rows(n), n))
+        stages[-1, -1] = self.highest_order
+        return stages
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,12 +208,12 @@ def dop853(
     directions, terminal = _checked_events(events_address, event_directions, event_terminal)
     n_events = directions.size
 
-    rows = times.size + 1 if on_grid else 64  # one more for the state at a terminal event
+    rows = times.size + 1 if on_grid else ROWS  # one more for the state at a terminal event
     t_out, y_out = np.empty(rows), np.empty((rows, n))
     room = 4 * n_events  # to begin with
     t_event, y_event, i_event = np.empty(room), np.empty((room, n)), np.empty(room, dtype=np.int64)
     method, switched = method or DOP853, []
-    work, stages, values = np.zeros(n_work), np.zeros((method.rows(n), n)), np.empty((4, n_events))
+    work, stages, values = np.zeros(n_work), method.stages(n), np.empty((4, n_events))
     state = np.zeros(1, dtype=STATE)
     state["t"] = t0
     now = state[0]  # a view: it always shows the present values
@@ -222,7 +232,7 @@ def dop853(
             )  # fmt: skip
             if code == SWITCH and other is not None:
                 method, other = other, method
-                advance, stages = method.compiled(n_events > 0), np.zeros((method.rows(n), n))
+                advance, stages = method.compiled(n_events > 0), method.stages(n)
                 now["begun"] = 0
                 switched.append(float(now["t"]))
             elif code == BUFFER_FULL:
@@ -276,6 +286,10 @@ def _checked_span(t_span: tuple[float, float]) -> tuple[float, float]:
 
 
 def _checked_atol(atol: ArrayLike, n: int) -> NDArray[np.float64]:
+    absolute = np.empty(n)
+    if isinstance(atol, float) and 0 < atol < math.inf:  # as nearly always; the rest takes ten times as long
+        absolute.fill(atol)
+        return absolute
     given = np.asarray(atol, dtype=float)
     if given.shape not in ((), (n,)):
         raise ValueError(f"atol has shape {given.shape}; accepted is one number, or {n}, one for each component of y0")
@@ -284,7 +298,6 @@ def _checked_atol(atol: ArrayLike, n: int) -> NDArray[np.float64]:
             f"atol={atol!r}; accepted are positive numbers: with zero, a component that crosses zero would have to be "
             "exact. For purely relative control take a value far below the smallest state of interest"
         )
-    absolute = np.empty(n)
     absolute[:] = given
     return absolute
 
@@ -321,9 +334,14 @@ def _checked_events(
             f"events_address={address!r} with {len(directions)} event_directions; "
             "accepted is an address with at least one, or 0 with none"
         )
+    if not address:
+        return _NO_EVENTS
     if any(direction not in (-1, 0, 1) for direction in directions):
         raise ValueError(f"event_directions={directions!r}; accepted are +1 (rising), -1 (falling) and 0 (both)")
     return np.array(directions, dtype=np.int64), np.array(terminal, dtype=np.int64)
+
+
+_NO_EVENTS = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
 
 
 def _doubled(buffer: NDArray[Any]) -> NDArray[Any]:
@@ -572,7 +590,7 @@ def _advance(
         if last:
             s.status = SUCCESS
             return SUCCESS
-        shrink = max(1.0 / GROW_MOST, min(SHRINK_MOST, shrink / s.err_old**BETA))
+        shrink = _accept(shrink, h, y, stages, rtol, atol, s.err_old)
         if s.retrying:
             shrink = max(1.0, shrink)  # what was just too long is not tried again
         s.h = sign * min(abs(h) / shrink, max_step)
@@ -730,7 +748,7 @@ def _error(h, y, stages, rtol, atol):
     k10, k11, k12, y_new = stages[9], stages[10], stages[11], stages[Y_NEW]
     sum5 = sum3 = 0.0
     for i in range(n):
-        scale = atol[i] + rtol * max(abs(y[i]), abs(y_new[i]))
+        scale = 1.0 / (atol[i] + rtol * max(abs(y[i]), abs(y_new[i])))
         e5 = (
             c.E5_1 * k1[i] + c.E5_6 * k6[i] + c.E5_7 * k7[i] + c.E5_8 * k8[i] + c.E5_9 * k9[i] + c.E5_10 * k10[i]
             + c.E5_11 * k11[i] + c.E5_12 * k12[i]
@@ -739,12 +757,18 @@ def _error(h, y, stages, rtol, atol):
             c.E3_1 * k1[i] + c.E3_6 * k6[i] + c.E3_7 * k7[i] + c.E3_8 * k8[i] + c.E3_9 * k9[i] + c.E3_10 * k10[i]
             + c.E3_11 * k11[i] + c.E3_12 * k12[i]
         )  # fmt: skip
-        sum5 += (e5 / scale) ** 2
-        sum3 += (e3 / scale) ** 2
+        sum5 += (e5 * scale) ** 2
+        sum3 += (e3 * scale) ** 2
     weight = sum5 + 0.01 * sum3
     if weight <= 0.0:
         return 0.0
     return abs(h) * sum5 / math.sqrt(n * weight)
+
+
+@njit(**HELPER)
+def _accept(shrink, h, y, stages, rtol, atol, err_old):
+    """By what the next step is to be shorter. Source: *Solving ODEs II*, IV.2; a multistep method does more here."""
+    return max(1.0 / GROW_MOST, min(SHRINK_MOST, shrink / err_old**BETA))
 
 
 @njit(**HELPER)

@@ -14,14 +14,14 @@ import numpy as np
 from numba import njit
 
 from ..kernels.cache import load_generated
-from . import dop853, dopri5, radau
+from . import adams, dop853, dopri5, radau
 from .dop853 import OPTIONS, Method, advance_signature
 
 SHARED = (
     "_call", "_put", "_is_finite", "_starting_step", "_mark_events", "_find_root", "_find_events", "_count_votes",
-    "_advance",
+    "_accept", "_advance",
 )  # fmt: skip
-"""What the methods have in common, from ``dop853.py``."""
+"""What the methods have in common, from ``dop853.py``, unless they have their own."""
 
 _HEADER = '''"""{title}
 
@@ -52,7 +52,7 @@ def source_of(method: ModuleType) -> str:
     constants = {**_constants(dop853), **_constants(method)}
     own = [name for name, f in vars(method).items() if _is_compiled(f) and f.py_func.__module__ == method.__name__]
     text = [_text(getattr(method, name)) for name in own]
-    shared = [_text(getattr(dop853, name)) for name in SHARED]
+    shared = [_text(getattr(dop853, name)) for name in SHARED if name not in own]
     lines = [f"{name} = {value}" for name, value in constants.items()]
     return "\n\n".join([_HEADER.format(title=title), "\n".join(lines), *text, *shared])
 
@@ -89,5 +89,11 @@ def _radau(with_events: bool) -> Callable[..., int]:
     return _compiled(radau, with_events)
 
 
+@functools.cache
+def _adams(with_events: bool) -> Callable[..., int]:
+    return _compiled(adams, with_events)
+
+
 DOPRI5 = Method("DOPRI5", _dopri5, lambda n: dopri5.N_STAGE_ROWS)
 RADAU5 = Method("Radau5", _radau, lambda n: radau.N_STAGE_ROWS + n)
+ADAMS = Method("Adams", _adams, lambda n: adams.N_STAGE_ROWS + -(-adams.N_TABLES // n), adams.ORDER_MOST)

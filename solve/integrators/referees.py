@@ -1,5 +1,7 @@
 """Other people's integrators on the same compiled right-hand side: SciPy's, and CyRK's where that is installed.
 
+heyoka's, on the same equations, is in ``taylor.py``.
+
 They have their own steps and error control, so that an error in ours does not hide; they call from Python, slowly.
 """
 
@@ -15,7 +17,7 @@ from ..problem import Problem, Run
 
 SCIPY_METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "odeint")
 CYRK_METHODS = ("RK45", "DOP853", "TSIT5", "VERN7", "VERN8", "LSODA", "RADAU", "BDF")
-REFEREES = (*(f"scipy:{m}" for m in SCIPY_METHODS), *(f"cyrk:{m}" for m in CYRK_METHODS))
+REFEREES = (*(f"scipy:{m}" for m in SCIPY_METHODS), *(f"cyrk:{m}" for m in CYRK_METHODS), "heyoka:taylor")
 
 
 def run_referee(
@@ -26,10 +28,14 @@ def run_referee(
     Raises
     ------
     NotYet
-        If CyRK is asked for and not installed.
+        If CyRK or heyoka is asked for and not installed.
     """
     library, name = method.split(":")
     options = {k: v for k, v in options.items() if v is not None}
+    if library == "heyoka":
+        from .taylor import run_taylor  # only here: it writes equations out, which nothing else does
+
+        return run_taylor(problem, span, times, options["rtol"])
     if library == "cyrk":
         return _cyrk(problem, span, times, name, options)
     if name == "odeint":

@@ -1,11 +1,9 @@
 """DOPRI5 against its order conditions, exact solutions and SciPy, in the loop that it shares with DOP853."""
 
-import math
 import os
 import subprocess
 import sys
 
-import numba
 import numpy as np
 import pytest
 from scipy.integrate._ivp.rk import RK45 as SCIPYS  # the witness of the tableau
@@ -14,38 +12,8 @@ from effdyn.solve.integrators import dopri5
 from effdyn.solve.integrators.dop853 import Status, dop853
 from effdyn.solve.integrators.other_methods import DOPRI5, RADAU5, source_of
 
-POINTER = numba.types.CPointer(numba.float64)
 RING = np.linspace(0.5, 1.2, 7)
 NONE = ()  # no parameters
-
-
-def compiled(function):
-    return numba.cfunc(numba.void(numba.float64, *[POINTER] * 4), error_model="numpy")(function)
-
-
-@compiled
-def explicit_time(t, y, dy, par, work):
-    """Solved by exp(sin t) and 1 / (1 + t²/2)."""
-    dy[0] = y[0] * math.cos(t)
-    dy[1] = -t * y[1] * y[1]
-
-
-@compiled
-def ring(t, y, dy, par, work):
-    for i in range(7):
-        dy[i] = (y[(i + 1) % 7] - y[(i + 6) % 7]) * (1 + 0.1 * y[i]) - 0.05 * y[i] ** 3
-
-
-@compiled
-def oscillator(t, y, dy, par, work):
-    dy[0] = y[1]
-    dy[1] = -y[0]
-
-
-@compiled
-def root(t, y, dy, par, work):
-    """Solved by (1 - t/2)² until t = 2, where the domain ends."""
-    dy[0] = -math.sqrt(y[0])
 
 
 def exact_explicit_time(t):
@@ -63,10 +31,10 @@ def test_tableau_is_scipys():
     assert [getattr(dopri5, f"C{i}") for i in (2, 3, 4, 5)] == list(SCIPYS.C[1:5])
 
 
-def fixed_steps(method, steps, t1=4.0):
+def fixed_steps(rhs, method, steps, t1=4.0):
     """Tolerances that accept everything: the step stays what max_step allows."""
     options = {"rtol": 1e-3, "atol": 1e9, "first_step": t1 / steps, "max_step": t1 / steps, "method": method}
-    result = dop853(explicit_time.address, [1.0, 1.0], (0.0, t1), NONE, 0, **options)
+    result = dop853(rhs.address, [1.0, 1.0], (0.0, t1), NONE, 0, **options)
     assert (result.n_steps, result.n_rejected) == (steps, 0)
     return result
 
@@ -76,13 +44,13 @@ def fitted_order(h, error):
     return np.polyfit(np.log(h), np.log(error), 1)[0]
 
 
-def test_convergence_is_of_order_5():
+def test_convergence_is_of_order_5(explicit_time):
     steps = np.array([40, 60, 80, 120, 160])
-    error = np.array([abs(fixed_steps(DOPRI5, n).y[-1] - exact_explicit_time(4.0)).max() for n in steps])
+    error = np.array([abs(fixed_steps(explicit_time, DOPRI5, n).y[-1] - exact_explicit_time(4.0)).max() for n in steps])
     assert fitted_order(1 / steps, error) == pytest.approx(5, abs=0.3)  # the next term of the error still shows
 
 
-def test_interpolant_is_of_order_4():
+def test_interpolant_is_of_order_4(explicit_time):
     """Order 4 means an error of h⁵ within a step; it is measured on the first step, where there is no other."""
     h, x = 0.5 ** np.arange(2.5, 4.6, 0.5), np.linspace(0.1, 0.9, 9)
     error = []
@@ -96,7 +64,7 @@ def test_interpolant_is_of_order_4():
 
 
 @pytest.mark.parametrize("span", [(0.0, 10.0), (10.0, 0.0)])
-def test_errors_follow_the_tolerance(span):
+def test_errors_follow_the_tolerance(ring, span):
     exact = {"rtol": 1e-13, "atol": 1e-13}
     start = dop853(ring.address, RING, (0, 10), NONE, 0, **exact).y[-1] if span[0] else RING
     times = np.linspace(*span, 21)
@@ -108,7 +76,7 @@ def test_errors_follow_the_tolerance(span):
         assert abs(r.y - reference).max() < (50 if span[0] == 0 else 500) * rtol
 
 
-def test_it_is_cheaper_than_dop853_at_low_accuracy_only():
+def test_it_is_cheaper_than_dop853_at_low_accuracy_only(ring):
     """Calls that reach a given error at given output times, each method at the tolerance that gives it."""
     times = np.linspace(0, 10, 101)
     reference = dop853(ring.address, RING, (0, 10), NONE, 0, rtol=1e-13, atol=1e-13, t_eval=times).y
@@ -124,7 +92,7 @@ def test_it_is_cheaper_than_dop853_at_low_accuracy_only():
     assert calls(DOPRI5, 1e-8) > calls(None, 1e-8)
 
 
-def test_events_are_found():
+def test_events_are_found(compiled, oscillator):
     @compiled
     def events(t, y, g, par, work):
         g[0] = y[0]
@@ -137,7 +105,7 @@ def test_events_are_found():
     np.testing.assert_allclose(r.t_event, [np.pi, 3 * np.pi], atol=1e-6)
 
 
-def test_nan_in_a_trial_step_only_shrinks_it():
+def test_nan_in_a_trial_step_only_shrinks_it(root):
     options = {"rtol": 1e-8, "atol": 1e-12, "first_step": 5.0, "method": DOPRI5}
     r = dop853(root.address, [1.0], (0.0, 1.9), NONE, 0, **options)
     assert r.status is Status.SUCCESS and r.n_rejected > 0
@@ -149,7 +117,7 @@ def test_nan_in_a_trial_step_only_shrinks_it():
 def test_source_is_the_same_in_every_process():
     code = (
         "from effdyn.solve.integrators.other_methods import *; import hashlib;"
-        "print(hashlib.sha256((source_of(dopri5) + source_of(radau)).encode()).hexdigest())"
+        "print(hashlib.sha256((source_of(dopri5) + source_of(radau) + source_of(adams)).encode()).hexdigest())"
     )
     seen = {
         subprocess.run(

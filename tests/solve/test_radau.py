@@ -12,8 +12,9 @@ from effdyn import derive, solve
 from effdyn.derive.dynamics import Equation
 from effdyn.solve.integrators import radau
 from effdyn.solve.integrators.dop853 import Status, dop853
-from effdyn.solve.integrators.jacobian import derivatives, jacobian_kernel
+from effdyn.solve.integrators.jacobian import jacobian_for, jacobian_kernel, why_none
 from effdyn.solve.integrators.other_methods import RADAU5
+from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs
 
 POINTER = numba.types.CPointer(numba.float64)
 NONE = ()  # no parameters
@@ -221,10 +222,42 @@ def test_symbolic_jacobian_is_that_of_differences():
         np.testing.assert_allclose(jacobian.reshape(2, 2)[:, j], (up - down) / (2 * step), atol=5e-9)
 
 
-def test_there_is_no_symbolic_jacobian_where_a_derivative_is_not_a_kernel():
-    assert derivatives(ERF) is None and jacobian_kernel(ERF) is None
-    kinked = derive.Dynamics("kinked", "ode", "t", (Equation(derive.Quantity("x"), -sympy.sign(X)),))
-    assert derivatives(kinked) is None
+def test_a_derivative_by_cases_and_none_at_a_jump():
+    cases = derive.Dynamics(
+        "by cases", "ode", "t", (Equation(derive.Quantity("x"), sympy.Piecewise((-(X**3), X > 1), (-X, True))),)
+    )
+    jacobian = np.empty(1)
+    for x, slope in ((2.0, -12.0), (0.5, -1.0)):
+        jacobian_kernel(cases)(0.0, np.array([x]), jacobian, np.zeros(0), np.zeros(8))
+        assert jacobian[0] == slope
+    jump = derive.Dynamics("jump", "ode", "t", (Equation(derive.Quantity("x"), -sympy.sign(X)),))
+    assert jacobian_kernel(jump) is None and "sign" in why_none(jump)
+
+
+@pytest.mark.parametrize("rtol", [1e-5, 1e-9])
+def test_indexed_equations_take_the_same_steps_with_their_symbolic_jacobian(rtol):
+    """But for the calls that differences take, n = 7 of them for each Jacobian at K = M = 2."""
+    inputs = read_inputs(ERF, START, PARAMS)
+    rhs, slopes = solve.kernel(ERF), jacobian_kernel(ERF)
+    n_work = max(k.workspace_size(inputs.sizes) for k in (rhs, slopes))
+    given = (rhs.address, pack(ERF.states, inputs.y0), (0, 20), parameter_vector(ERF, inputs), n_work)
+    options = {"rtol": rtol, "atol": rtol / 100, "t_eval": [0, 10, 20], "method": RADAU5}
+    differences, symbolic = (dop853(*given, jacobian_address=at, **options) for at in (0, slopes.address))
+    assert symbolic.status is Status.SUCCESS
+    assert abs(symbolic.n_steps - differences.n_steps) <= 0.02 * differences.n_steps
+    assert symbolic.n_rhs < differences.n_rhs
+    # Jacobians that differ by 1e-8 end the iteration, to within its tolerance, in other places.
+    np.testing.assert_allclose(symbolic.y, differences.y, atol=10 * rtol)
+
+
+def test_where_the_jacobian_is_from_is_said():
+    found, origin = jacobian_for("Radau5", ERF)
+    assert found is jacobian_kernel(ERF) and origin == "symbolic"
+    assert jacobian_for("auto", ERF) == (None, "finite differences: method='Radau5' has the symbolic one")
+    assert jacobian_for("auto", VAN_DER_POL)[1] == "symbolic"
+    relu = derive.TeacherStudent(activation="relu").dynamics()
+    found, origin = jacobian_for("Radau5", relu)
+    assert found is None and origin.startswith("finite differences: no regular derivative of ")
 
 
 @pytest.mark.parametrize("method", ["Radau5", "auto"])
