@@ -9,21 +9,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import sympy
 
 from effdyn.derive import Dynamics, ModelError, NotYet, Quantity
-from effdyn.derive.errors import nearest
+from effdyn.derive.errors import Described, nearest
 
 from .. import certification
-from ..integrate import HUGE, _check_numbers, _checked_span, _checked_times
+from ..given import step_length
+from ..integrate import HUGE, OURS, _check_numbers, _checked_span, _checked_times, _methods
 from ..integrators import warmup
-from ..integrators.dop853 import Status
-from ..kernels.kernel import check_dynamics, kernel, observables_kernel
+from ..integrators.dop853 import DOP853, Status
+from ..integrators.dop853 import HUGE as LARGEST
+from ..integrators.events import Event, events_kernel
+from ..integrators.jacobian import jacobian_kernel
+from ..kernels.kernel import Kernel, check_dynamics, kernel, observables_kernel
 from ..kernels.layout import packed_length, unpack
 from ..results import parameters_json, variable, versions_json
+from .hazards import flag_below_resolution, warn_of_symmetry
 from .inputs import Batch, gram_places, read_batch
 from .lane_kernel import lane_kernel
-from .loops import BEYOND, NOT_OVERLAPS
-from .members import NOT_RUN, Outcome, Work, run_members
+from .loops import MAP
+from .members import NOT_RUN, Outcome, Stepping, Work, run_members
+from .outputs import BEYOND, NOT_OVERLAPS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 STATUS = {
     NOT_RUN: "interrupted",
     Status.SUCCESS: "success",
+    Status.EVENT: "event",
     Status.STEP_LIMIT: "step_limit",
     Status.STEP_TOO_SMALL: "diverged",
     Status.NOT_FINITE: "diverged",
@@ -50,6 +58,8 @@ def ensemble(
     rtol: float = 1e-10,
     atol: float = 1e-12,
     keep: Sequence[str] | None = None,
+    method: str = "DOP853",
+    events: Sequence[Event | str] = (),
     max_steps: int = 1_000_000,
     max_step: float = math.inf,
     first_step: float | None = None,
@@ -66,7 +76,8 @@ def ensemble(
     Parameters
     ----------
     dynamics : Dynamics
-        What ``model.dynamics()`` returns; differential equations (``kind == "ode"``).
+        What ``model.dynamics()`` returns; differential equations (``kind == "ode"``), or a map: that is iterated
+        exactly, its times are whole steps, and it takes no ``method``, ``events``, tolerances or limits of steps.
     t_span : (float, float)
         From and to, in the dynamics' clock.
     y0 : dict or Dataset
@@ -82,12 +93,16 @@ def ensemble(
     keep : sequence of str, optional
         Names of the states and observables to return, by default all. Memory is what is returned, plus one trajectory a
         thread.
+    method : str
+        ``"DOP853"``, ``"DOPRI5"``, ``"Radau5"`` or ``"auto"``, as for :func:`effdyn.solve.integrate`.
+    events : sequence of Event or str
+        Zeros to find in each member; a terminal one ends that member alone.
     max_steps, max_step, first_step :
         Limits for each member: attempted steps, longest step, first step.
     lanes : bool
-        Whether members of a small system share the lanes of the processor's registers, sixteen at a time. The method is
-        the same as ``integrate``'s, with sums in another order, so that results differ within the tolerance. With
-        False, and for larger systems, they are those of ``integrate``, bit for bit.
+        Whether members of a small system share the lanes of the processor's registers, sixteen at a time: by DOP853,
+        without events. The method is the same as ``integrate``'s, with sums in another order, so that results differ
+        within the tolerance. With False, and for all else, they are those of ``integrate``, bit for bit.
     threads : int, optional
         By default as many as there are processors.
     progress : bool
@@ -97,11 +112,14 @@ def ensemble(
     -------
     xarray.Dataset
         States and observables with dims (member, t, …), NaN after a member's failure. ``status`` (member) is
-        ``"success"``, ``"diverged"``, ``"not_positive_semidefinite"``, ``"step_limit"`` or ``"interrupted"``;
+        ``"success"``, ``"event"``, ``"diverged"``, ``"not_positive_semidefinite"``, ``"step_limit"`` or
+        ``"interrupted"``;
         ``t_failed`` (member) the last time with a valid state, NaN for a member that arrived. If any failed, the states
         at those times are ``Q_failed`` (failed, …) etc., with the member's number in ``failed``. Parameters that vary
         are coordinates of ``member``; so are, of several batch axes, the numbers along each: ``batch_0``, ``batch_1``,
-        … Overlaps count as no longer positive semidefinite below ``-1e4·rtol`` times their largest row sum.
+        … With events, ``t_event``, ``event_name`` and ``event_member`` (event) list them, by member; members that one
+        ended hold NaN after it, and the states there are ``Q_stopped`` (stopped, …), with their numbers in ``stopped``.
+        Overlaps count as no longer positive semidefinite below ``-1e4·rtol`` times their largest row sum.
 
     Raises
     ------
@@ -110,8 +128,10 @@ def ensemble(
 
     Notes
     -----
-    A RuntimeWarning says how many members failed. Ctrl-C returns the members that are finished, with a warning and
-    ``attrs["status"] == "interrupted"``. Threads run compiled code only, without Python's lock. Expectations computed
+    A RuntimeWarning says how many members failed. :class:`~effdyn.solve.SymmetricStart` and
+    :class:`~effdyn.solve.BelowResolution` are issued once, with the number of members. Ctrl-C returns the members that
+    are finished, with a warning and ``attrs["status"] == "interrupted"``.
+    Threads run compiled code only, without Python's lock. Expectations computed
     numerically have the errors that :func:`effdyn.solve.numerical_error` states for single states.
 
     Examples
@@ -129,16 +149,21 @@ def ensemble(
     True
     """
     check_dynamics(dynamics)
-    if dynamics.kind != "ode":
+    if dynamics.kind not in ("ode", "map"):
         raise NotYet(f"ensembles of equations of kind {dynamics.kind!r}", "solve.integrate for each member")
     span = _checked_span(t_span)
-    times = np.linspace(*span, 101) if t_eval is None else _checked_times(t_eval, span)
+    times = _checked_times(np.linspace(*span, 101) if t_eval is None else t_eval, span)
     assert times is not None  # None only of None
     _check_limits(rtol, atol, max_steps, max_step, first_step)
     workers = _checked_threads(threads)
     names = _checked_names(dynamics, keep)
+    found = [
+        e if isinstance(e, Event) else Event(e) for e in ([events] if isinstance(events, (str, Event)) else events)
+    ]
+    _check_method(dynamics, method, found)
     batch = read_batch(dynamics, y0, params)
-    if not lanes:
+    warn_of_symmetry(dynamics, batch)
+    if not lanes and method in ("DOP853", "auto"):
         warmup.start()
     options = {
         "rtol": float(rtol),
@@ -147,15 +172,23 @@ def ensemble(
         "max_step": float(max_step),
         "max_steps": int(max_steps),
     }
-    work = _work(dynamics, batch, span, times, names, options, lanes)
+    if dynamics.kind == "map":
+        span, times, step = whole_steps(dynamics, batch, span, times)
+        options |= {"first_step": step, "max_steps": np.iinfo(np.int64).max}
+    work = _work(dynamics, batch, span, times, names, options, lanes, method, found)
     if not work.rhs_lanes:
         warmup.wait()
     with _member_bar(len(batch.y0), progress) as tick:
         outcome = run_members(work, min(workers, len(batch.y0)), tick)
     certification.check()
-    solution = _dataset(dynamics, batch, work, outcome, names, {"rtol": rtol, "atol": atol})
+    attrs = {"method": "map"} if dynamics.kind == "map" else {"method": method, "rtol": rtol, "atol": atol}
+    solution = _dataset(dynamics, batch, work, outcome, names, attrs)
+    if found:
+        solution = _with_events(dynamics, batch, work, outcome, [e.name for e in found], solution)
     _warn_of_failures(solution, outcome)
     _warn_of_undefined(dynamics, solution)
+    if dynamics.kind == "ode":
+        flag_below_resolution(solution, rtol, atol)
     return solution
 
 
@@ -170,37 +203,82 @@ def _work(
     names: Sequence[str],
     options: dict[str, Any],
     lanes: bool,
+    method: str,
+    events: Sequence[Event],
 ) -> Work:
     sizes, n = batch.common.sizes, batch.y0.shape[1]
-    rhs = kernel(dynamics, sizes)
-    n_work, observe, n_observed = rhs.workspace_size(sizes), 0, 0
+    ode = dynamics.kind == "ode"
+    rhs = kernel(dynamics, sizes if ode else None)  # for maps as iterate_map has it
+    together = lane_kernel(dynamics, sizes) if lanes and ode and method == "DOP853" and not events else None
+    observed = observed_together = None
     if set(names) & {e.quantity.name for e in dynamics.observables}:
-        compiled = observables_kernel(dynamics)
-        observe, n_work = compiled.address, max(n_work, compiled.workspace_size(sizes))
-        n_observed = sum(packed_length(q, sizes) for q in compiled.outputs)
+        observed = observables_kernel(dynamics)
+        observed_together = lane_kernel(dynamics, sizes, "observables") if together else None
+    stepping, more = _stepping(dynamics, sizes, method, events)
     places = _places(dynamics, sizes, n)
     shapes = [places[name].shape for name in names]
-    together = lane_kernel(dynamics, sizes) if lanes else None
     return Work(
         rhs.address,
+        observed.address if observed else 0,
         together.address if together else 0,
-        observe,
+        observed_together.address if observed_together else 0,
+        stepping,
         batch.y0.copy(),
         batch.par,
         batch.columns,
         batch.values,
-        n_work,
-        n_observed,
+        max(compiled.workspace_size(sizes) for compiled in (rhs, observed, *more) if compiled),
+        sum(packed_length(q, sizes) for q in observed.outputs) if observed else 0,
         np.array(span),
         np.array(times),
         options,
         tuple(np.empty((len(batch.y0), len(times), *shape)) for shape in shapes),
         np.concatenate([places[name].ravel() for name in names]).astype(np.int64),
-        gram_places(dynamics, batch.common),
-        HUGE,
+        gram_places(dynamics, batch.common) if ode else np.empty((0, 0), dtype=np.int64),
+        HUGE if ode else LARGEST,
         min(1e4 * options["rtol"], 0.05),  # as integrate tolerates: errors grow by 100 in sound runs
         1e4 * float(options["atol"][0]),
     )
+
+
+def _stepping(
+    dynamics: Dynamics, sizes: Mapping[str, int], method: str, events: Sequence[Event]
+) -> tuple[Stepping, list[Kernel]]:
+    """Return how members are integrated one at a time, and the further kernels that this takes."""
+    if dynamics.kind == "map":
+        return Stepping(MAP), []
+    compiled = events_kernel(dynamics, events, sizes) if events else None
+    slopes = jacobian_kernel(dynamics) if method in ("Radau5", "auto") else None
+    how = {"method": DOP853} if method == "DOP853" else _methods(method)
+    stepping = Stepping(
+        **how,
+        jacobian=slopes.address if slopes else 0,
+        events=compiled.address if compiled else 0,
+        directions=tuple(e.direction for e in events),
+        terminal=tuple(e.terminal for e in events),
+    )
+    return stepping, [k for k in (compiled, slopes) if k]
+
+
+def whole_steps(
+    dynamics: Dynamics, batch: Batch, span: tuple[float, float], times: np.ndarray
+) -> tuple[tuple[float, float], np.ndarray, float]:
+    """Return a map's span and times, at whole steps, and the length of a step.
+
+    Raises
+    ------
+    ModelError
+        If the span runs backwards, or a step takes another time in another member.
+    """
+    if span[1] < span[0]:
+        raise ModelError("t_span", span, "(from, to) with from before to: a map has no way back")
+    clock = sympy.sympify(dynamics.clock)
+    for name in sorted({str(symbol) for symbol in clock.free_symbols} & set(batch.varying)):
+        raise ModelError(f"params[{name!r}]", Described("values that vary"), f"one value: time is {dynamics.clock}")
+    step = step_length(dynamics, batch.common)
+    saves = np.unique(np.rint((times - span[0]) / step))
+    at = span[0] + saves * step
+    return (span[0], float(max(at[-1], span[0] + step))), at, step
 
 
 def _places(dynamics: Dynamics, sizes: Mapping[str, int], n: int) -> dict[str, np.ndarray]:
@@ -224,7 +302,7 @@ def _dataset(
         name: variable(quantities[name], output, ("member", "t"))
         for name, output in zip(names, work.outputs, strict=True)
     }
-    arrived = np.isin(outcome.status, (NOT_RUN, Status.SUCCESS))
+    arrived = np.isin(outcome.status, (NOT_RUN, Status.SUCCESS, Status.EVENT))
     labels = np.array([STATUS[code] for code in outcome.status.tolist()])
     failed = np.flatnonzero(~arrived)
     t_failed = np.where(arrived, np.nan, outcome.t)
@@ -251,12 +329,30 @@ def _dataset(
             "y0": parameters_json({k: v for k, v in batch.common.y0.items() if k not in varying}),
             "varying": json.dumps(sorted(varying)),
             "batch_shape": json.dumps(batch.shape),
-            "method": "DOP853",
             **attrs,
             "status": status,
             "n_failed": len(failed),
             **dict(zip(("n_steps", "n_rejected", "n_rhs"), outcome.counts.sum(axis=0).tolist(), strict=True)),
         },
+    )
+
+
+def _with_events(
+    dynamics: Dynamics, batch: Batch, work: Work, outcome: Outcome, names: Sequence[str], solution: "xr.Dataset"
+) -> "xr.Dataset":
+    """Add the events, and the states at those that ended their members."""
+    t, which, member = outcome.events
+    stopped = np.flatnonzero(outcome.status == Status.EVENT)
+    last = unpack(dynamics.states, work.y[stopped], batch.common.sizes)
+    states: dict[str, Any] = {f"{q.name}_stopped": variable(q, last[q.name], ("stopped",)) for q in dynamics.states}
+    return (
+        solution.assign(states)
+        .assign(
+            t_event=("event", t, {"long_name": dynamics.clock}),
+            event_name=("event", np.array([names[int(n)] for n in which], dtype=object)),
+            event_member=("event", member.astype(np.int64)),
+        )
+        .assign_coords(stopped=("stopped", stopped, {"long_name": "member that an event ended"}))
     )
 
 
@@ -304,6 +400,16 @@ def _warn(message: str) -> None:
 
 
 # -- checks and progress -----------------------------------------------------------------------------------------------
+
+
+def _check_method(dynamics: Dynamics, method: str, events: Sequence[Event]) -> None:
+    if dynamics.kind == "map":
+        if method != "DOP853":
+            raise ModelError("method", method, "nothing: there is one method for equations of kind 'map'")
+        if events:
+            raise NotYet("events= with equations of kind 'map'", "events with differential equations")
+    elif method not in OURS:
+        raise ModelError("method", method, f"one of {', '.join(OURS)}{nearest(str(method), OURS)}")
 
 
 def _check_limits(rtol: float, atol: float, max_steps: int, max_step: float, first_step: float | None) -> None:

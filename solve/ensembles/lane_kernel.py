@@ -12,8 +12,9 @@ from functools import lru_cache
 from effdyn.derive import Dynamics
 
 from ..kernels.cache import load_generated
-from ..kernels.kernel import OPTIONS, kernel
-from .loops import LANES
+from ..kernels.kernel import OPTIONS, _generated, kernel
+from ..kernels.unroll import unrolled
+from .outputs import LANES
 
 LONGEST = 500
 """The most lines of a kernel that is put into lanes: each takes the compiler 3 to 8 ms."""
@@ -38,8 +39,10 @@ class LaneKernel:
     _keep: object
 
 
-def lane_kernel(dynamics: Dynamics, sizes: Mapping[str, int]) -> LaneKernel | None:
+def lane_kernel(dynamics: Dynamics, sizes: Mapping[str, int], which: str = "drift") -> LaneKernel | None:
     """Return the kernel in lanes for these numbers of units; ``None`` if the system is not a small one.
+
+    ``which`` is ``"drift"``, the right-hand side, or ``"observables"``.
 
     Examples
     --------
@@ -50,16 +53,26 @@ def lane_kernel(dynamics: Dynamics, sizes: Mapping[str, int]) -> LaneKernel | No
     >>> lane_kernel(dynamics, {"K": 30, "M": 30}) is None
     True
     """
-    straight = kernel(dynamics, sizes)
-    if straight.sizes is None or straight.source.count("\n") > LONGEST:
+    straight = _straight(dynamics, which, tuple(sizes[str(size)] for size in dynamics.sizes))
+    if straight is None or straight.count("\n") > LONGEST:
         return None
-    return _load(straight.source, dynamics.kind)
+    return _load(straight, f"{which}_{dynamics.kind}")
 
 
 @lru_cache(maxsize=256)
-def _load(straight: str, kind: str) -> LaneKernel:
+def _straight(dynamics: Dynamics, which: str, sizes: tuple[int, ...]) -> str | None:
+    """Return the source for one trajectory, if there is one without loops."""
+    if which == "drift":
+        compiled = kernel(dynamics, dict(zip(map(str, dynamics.sizes), sizes, strict=True)))
+        return compiled.source if compiled.sizes is not None else None
+    straight = unrolled(_generated(dynamics, which)[0], sizes)
+    return None if straight is None else straight[0]
+
+
+@lru_cache(maxsize=256)
+def _load(straight: str, name: str) -> LaneKernel:
     source = in_lanes(straight)
-    module = load_generated(f"lanes_{kind}", source)
+    module = load_generated(f"lanes_{name}", source)
     return LaneKernel(source, module.kernel.address, module)
 
 

@@ -10,12 +10,37 @@ from typing import Any
 
 import numpy as np
 
-from ..integrators.dop853 import N_STAGE_ROWS, STATE, compiled_advance
-from .loops import LANE, LANES, N_CLOCKS, N_ROWS, compiled_in_lanes, compiled_one_by_one
+from ..integrators.dop853 import STATE, Method
+from .lanes import LANE, N_CLOCKS, N_ROWS
+from .loops import compiled_in_lanes, compiled_one_by_one
+from .one_by_one import N_LOG_ROWS, STEPS_BETWEEN_LOOKS
+from .outputs import LANES, N_SLOT_ROWS
 
 NOT_RUN = 0
 """The status of a member that was interrupted, or never begun."""
 LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stepping:
+    """A method for one member at a time.
+
+    Attributes
+    ----------
+    method, other : Method
+        ``other`` takes over where a system turns stiff, or no longer is; None to keep to one method.
+    jacobian, events : int
+        Addresses, or 0.
+    directions, terminal : tuple
+        Of each event: see :func:`effdyn.solve.integrators.dop853.dop853`.
+    """
+
+    method: Method
+    other: Method | None = None
+    jacobian: int = 0
+    events: int = 0
+    directions: tuple[int, ...] = ()
+    terminal: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,8 +49,11 @@ class Work:
 
     Attributes
     ----------
-    rhs, rhs_lanes, observe : int
-        Addresses of the kernels; ``rhs_lanes`` is 0 for one member at a time, ``observe`` if no observable is kept.
+    rhs, observe, rhs_lanes, observe_lanes : int
+        Addresses of the kernels, for one trajectory and in lanes. ``rhs_lanes`` is 0 for one member at a time, both
+        others if no observable is kept, and ``observe_lanes`` if they have no kernel in lanes.
+    method : Stepping
+        How a member is integrated if not in lanes.
     y : ndarray (N, n)
         Initial states; at the end the last valid ones.
     par, columns, values : ndarray (n_par,), (P,), (N, P)
@@ -46,8 +74,10 @@ class Work:
     """
 
     rhs: int
-    rhs_lanes: int
     observe: int
+    rhs_lanes: int
+    observe_lanes: int
+    method: Stepping
     y: np.ndarray
     par: np.ndarray
     columns: np.ndarray
@@ -79,12 +109,15 @@ class Outcome:
         Accepted steps, rejected steps, evaluations of the right-hand side.
     interrupted : bool
         Ctrl-C ended it.
+    events : ndarray (3, E)
+        Time, number of the function, and member of each event; by member, then in the order they were met.
     """
 
     status: np.ndarray
     t: np.ndarray
     counts: np.ndarray
     interrupted: bool
+    events: np.ndarray
 
 
 def run_members(work: Work, threads: int, on_progress: Callable[[int], object] | None = None) -> Outcome:
@@ -98,16 +131,18 @@ def run_members(work: Work, threads: int, on_progress: Callable[[int], object] |
     done = np.zeros((threads, 8), np.int64)  # a cache line for each thread
     addresses = np.array([output.ctypes.data for output in work.outputs], dtype=np.int64)
     lengths = np.array([math.prod(output.shape[2:]) for output in work.outputs], dtype=np.int64)
-    compiled, own = _lanes(work) if work.rhs_lanes else _one_by_one(work)
+    run = _in_lanes if work.rhs_lanes else _one_by_one
+    logs: list[np.ndarray] = []
     options = tuple(work.options[name] for name in ("rtol", "atol", "first_step", "max_step", "max_steps"))
     bounds = np.array([work.largest, work.relative, work.absolute])
 
     def worker(number: int) -> None:
-        compiled(
+        common = (
             work.rhs, work.observe, counter, stop, done[number], work.y, work.columns, work.values, *_scratch(work),
             work.t_span, work.t_eval, *options, addresses, lengths, work.places, work.gram, bounds,
-            status, t_last, counts, *own(),
+            status, t_last, counts,
         )  # fmt: skip
+        logs.append(run(work, common))
 
     interrupted = False
     futures: list[Future[None]] = []
@@ -127,7 +162,7 @@ def run_members(work: Work, threads: int, on_progress: Callable[[int], object] |
             output[unfinished] = np.nan
     if on_progress is not None:
         on_progress(int(done[:, 0].sum()))
-    return Outcome(status, t_last, counts, bool(interrupted and unfinished.any()))
+    return Outcome(status, t_last, counts, bool(interrupted and unfinished.any()), _in_order(logs, status))
 
 
 def _watch(futures: list[Future[None]], done: np.ndarray, on_progress: Callable[[int], object] | None) -> None:
@@ -142,32 +177,55 @@ def _watch(futures: list[Future[None]], done: np.ndarray, on_progress: Callable[
 
 
 def _scratch(work: Work) -> tuple[np.ndarray, ...]:
-    """Return what each thread scribbles on: parameters, workspace, a packed record, a Gram matrix."""
-    F = len(work.gram)
-    record = np.zeros(work.y.shape[1] + work.n_observed)
-    return work.par.copy(), np.zeros(work.n_work), record, np.zeros((F, F))
+    """Return what each thread scribbles on: see ``COMMON`` in loops.py."""
+    F, length = len(work.gram), work.y.shape[1] + work.n_observed
+    return (
+        work.par.copy(),
+        np.zeros(work.n_work),
+        np.zeros(LANES * length),
+        np.zeros((F * F + 3, LANES)),
+        np.repeat(work.par, LANES),
+        np.zeros(length),
+        np.zeros((N_SLOT_ROWS, LANES), dtype=np.int64),
+    )
 
 
-def _one_by_one(work: Work) -> tuple[Callable[..., None], Callable[[], tuple[Any, ...]]]:
-    """Return the loop that integrates one member at a time, and what makes its own arguments."""
-    advance, n, T = compiled_advance(False), work.y.shape[1], len(work.t_eval)
-
-    def own() -> tuple[Any, ...]:
-        state = np.zeros(2, dtype=STATE)
-        return advance, np.zeros((N_STAGE_ROWS, n)), np.zeros((4, 0)), state, np.zeros(n), np.zeros(T), np.zeros((T, n))
-
-    return compiled_one_by_one(), own
+def _in_lanes(work: Work, common: tuple[Any, ...]) -> np.ndarray:
+    """Integrate sixteen members at a time until there are no more; there are no events to log."""
+    n = work.y.shape[1]
+    stages, single, clocks = np.zeros((N_ROWS, LANES * n)), np.zeros((N_ROWS, n)), np.zeros((N_CLOCKS, LANES))
+    par_lanes, last_row, lanes = np.repeat(work.par, LANES), np.zeros((LANES, n)), np.zeros(LANES, dtype=LANE)
+    compiled_in_lanes()(*common, work.rhs_lanes, work.observe_lanes, stages, single, par_lanes, last_row, clocks, lanes)
+    return np.empty((N_LOG_ROWS, 0))
 
 
-def _lanes(work: Work) -> tuple[Callable[..., None], Callable[[], tuple[Any, ...]]]:
-    """Return the loop that integrates sixteen members at a time, and what makes its own arguments."""
-    n, n_par = work.y.shape[1], len(work.par)
+def _one_by_one(work: Work, common: tuple[Any, ...]) -> np.ndarray:
+    """Integrate members one at a time until there are no more; return the log of their events."""
+    how, n, T = work.method, work.y.shape[1], len(work.t_eval)
+    n_events, other = len(how.directions), how.other or how.method
+    with_events = n_events > 0
+    stages = (how.method.stages(n), other.stages(n), how.method.stages(n), other.stages(n))
+    integrators = (
+        how.method.compiled(with_events), other.compiled(with_events), how.other is not None, how.jacobian,
+        *stages, np.zeros(2, dtype=STATE), np.zeros(n), np.zeros(T + 1), np.zeros((T + 1, n)), np.zeros(LANES),
+    )  # fmt: skip
+    room = STEPS_BETWEEN_LOOKS * n_events  # in a slice of steps each function has at most one zero a step
+    events = (
+        how.events if with_events else None, np.zeros((4, n_events)), np.array(how.directions, dtype=np.int64),
+        np.array(how.terminal, dtype=np.int64), np.zeros(room), np.zeros((room, n)), np.zeros(room, dtype=np.int64),
+    )  # fmt: skip
+    log, progress = np.zeros((N_LOG_ROWS, room)), np.array([-1, 0, 0], dtype=np.int64)
+    compiled = compiled_one_by_one(with_events)
+    stop = common[3]
+    while True:
+        compiled(*common, *integrators, *events, log, progress)
+        if progress[0] < 0 or stop[0]:
+            return log[:, : progress[2]]
+        log = np.concatenate([log, np.zeros_like(log)], axis=1)
 
-    def own() -> tuple[Any, ...]:
-        stages, clocks = np.zeros((N_ROWS, LANES * n)), np.zeros((N_CLOCKS, LANES))
-        par_lanes, par_of = np.repeat(work.par, LANES), np.tile(work.par, (LANES, 1))
-        lanes = np.zeros(LANES, dtype=LANE)
-        assert par_of.shape == (LANES, n_par)
-        return work.rhs_lanes, stages, par_lanes, np.zeros(n), par_of, np.zeros((LANES, n)), clocks, lanes
 
-    return compiled_in_lanes(), own
+def _in_order(logs: list[np.ndarray], status: np.ndarray) -> np.ndarray:
+    """Return the events of all threads, by member; each member's come from one thread, in order."""
+    events = np.concatenate([np.empty((N_LOG_ROWS, 0)), *logs], axis=1)
+    events = events[:, status[events[2].astype(np.int64)] != NOT_RUN]
+    return events[:, np.argsort(events[2], kind="stable")]

@@ -5,6 +5,7 @@ import ctypes
 import dataclasses
 import json
 import threading
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 
 from effdyn import derive, solve
 from effdyn.derive.dynamics import Equation
+from effdyn.derive.regression import LinearRegression
 from effdyn.solve.ensembles.ensemble import ensemble
+from effdyn.solve.ensembles.hazards import flag_below_resolution
 from effdyn.solve.ensembles.inputs import gram_places, read_batch
 from effdyn.solve.ensembles.lane_kernel import lane_kernel
 from effdyn.solve.kernels.layout import gram_matrix, pack, parameter_vector, read_inputs
@@ -302,9 +305,11 @@ def test_bad_arguments_are_named(argument, words, change):
     assert caught.value.argument == argument
 
 
-def test_only_differential_equations():
+def test_other_kinds_of_equations_are_refused():
     with pytest.raises(derive.NotYet):
-        ensemble(dataclasses.replace(by_hand(-RATE * X), kind="map"), (0, 1), {"x": 1.0}, {"k": [1.0, 2.0]})
+        ensemble(dataclasses.replace(by_hand(-RATE * X), kind="sde"), (0, 1), {"x": 1.0}, {"k": [1.0, 2.0]})
+    with pytest.raises(derive.ModelError, match="did you mean"):
+        ensemble(ERF, (0, 1), starts(2), PARAMS | {"eta": 1.0}, method="DOP854")
 
 
 def test_interruption_keeps_what_is_finished(lanes):
@@ -364,3 +369,109 @@ def test_progress_counts_members(capsys):
         warnings.simplefilter("ignore", DeprecationWarning)
         ensemble(ERF, (0, 1), starts(5), PARAMS | {"eta": 1.0}, progress=True)
     assert "5/5" in capsys.readouterr().err
+
+
+EVENTS = (solve.Event("eg - 0.02", terminal=True, direction=-1), "R[1, 1] - 0.3")
+
+
+@pytest.mark.parametrize("method", ["DOP853", "DOPRI5", "Radau5", "auto"])
+def test_events_and_methods_are_those_of_the_single_trajectory(method):
+    """Bit for bit, whatever the threads: the same compiled loop. The terminal event of a member ends that one alone."""
+    y0 = {"Q": np.diag([0.5, 0.6]), "R": 0.05 + np.diag([0.1, 0.2])}
+    params, eta = {"sigma": 0.0, "T": np.eye(2), "a": 1.0, "b": 1.0}, np.array([0.3, 0.5, 0.8, 0.0])
+    options = {"t_eval": np.linspace(0, 12, 7), "rtol": 1e-7, "events": EVENTS, "method": method}
+    ens = ensemble(ERF, (0, 12), y0, params | {"eta": eta}, **options, threads=2)
+    assert ens.status.values.tolist() == ["event", "event", "event", "success"]
+    assert ens.stopped.values.tolist() == [0, 1, 2]
+    for m in range(4):
+        one = solve.integrate(ERF, (0, 12), y0, params | {"eta": eta[m]}, **options)
+        mine = ens.event_member.values == m
+        assert ens.t_event.values[mine].tobytes() == one.t_event.values.tobytes()
+        assert ens.event_name.values[mine].tolist() == one.event_name.values.tolist()
+        kept = np.isin(one.t, ens.t)
+        assert ens.R.values[m, : kept.sum()].tobytes() == one.R.values[kept].tobytes()
+        assert np.isnan(ens.R.values[m, kept.sum() :]).all()
+        if ens.status.values[m] == "event":
+            assert ens.R_stopped.sel(stopped=m).values.tobytes() == one.R.values[-1].tobytes()
+    assert np.isnan(ens.t_failed).all() and ens.attrs["n_failed"] == 0
+
+
+def test_many_events_a_member_are_all_kept():
+    """x'' = −x: x vanishes at π/2 + nπ, 318 times up to t = 1000: more than a thread's first log has room for."""
+    v = sympy.Symbol("v", real=True)
+    drift = (Equation(derive.Quantity("x"), RATE * v), Equation(derive.Quantity("v"), -RATE * X))
+    dyn = derive.Dynamics("an oscillator", "ode", "t", drift, (derive.Quantity("k"),))
+    ens = ensemble(dyn, (0, 1000), {"x": 1.0, "v": 0.0}, {"k": [1.0, 0.5]}, t_eval=[1000], events="x", threads=1)
+    for m, k in enumerate((1.0, 0.5)):
+        found = ens.t_event.values[ens.event_member.values == m]
+        expected = (np.pi / 2 + np.pi * np.arange(int(1000 * k / np.pi + 0.5))) / k
+        # rtol 1e-10 a step, some 1000 steps, errors adding up
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_maps_are_iterated_as_single_ones_are(threads):
+    dyn = LinearRegression("one-pass", "general").dynamics("finite-d")
+    params = {"lam": [2.0, 1.0, 0.3], "p": [0.2, 0.3, 0.5], "sigma": 0.5, "d": 20}
+    eta, times = np.linspace(0.1, 0.9, 5), [0.0, 0.31, 4.0]
+    ens = ensemble(dyn, (0, 5), {"c": [0.5, 1.0, 0.7]}, params | {"eta": eta}, t_eval=times, threads=threads)
+    assert ens.attrs["method"] == "map"
+    for m in range(5):
+        one = solve.integrate(dyn, (0, 5), {"c": [0.5, 1.0, 0.7]}, params | {"eta": eta[m]}, t_eval=times)
+        for name in ("t", "c", "eg"):
+            assert ens[name].values[m if name != "t" else ...].tobytes() == one[name].values.tobytes(), name
+    with pytest.raises(derive.ModelError, match="one value"):
+        ensemble(dyn, (0, 5), {"c": [0.5, 1.0, 0.7]}, params | {"eta": 0.1, "d": [10, 20]})
+
+
+def test_a_map_that_diverges_is_told():
+    dyn = dataclasses.replace(by_hand(RATE * X), kind="map", clock="steps")
+    with pytest.warns(RuntimeWarning, match="1 of 2 members failed, first member 1 .diverged"):
+        ens = ensemble(dyn, (0, 600), {"x": 1.0}, {"k": [0.0, 9.0]}, t_eval=[0, 100, 600])
+    assert ens.x.values[0].tolist() == [1, 1, 1]
+    np.testing.assert_allclose(ens.x.values[1, :2], [1, 1e100], rtol=1e-13)  # 100 roundings
+    assert np.isnan(ens.x.values[1, 2])
+    assert float(ens.t_failed[1]) in (299, 300)  # 1e300, to rounding, is the bound of what counts as finite
+
+
+def test_numerical_expectations_go_into_ensembles():
+    dyn = derive.TeacherStudent(activation="tanh").dynamics()
+    params, start = {"sigma": 0.0, "T": [[1.0]], "a": 1.0, "b": 1.0}, {"Q": [[0.5]], "R": [[0.1]]}
+    ens = ensemble(dyn, (0, 1), start, params | {"eta": [0.3, 0.7]}, t_eval=[0, 1], rtol=1e-6)
+    one = solve.integrate(dyn, (0, 1), start, params | {"eta": 0.7}, t_eval=[0, 1], rtol=1e-6)
+    assert dyn.tables and ens.eg.values[1].tobytes() == one.eg.values.tobytes()
+
+
+def test_hazards_are_warned_of_once_with_counts():
+    alike, apart = np.full((2, 2), 0.1), np.array([[0.1, 0.1], [0.1, 0.2]])
+    start = {"Q": 0.5 * np.eye(2), "R": np.stack([apart, alike, alike])}
+    with pytest.warns(solve.SymmetricStart, match="in 2 of 3 members, first member 1,"):
+        ensemble(ERF, (0, 1), start, PARAMS | {"eta": 0.5})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # second-layer weights tell them apart
+        ensemble(ERF, (0, 1), start, PARAMS | {"eta": 0.5, "a": [1.0, 0.9]})
+    eg = np.array([[0.1, -1e-7], [0.1, 1e-7], [0.1, -1.0]])
+    solution = xr.Dataset({"eg": (("member", "t"), eg)})
+    with pytest.warns(solve.BelowResolution, match="of 1 of 3 members, first member 0;"):
+        flag_below_resolution(solution, 1e-10, 1e-12)
+    assert solution.attrs["eg_resolution"] == 1e4 * 1.01e-10
+
+
+@pytest.mark.parametrize("lanes", [True, False])
+def test_the_working_set_is_the_output_and_a_state_a_thread(lanes):
+    """Four times the members take four times the output, and what else is taken grows by the inputs of the members."""
+
+    def beyond_output(members):
+        y0, eta = starts(members), etas(members)
+        tracemalloc.start()
+        try:
+            ens = ensemble(ERF, (0, 1), y0, PARAMS | {"eta": eta}, t_eval=np.linspace(0, 1, 100), lanes=lanes)
+            return tracemalloc.get_traced_memory()[1] - ens.nbytes
+        finally:
+            tracemalloc.stop()
+
+    beyond_output(4)  # loaded
+    few, many = beyond_output(100), beyond_output(400)
+    # a member: 7 states packed and as given, copies of both in the checks; its output is 17600 bytes
+    assert (many - few) / 300 < 1500
+    assert few < 3e5  # less than the output of 20 members, at two threads and T = 100

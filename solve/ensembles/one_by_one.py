@@ -1,0 +1,118 @@
+"""Members one at a time, by the integrator of single trajectories: the same compiled loop from the same numbers.
+
+So any method of ours can be used, and maps, which have an ``_advance`` of the same signature; and events are found.
+"""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+# (compiled functions: put into one file with those of outputs.py by loops.py, whose signature fixes their types)
+
+from __future__ import annotations
+
+from numba import njit
+
+from ..integrators.dop853 import BUFFER_FULL, EVENT, HELPER, RUNNING, SUCCESS, SWITCH
+from .outputs import BEYOND, CODE, LANES, MEMBER, ROW, _blank, _is_below, _take, _write
+
+STEPS_BETWEEN_LOOKS = 50  # at the flag that ends it all
+N_LOG_ROWS = 3  # of the log of events: time, number of the function, member
+
+
+def _one_by_one(
+    rhs, observe, counter, stop, done, y0, columns, values, par, work, record, gram, par_slots, row, slots,
+    t_span, t_eval, rtol, atol, first_step, max_step, max_steps,
+    addresses, lengths, places, gram_places, bounds, status, t_last, counts,
+    advance, other, watch, jacobian, stages, other_stages, fresh, other_fresh, state, y, t_out, y_out, t_slots,
+    events, event_values, directions, terminal, t_event, y_event, i_event, log, progress,
+):  # fmt: skip
+    """Integrate members until there are no more, or told to stop; or until ``log`` is full: make room, and call again.
+
+    ``state[1]``, ``fresh`` and ``other_fresh`` are what each member begins with; ``y`` (n,), ``t_out`` (T + 1,),
+    ``y_out`` (T + 1, n) and ``t_slots`` (LANES,) are scratch. ``progress`` holds the member being integrated, or -1;
+    whether by the ``other`` method; and the entries in ``log`` (3, …): the times of the events, which, and whose.
+    """
+    n, s = y.size, state[0]
+    while True:
+        if progress[0] < 0:
+            m = _take(counter)
+            if m >= len(y0):
+                return
+            progress[0], progress[1] = m, 0
+            y[:] = y0[m]
+            for p in range(columns.size):
+                par[columns[p]] = values[m, p]
+                par_slots[LANES * columns[p] : LANES * (columns[p] + 1)] = values[m, p]
+            state[0] = state[1]
+            stages[:] = fresh
+            s.t = t_span[0]
+        m, code = progress[0], RUNNING
+        while code in (RUNNING, BUFFER_FULL, SWITCH):
+            if stop[0] != 0:
+                return
+            if progress[2] + t_event.size > log.shape[1]:
+                return
+            if progress[1] == 0:
+                code = advance(
+                    rhs, events, y, par, work, stages, event_values, state,
+                    t_span[1], rtol, atol, first_step, max_step, max_steps, STEPS_BETWEEN_LOOKS,
+                    t_eval, True, t_out, y_out, directions, terminal, t_event, y_event, i_event, jacobian, watch,
+                )  # fmt: skip
+            else:
+                code = other(
+                    rhs, events, y, par, work, other_stages, event_values, state,
+                    t_span[1], rtol, atol, first_step, max_step, max_steps, STEPS_BETWEEN_LOOKS,
+                    t_eval, True, t_out, y_out, directions, terminal, t_event, y_event, i_event, jacobian, watch,
+                )  # fmt: skip
+            for e in range(s.n_event):
+                entry = progress[2]
+                log[0, entry], log[1, entry], log[2, entry] = t_event[e], i_event[e], m
+                progress[2] += 1
+            s.n_event = 0
+            if code == SWITCH:
+                progress[1], s.begun = 1 - progress[1], 0
+                stages[:], other_stages[:] = fresh, other_fresh
+
+        if code == EVENT:  # its state is the last output, on the grid or not
+            y[:] = y_out[s.n_out - 1]
+            if s.n_out > t_eval.size or t_eval[s.n_out - 1] != t_out[s.n_out - 1]:
+                s.n_out -= 1
+        rows = _save(
+            observe, t_slots, t_eval, columns, par, work, record, gram, par_slots, row,
+            addresses, lengths, places, gram_places, bounds, slots, m, s.n_out, y_out, n,
+        )  # fmt: skip
+        t_valid, below = s.t, _is_below(y, bounds[0])
+        if rows < s.n_out:
+            code = slots[CODE, rows % LANES]
+        elif code in (SUCCESS, EVENT) and not below:
+            code = BEYOND
+        if rows < s.n_out or not below:  # back to the last state that is valid
+            t_valid = t_out[rows - 1] if rows > 0 else t_span[0]
+            y[:] = y_out[rows - 1] if rows > 0 else y0[m]
+        _blank(t_eval.size, addresses, lengths, m, rows)
+        y0[m] = y
+        t_last[m] = t_valid
+        counts[m, 0], counts[m, 1], counts[m, 2] = s.n_steps, s.n_rejected, s.n_rhs
+        status[m] = code  # last of all: until then the member counts as not run
+        progress[0] = -1
+        done[0] += 1
+
+
+@njit(**HELPER)
+def _save(
+    observe, t_slots, t_eval, columns, par, work, record, gram, par_slots, row,
+    addresses, lengths, places, gram_places, bounds, slots, member, rows, y_out, n,
+):  # fmt: skip
+    """Store a member's outputs, sixteen times together, and return how many there are before one that may not be."""
+    for first in range(0, rows, LANES):
+        count = min(LANES, rows - first)
+        for slot in range(count):
+            slots[MEMBER, slot], slots[ROW, slot], t_slots[slot] = member, first + slot, t_eval[first + slot]
+            for i in range(n):
+                record[LANES * i + slot] = y_out[first + slot, i]
+        _write(
+            observe, 0, t_slots, columns, par, work, record, gram, par_slots, row,
+            addresses, lengths, places, gram_places, bounds, slots, count, n, t_eval.size,
+        )  # fmt: skip
+        for slot in range(count):
+            if slots[CODE, slot] != SUCCESS:
+                return first + slot
+    return rows
