@@ -22,6 +22,7 @@ BENCHMARKS = (
     "orthant",
     "expectations",
     "trajectory",
+    "sde",
     "sweep",
     "ensemble",
     "chain",

@@ -39,7 +39,7 @@ class Diverged(IntegrationError):
 
 class NotPositiveSemidefinite(IntegrationError):
     """The overlap matrix of all vectors has an eigenvalue below zero by more than the integration error: no vectors
-    have these overlaps."""
+    have these overlaps. Or a matrix that stochastic equations state as the covariance of increments is none."""
 
 
 class StepLimit(IntegrationError):

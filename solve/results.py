@@ -1,7 +1,7 @@
 """Solutions as labelled datasets: the same names, dims and attributes for theory and simulation."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -41,15 +41,18 @@ def to_dataset(
     observables: Mapping[str, np.ndarray],
     params: Mapping[str, np.ndarray],
     attrs: Mapping[str, Any],
+    runs: Sequence[int] | None = None,
 ) -> "xr.Dataset":
-    """Return a solution as a Dataset with dim ``t`` and one variable for each state and observable."""
+    """Return a solution as a Dataset with one variable for each state and observable, and dim ``t``; before it ``run``,
+    of solutions that have several."""
     import xarray as xr
 
     quantities = {q.name: q for q in (*dynamics.states, *(e.quantity for e in dynamics.observables))}
-    variables = {name: variable(quantities[name], values, ("t",)) for name, values in {**states, **observables}.items()}
+    lead = ("t",) if runs is None else ("run", "t")
+    variables = {name: variable(quantities[name], values, lead) for name, values in {**states, **observables}.items()}
     return xr.Dataset(
         variables,
-        coords={"t": ("t", t, {"long_name": dynamics.clock})},
+        coords={**({} if runs is None else {"run": runs}), "t": ("t", t, {"long_name": dynamics.clock})},
         attrs={
             "title": dynamics.title,
             "model": repr(dynamics.model) if dynamics.model is not None else "",

@@ -175,7 +175,13 @@ def _order_parameters(dyn: "Dynamics", printer: PaperPrinter) -> str:
     return f"{text}Time is $t = {_clock(dyn.clock)}$."
 
 
-_ROLE = {"ode": "What moves is", "map": "What moves is", "volterra": "A function of time is", "formula": "Defined is"}
+_ROLE = {
+    "ode": "What moves is",
+    "sde": "What moves is",
+    "map": "What moves is",
+    "volterra": "A function of time is",
+    "formula": "Defined is",
+}
 """What the states are, by the kind of equations."""
 
 

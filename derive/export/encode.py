@@ -6,6 +6,7 @@ from typing import Any
 import sympy
 from sympy.functions.elementary.piecewise import ExprCondPair
 
+from ..diffusion import Amplitude, Covariation
 from ..dynamics import Dynamics, Equation, FieldFamily, Quantity
 from ..errors import ModelError
 from ..gaussian.conditional_sign import sign1_given1
@@ -32,7 +33,7 @@ _NODES: dict[str, Callable[..., Any]] = {
     },
 }
 """The SymPy nodes that a document may contain."""
-_VALUES = {c.__name__: c for c in (Dynamics, Equation, FieldFamily, Quantity)}
+_VALUES = {c.__name__: c for c in (Dynamics, Equation, FieldFamily, Quantity, Amplitude, Covariation)}
 """The values around them."""
 
 

@@ -17,7 +17,7 @@ from .printer import PaperPrinter, split_sign
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A signed summand: ``before [ inside ]``, where the bracket is absent if nothing is inside.
+    """A signed summand: ``before [ inside ] after``, where the bracket is absent if nothing is inside.
 
     The bracket is that of an expectation if ``kind`` is ``"mean"``, and of its change if it is ``"dilation"``.
     """
@@ -26,6 +26,7 @@ class Item:
     before: str
     inside: tuple["Item", ...] = ()
     kind: str = ""
+    after: str = ""
 
     def text(self, first: bool) -> str:
         """Return the sign, if it is needed, and the text up to the bracket."""

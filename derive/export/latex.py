@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ..diffusion import noises
 from ..terms import assemble
 from .line_breaking import Row, environment
 from .printer import PaperPrinter
@@ -111,7 +112,7 @@ def symbol_table(dyn: "Dynamics") -> str:
     """
     printer = printer_for(dyn)
     lines = []
-    for q in (*dyn.states, *dyn.initial, *dyn.parameters, *(e.quantity for e in dyn.observables)):
+    for q in (*dyn.states, *dyn.initial, *dyn.parameters, *noises(dyn), *(e.quantity for e in dyn.observables)):
         shape = r" \times ".join(map(printer._print, q.shape))
         name = q.name.replace("_", r"\_")
         cells = (

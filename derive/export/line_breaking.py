@@ -42,7 +42,7 @@ def chunks(
     for n, item in enumerate(items):
         text = item.text(first and n == 0)
         if not item.inside:
-            out.append(Chunk(text, level))
+            out.append(Chunk(f"{text}{item.after}", level))
             continue
         left, right = brackets[{"mean": 2, "dilation": 3}.get(item.kind, min(level, 1))]
         inner = chunks(item.inside, level + 1, brackets=brackets)
@@ -51,7 +51,7 @@ def chunks(
             out.append(Chunk(opening, level))
         else:
             inner[0] = Chunk(f"{opening}{inner[0].text}", level)
-        inner[-1] = Chunk(f"{inner[-1].text}{right}", inner[-1].level)
+        inner[-1] = Chunk(f"{inner[-1].text}{right}{item.after}", inner[-1].level)
         out += inner
     return out
 

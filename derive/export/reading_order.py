@@ -21,7 +21,10 @@ def sorted_moments(dyn: "Dynamics") -> "list[NamedMoment]":
 
 def activations(dyn: "Dynamics") -> list[Univariate]:
     """Return the functions of local fields in a Dynamics and its derivation, undifferentiated, by name."""
-    expressions = [*(e.expr for e in dyn.equations), *(right for step in dyn.steps for _, right in step.equations)]
+    expressions = [
+        *(e.expr for e in (*dyn.equations, *dyn.diffusion)),
+        *(right for step in dyn.steps for _, right in step.equations),
+    ]
     found = {u.args[0]: u for e in expressions for u in e.atoms(Univariate) if u.args[1] == 0}
     return [found[symbol] for symbol in sorted(found, key=str) if not _names_itself(found[symbol])]
 

@@ -1,21 +1,23 @@
 """The equations, activation functions and moments of a Dynamics as rows of a display, or as lines of plain text."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import sympy
 
+from ..diffusion import noises
 from ..moments import Moment
 from ..terms import fresh_index
 from .calls import argument, defined, has_joint, named_calls, network_names
-from .grouping import arranged, grouped
+from .grouping import Item, arranged, grouped
 from .line_breaking import LINE, PLAIN_LINE, Row, plain_row, row
 from .printed_width import width
 from .printer import PaperPrinter, PlainPrinter
 from .readable import ReadableForm, Tilt, readable_form
 from .reading_order import activations, sorted_moments
 from .special_rows import LIMIT_NOTE, plain_special_rows, rank, special_rows
+from .stochastic import covariation_lines, increment_items, increment_left, increment_names
 
 if TYPE_CHECKING:
     from ..dynamics import Dynamics, Equation, Quantity
@@ -34,9 +36,9 @@ MOST_TERMS = 60
 
 def printer_for(dyn: "Dynamics", names: Mapping[str, str] | None = None) -> PaperPrinter:
     """Return the printer that knows a Dynamics' own symbols."""
-    quantities = (*dyn.parameters, *dyn.initial, *(e.quantity for e in dyn.equations))
+    quantities = (*dyn.parameters, *dyn.initial, *noises(dyn), *(e.quantity for e in dyn.equations))
     table = {q.name: q.latex for q in quantities if q.latex} | {str(f.base): f.latex for f in dyn.families if f.latex}
-    table |= {"y_star": r"y^{\star}"}
+    table |= {"y_star": r"y^{\star}"} | increment_names(dyn)
     scalars = [q.name for q in dyn.parameters if not q.indices]
     return PaperPrinter({**table, **(names or {})}, ["eta", *(s for s in scalars if s != "eta"), "chi"])
 
@@ -55,12 +57,14 @@ def left_side(dyn: "Dynamics", q: "Quantity", printer: PaperPrinter) -> str:
     r"""Return what stands on the left of a state's equation: a derivative, a change ``\Delta c_{l}``, a function."""
     if dyn.kind == "ode":
         return time_derivative(q.symbol, printer)
+    if dyn.kind == "sde":
+        return increment_left(q.symbol, printer)
     if dyn.kind == "map":
         return change(q.symbol, printer)
     return str(printer._print(dyn.unknowns[q.name]))
 
 
-PLAIN_LEFT = {"ode": "d{}/dt", "map": "Δ{}"}
+PLAIN_LEFT = {"ode": "d{}/dt", "sde": "d{}", "map": "Δ{}"}
 """The same as text, around the state; a function stands there as it is."""
 
 
@@ -71,14 +75,19 @@ def plain_left(dyn: "Dynamics", q: "Quantity", printer: PlainPrinter) -> str:
 
 def equation_rows(dyn: "Dynamics", printer: PaperPrinter, line: float = LINE) -> tuple[list[Row], list[Row]]:
     """Return the equations of motion and the observables as rows."""
+    moving = [(left_side(dyn, e.quantity, printer), moving_items(dyn, e, printer)) for e in dyn.drift]
+    derived = [(printer._print(e.quantity.symbol), _items(dyn, e, printer)) for e in dyn.observables]
+    moving += covariation_lines(dyn, printer)
+    return [row(*sides, line) for sides in moving], [row(*sides, line) for sides in derived]
 
-    shorten = network_names(dyn)
 
-    def one(left: str, equation: "Equation") -> Row:
-        return row(left, grouped(named_calls(dyn, shorten(equation.expr)), printer), line)
+def moving_items(dyn: "Dynamics", equation: "Equation", printer: PaperPrinter | PlainPrinter) -> tuple[Item, ...]:
+    """Return the terms on the right of a state's equation."""
+    return increment_items(dyn, equation, printer) if dyn.kind == "sde" else _items(dyn, equation, printer)
 
-    moving = [one(left_side(dyn, e.quantity, printer), e) for e in dyn.drift]
-    return moving, [one(printer._print(e.quantity.symbol), e) for e in dyn.observables]
+
+def _items(dyn: "Dynamics", equation: "Equation", printer: PaperPrinter | PlainPrinter) -> tuple[Item, ...]:
+    return grouped(named_calls(dyn, network_names(dyn)(equation.expr)), printer)
 
 
 def activation_rows(dyn: "Dynamics", printer: PaperPrinter) -> list[Row]:
@@ -234,15 +243,8 @@ def _place(left: str) -> tuple[int, int, str, str]:
 def plain_page(dyn: "Dynamics") -> str:
     """Return a Dynamics as a page of text: what it is, under which assumptions, its equations and moments."""
     printer = plain_printer(dyn)
-    shorten = network_names(dyn)
-
-    def display(equations: "Iterable[Equation]", left: "Callable[[Quantity], str]") -> list[str]:
-        return [
-            line
-            for e in equations
-            for line in plain_row(left(e.quantity), grouped(named_calls(dyn, shorten(e.expr)), printer))
-        ]
-
+    moving = [(plain_left(dyn, e.quantity, printer), moving_items(dyn, e, printer)) for e in dyn.drift]
+    derived = [(printer.doprint(e.quantity.symbol), _items(dyn, e, printer)) for e in dyn.observables]
     functions = [
         plain_row(f"{printer.doprint(u)}(h)", arranged(u.function(_H), printer), one_per_line=False)
         for u in activations(dyn)
@@ -259,8 +261,8 @@ def plain_page(dyn: "Dynamics") -> str:
     moments, shared = _shared(plain_moment_rows(m, printer) for m in named)
     blocks = [
         [dyn.title, f"t = {dyn.clock}; {dyn.status}", *(f"- {line}" for line in dyn.assumptions)],
-        display(dyn.drift, lambda q: plain_left(dyn, q, printer)),
-        display(dyn.observables, lambda q: printer.doprint(q.symbol)),
+        [line for sides in (*moving, *covariation_lines(dyn, printer)) for line in plain_row(*sides)],
+        [line for sides in derived for line in plain_row(*sides)],
         [line for function in functions for line in function],
         [line for rows in moments for _, lines in rows for line in lines],
         [*(line for _, lines in shared for line in lines), *plain_legend(named)],

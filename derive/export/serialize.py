@@ -8,6 +8,7 @@ by name from their plain arguments, and equations without a model are read node 
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..activation import Activation
@@ -218,5 +219,6 @@ def _readable(dyn: Dynamics) -> dict[str, Any]:
         "observables": {e.quantity.name: entry(e.quantity) for e in dyn.observables},
         "equations": {f"d{e.quantity.name}/dt": str(dyn.named(e.expr)) for e in dyn.drift}
         | {e.quantity.name: str(dyn.named(e.expr)) for e in dyn.observables},
+        **({"diffusion": [str(replace(e, expr=dyn.named(e.expr))) for e in dyn.diffusion]} if dyn.diffusion else {}),
         "moments": {m.name: m.text() for m in sorted_moments(dyn)},
     }

@@ -102,7 +102,7 @@ def read_grid(dynamics: Dynamics, over: Any, y0: Any, params: Any) -> Grid:
     ModelError
         Naming the entry at fault, ``over['eta'][3]`` if one value of many is.
     """
-    problem: HasQuantities = dynamics if dynamics.kind in ("ode", "map") else Given.of(dynamics)
+    problem: HasQuantities = dynamics if dynamics.kind in ("ode", "map", "sde") else Given.of(dynamics)
     states, parameters = ({q.name: q for q in group} for group in (problem.states, problem.parameters))
     if not isinstance(over, Mapping) or not over:
         raise ModelError("over", over, f"a dict from names to values, of {', '.join((*parameters, *states))}")
