@@ -7,15 +7,16 @@ over all fields at once: a :class:`Joint`. Knows nothing of any particular model
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy
 
 from .activation import Activation, X
 from .errors import ModelError, NoClosedForm, nearest
 from .gaussian.regular import PROBE, regular
-from .increments import NOISE, NORM, D
-from .moments import Dilation, Joint, Moment, Univariate, Value
+from .gradients import along_both, stretched
+from .increments import NOISE, NORM, D, overlap_of
+from .moments import Dilation, Joint, Moment, Pair, Univariate, Value
 from .numerical.quadrature import KINKS, LEADING
 from .terms import NotPolynomial, Term, collect_terms, expand_terms, fresh_index
 
@@ -46,6 +47,14 @@ class Example:
         takes closed forms where there are any, else rules over one or two fields, else all fields at once.
     outer : int
         The largest number of fields over which ``"auto"`` takes a rule term by term.
+    along_weights : tuple of ((str, str), Lambda)
+        The covariance of the parts of the fields that are inner products with the input: without label noise.
+    mean : tuple of (str, Lambda)
+        The means of those families that have one.
+    noisy : frozenset of str
+        The families that contain label noise.
+    idle : tuple of IndexedBase
+        Fields on which no function depends, such as those of momentum buffers.
     """
 
     fields: tuple[sympy.IndexedBase, ...]
@@ -54,6 +63,19 @@ class Example:
     written_out: tuple[tuple[sympy.Indexed, sympy.Expr], ...] = ()
     method: str = "auto"
     outer: int = 2
+    along_weights: tuple[tuple[tuple[str, str], sympy.Lambda], ...] = ()
+    mean: tuple[tuple[str, sympy.Lambda], ...] = ()
+    noisy: frozenset[str] = frozenset()
+    idle: tuple[sympy.IndexedBase, ...] = ()
+
+    def overlap(self, f: sympy.Indexed, g: sympy.Indexed) -> sympy.Expr:
+        """Return the inner product of the vectors behind two fields, over d."""
+        return overlap_of(f, g, dict(self.along_weights))
+
+    def mean_of(self, field: sympy.Indexed) -> sympy.Expr:
+        """Return the mean of a field."""
+        law = dict(self.mean).get(str(field.base))
+        return law(field.indices[0]) if law else sympy.S.Zero
 
 
 def check_method(given: object) -> str:
@@ -78,7 +100,27 @@ def take_expectations(expr: sympy.Expr, free: tuple[sympy.Symbol, ...], example:
     return collect_terms(terms, free)
 
 
+def resolve_dilations(terms: list[Term], free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
+    """Return terms with each ∂_s E_{sΩ}[G] as expectations that have forms of their own.
+
+    Raises
+    ------
+    NoClosedForm
+        If one of them has none.
+    NotYet
+        For a function with kinks of all fields at once.
+    """
+    resolved = [r for term in terms for r in stretched(term, example.overlap, example.mean_of, example.noisy)]
+    return collect_terms([term for term in resolved if not _vanishes(term, example)], free)
+
+
 def _average(part: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
+    if pairs := part.atoms(Pair):
+        (pair,) = pairs
+        return _average_pair(part.xreplace({pair: sympy.S.One}), pair, free, example)
+    if idle := [f for f in sympy.Mul.make_args(part) if isinstance(f, sympy.Indexed) and f.base in example.idle]:
+        (field,) = idle  # a linear function of x: E[F h] = E[F x]·E[h x]
+        return _average_pair(sympy.S.One, Pair(part / field, field), free, example)
     if example.method == "numeric":
         return jointly(part, free, example)
     try:
@@ -92,6 +134,17 @@ def _average(part: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example)
             raise
         return jointly(part, free, example)
     return terms
+
+
+def _average_pair(weight: sympy.Expr, pair: Pair, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
+    """Return the average over two independent examples; unaveraged if it has no moments of its own term by term."""
+    try:
+        first, second = ([_without_noise(t) for t in _label_averaged(f, free, example)] for f in pair.args)
+        found = along_both(filter(None, first), filter(None, second), example.overlap, free)
+        terms = [replace(term, coefficient=weight * term.coefficient) for term in found]
+        return [term for term in terms if not _vanishes(term, example)]
+    except (NotPolynomial, NoClosedForm):
+        return [Term(weight, (), (pair,))]
 
 
 def _not_polynomial(reason: NotPolynomial) -> NoClosedForm:
@@ -129,6 +182,8 @@ def check_computable(moment: Moment, example: Example) -> sympy.Expr:
             f"{f.args[0]}(x) = {f.args[0].function.expr}" for f in moment.args if isinstance(f, Value)
         )
         raise NoClosedForm(str(moment), f"{error.reason}, where {', '.join(functions)}", error.instead) from None
+    if not form.exact and any(function(X).has(sympy.DiracDelta) for function in moment.signature):
+        raise NoClosedForm(str(moment), "no rule over nodes sees the slope of a jump", "")
     if not form.exact and form.form.count_ops() > LONGEST:
         raise NoClosedForm(str(moment), "its form is longer than a rule over all fields takes", "")
     if form.outer > example.outer:
@@ -157,12 +212,13 @@ def term_by_term(expr: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Exam
     NotPolynomial
         If it does not multiply out.
     """
-    random = (*example.fields, NOISE, NORM, LABEL)
-    averaged = []
-    for term in expand_terms(expr, free, random):
-        for signed in _average_label(term, free, example, random):
-            averaged += _average_term(signed)
-    return averaged
+    return [term for signed in _label_averaged(expr, free, example) for term in _average_term(signed)]
+
+
+def _label_averaged(expr: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
+    random = (*example.fields, *example.idle, NOISE, NORM, LABEL)
+    terms = expand_terms(expr, free, random)
+    return [signed for term in terms for signed in _average_label(term, free, example, random)]
 
 
 def _average_label(
@@ -176,16 +232,24 @@ def _average_label(
 
 
 def _average_term(term: Term) -> list[Term]:
-    noise, norm = term.factors.count(NOISE), term.factors.count(NORM)
-    if noise % 2:
+    quiet = _without_noise(term)
+    if quiet is None:
         return []
-    weight = term.coefficient * (sympy.factorial2(noise - 1) if noise else 1)
-    rest = merge_numbered(tuple(f for f in term.factors if f not in (NOISE, NORM)))
+    rest = tuple(f for f in quiet.factors if f != NORM)
     moment = (Moment(*rest),) if rest else ()
-    averaged = [Term(weight, term.indices, moment)]
-    if norm and rest:
-        averaged.append(Term(2 * weight / D, term.indices, (Dilation(*moment),)))
+    averaged = [replace(quiet, factors=moment)]
+    if rest and NORM in quiet.factors:
+        averaged.append(Term(2 * quiet.coefficient / D, quiet.indices, (Dilation(*moment),)))
     return averaged
+
+
+def _without_noise(term: Term) -> Term | None:
+    """Return a term averaged over the label noise, functions of one numbered field as one; None if it vanishes."""
+    noise = term.factors.count(NOISE)
+    if noise % 2:
+        return None
+    weight = term.coefficient * (sympy.factorial2(noise - 1) if noise else 1)
+    return Term(weight, term.indices, merge_numbered(tuple(f for f in term.factors if f != NOISE)))
 
 
 def merge_numbered(factors: tuple[sympy.Expr, ...]) -> tuple[sympy.Expr, ...]:

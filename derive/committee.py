@@ -4,7 +4,7 @@ The order parameters and parameters by name, the student's output, the label, th
 is random in a fresh example. Knows nothing of Gaussian rules or limits.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import sympy
@@ -45,8 +45,20 @@ SCALARS = {
     "eta_bias": Quantity("eta_bias", latex=r"\eta_\beta", meaning="learning rate of the biases", minimum=0.0),
     "kappa": Quantity("kappa", latex=r"\kappa", meaning="weight decay: weights shrink by κ/d a step", minimum=0.0),
     "sigma": Quantity("sigma", latex=r"\sigma", meaning="standard deviation of the label noise", minimum=0.0),
+    "batch": Quantity("batch", latex="b", meaning="batch size: examples that a step averages over", minimum=1.0),
+    "beta": Quantity(
+        "beta", latex=r"\beta", meaning="momentum: what a step keeps of a buffer", minimum=0.0, maximum=1 - 1e-9
+    ),
+    "mu": Quantity("mu", latex=r"\mu", meaning="momentum: a step takes μ/d of a buffer", minimum=0.0),
     "flip": Quantity("flip", latex="p", meaning="probability that a label is flipped", minimum=0.0, maximum=0.5),
 }
+BUFFER = sympy.IndexedBase("m", real=True)
+"""The field m·x/√d of a momentum buffer, on which nothing depends."""
+P_ = Quantity("P", (I, KK), (K, K), "P", "overlaps w_i·m_k/d with momentum buffers", dims=("student", "student_2"))
+V_ = Quantity(
+    "V", (I, KK), (K, K), "V", "overlaps m_i·m_k/d of momentum buffers", symmetric=True, dims=("student", "student_2")
+)
+S_ = Quantity("S", (I, N_), (K, M), "S", "overlaps m_i·w*_n/d of buffers and teacher", dims=("student", "teacher"))
 COVARIANCE = (
     (("h", "h"), sympy.Lambda((I, KK), Q_.symbol)),
     (("h", "h_star"), sympy.Lambda((I, N_), R_.symbol)),
@@ -117,6 +129,46 @@ class Output:
     combinations: tuple[Combination, ...]
 
 
+_FINITE_WITH_BIASES = dict.fromkeys(("finite-d", "finite-d-map"), "with biases")
+"""The closed forms of its dilations, of fields with means, take minutes to derive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Momentum:
+    """A buffer for each student vector: m ← keep·m + (F/√d) x, then w ← w + share·m.
+
+    With a fixed β buffers are of the size of one kick, so that their overlaps are 1/d of those of weights, and
+    relax within 1/(1 − β) steps. With β = 1 − μ/d they gather d kicks; in the units taken here, in which a step adds
+    m/d, their overlaps are of the size of those of weights, and as slow.
+    """
+
+    keep: sympy.Expr
+    share: sympy.Expr
+    size: sympy.Expr
+    refused: dict[str, str]
+
+    @staticmethod
+    def of(kind: str | bool) -> "Momentum":
+        """Return what ``momentum=`` of the model stands for; without momentum, a buffer of which nothing is kept."""
+        finite = dict.fromkeys(("finite-d", "finite-d-map"), "with momentum of fixed beta")
+        flow = {"gradient-flow": "with slow momentum"}
+        return {
+            False: Momentum(sympy.S.Zero, sympy.S.One, sympy.S.One, {}),
+            "fixed": Momentum(SCALARS["beta"].base, sympy.S.One, 1 / D, finite),
+            "slow": Momentum(1 - SCALARS["mu"].base / D, 1 / D, sympy.S.One, flow),
+        }[kind]
+
+    def added_to(self, index: sympy.Symbol) -> tuple[tuple[sympy.Indexed, sympy.Expr], ...]:
+        """Return the old buffers that a step adds to the student vector of that index."""
+        return ((BUFFER[index], self.share * self.keep),) if self.keep != 0 else ()
+
+    @property
+    def overlaps(self) -> tuple[tuple[tuple[str, str], sympy.Lambda], ...]:
+        """The inner products of buffers with all vectors, over d."""
+        blocks = {("h", "m"): P_, ("m", "m"): V_, ("m", "h_star"): S_}
+        return tuple((pair, sympy.Lambda(q.indices, self.size * q.symbol)) for pair, q in blocks.items())
+
+
 def training_step(model: "TeacherStudent") -> TrainingStep:
     """Return the update rule of the model as data."""
     output = output_of(model)
@@ -128,12 +180,25 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         """−∂ℓ/∂(parameter) by the chain rule through φ."""
         return -output.slope * differentiate_sum(output.phi, parameter)
 
+    momentum = Momentum.of(model.momentum)
+
     def student(index: sympy.Symbol) -> VectorUpdate:
-        return VectorUpdate(H[index], keep, ETA * descent(H[index]), bias[index] if model.biases else sympy.S.Zero)
+        center = bias[index] if model.biases else sympy.S.Zero
+        kick = momentum.share * ETA * descent(H[index])
+        return VectorUpdate(H[index], keep, kick, center, momentum.added_to(index))
+
+    def buffer(index: sympy.Symbol) -> VectorUpdate:
+        return VectorUpdate(BUFFER[index], momentum.keep, ETA * descent(H[index]))
 
     teacher = VectorUpdate(
         H_STAR[N_], sympy.S.One, sympy.S.Zero, TEACHER_BIAS.symbol if "h_star" in mean else sympy.S.Zero
     )
+    with_buffers = (
+        (P_, student(I), buffer(KK)),
+        (V_, buffer(I), buffer(KK)),
+        (S_, buffer(I), teacher),
+    )
+    noiseless = tuple(replace(combination, noise=sympy.S.Zero) for combination in output.combinations)
     scalars = []
     if model.trains_second_layer:
         scalars.append((A_, ScalarUpdate(a[I], keep, ETA_A * descent(a[I]))))
@@ -143,15 +208,25 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         title=_title(model),
         families=(*FAMILIES, *(c.family for c in output.combinations)),
         covariance=(*COVARIANCE, *covariance_of(output.combinations, FAMILIES, dict(COVARIANCE))),
+        noiseless=(*COVARIANCE, *covariance_of(noiseless, FAMILIES, dict(COVARIANCE))),
         mean=(*mean.items(), *(block for c in output.combinations for block in mean_of(c, mean))),
         label=output.label,
         written_out=tuple((c.field, c.written_out) for c in output.combinations),
-        overlaps=((Q_, student(I), student(KK)), (R_, student(I), teacher)),
+        overlaps=(
+            (Q_, student(I), student(KK)),
+            (R_, student(I), teacher),
+            *(with_buffers if model.momentum == "slow" else ()),
+        ),
+        fast=with_buffers if model.momentum == "fixed" else (),
+        idle=(BUFFER,) if model.momentum else (),
+        idle_overlaps=momentum.overlaps if model.momentum else (),
+        refused=momentum.refused | (_FINITE_WITH_BIASES if model.biases else {}),
         scalars=tuple(scalars),
         parameters=_parameters(model),
         averages=((EG if model.labels == "real" else ERROR_RATE, output.error), (LOSS, output.loss)),
         formulas=COSINES,
         definitions=_definitions(model, output, student(I), dict(scalars), keep),
+        batch=SCALARS["batch"].base if model.batch else sympy.S.One,
         assumptions=(
             "inputs x ~ N(0, I_d), independent of each other and each seen once (one-pass SGD)",
             "local fields are jointly Gaussian given the weights, exactly",
@@ -300,6 +375,8 @@ def _parameters(model: "TeacherStudent") -> tuple[Quantity, ...]:
         *(["eta_a"] if train_a else []),
         *(["eta_bias"] if model.biases else []),
         *(["kappa"] if model.weight_decay else []),
+        *(["batch"] if model.batch else []),
+        *{False: [], "fixed": ["beta"], "slow": ["mu"]}[model.momentum],
         *{"real": ["sigma"], "sign": ["flip"], "logistic": []}[model.labels],
     ]
     return (
@@ -322,12 +399,13 @@ def _definitions(
     x, phi, y, y_star, ell = (sympy.Symbol(s) for s in ("x", "phi", "y", "y_star", "ell"))
     weight = sympy.IndexedBase("w")[I]
     change = sympy.Function("Delta")
+    mean = sympy.Function("batch_mean") if model.batch else sympy.Id
     return (
         (phi, output.phi),
         *([(y, output.y)] if model.labels == "real" else [(y_star, output.target)]),
         (ell, model.loss.expr),
-        (change(weight), (keep - 1) * weight + student.kick / sympy.sqrt(D) * x),
-        *((change(q.symbol), (u.keep - 1) * u.scalar + u.kick / D) for q, u in scalars.items()),
+        (change(weight), (keep - 1) * weight + mean(student.kick / sympy.sqrt(D) * x)),
+        *((change(q.symbol), (u.keep - 1) * u.scalar + mean(u.kick / D)) for q, u in scalars.items()),
     )
 
 
@@ -342,4 +420,6 @@ def _title(model: "TeacherStudent") -> str:
     extra = [] if named == "squared" else [f"{named} loss"]
     extra += {"real": [], "sign": ["sign labels"], "logistic": ["logistic labels"]}[model.labels]
     extra += ["biases"] if model.biases else []
+    extra += ["mini-batches"] if model.batch else []
+    extra += {False: [], "fixed": ["momentum"], "slow": ["slow momentum"]}[model.momentum]
     return f"One-pass SGD, {', '.join([pair, layers, *extra])}"

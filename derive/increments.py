@@ -1,14 +1,17 @@
 """One step of training as data, and what it does to the Gram matrix.
 
-Every vector of the model moves by a multiple of itself plus a multiple of the fresh input, v ← A v + (F/√d) x; order
-parameters are the Gram matrix Ω_fg = v_f·v_g/d of those vectors. Scalars (a second layer) move by an increment over d.
-From that alone follow the increments, exactly, at every d. Knows nothing of which function F is, nor of limits.
+Every vector of the model moves by a linear map plus a multiple of the fresh input, v_f ← Σ_g A_fg v_g + (F_f/√d) x, or
+the mean of such multiples over a batch of fresh inputs; order parameters are the Gram matrix Ω_fg = v_f·v_g/d of those
+vectors. Scalars (a second layer) move by an increment over d. From that alone follow the increments, exactly, at every
+d. Knows nothing of which function F is, nor of limits.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sympy
+
+from .moments import Pair
 
 D = sympy.Symbol("d", positive=True, integer=True)
 """Input dimension."""
@@ -20,7 +23,7 @@ NOISE = sympy.Symbol("zeta", real=True)
 
 @dataclass(frozen=True, slots=True)
 class VectorUpdate:
-    """v ← keep·v + (kick/√d)·x for the vectors of one family.
+    """v ← keep·v + Σ others + (kick/√d)·x for the vectors of one family; of a batch, the mean of such kicks.
 
     Attributes
     ----------
@@ -30,12 +33,21 @@ class VectorUpdate:
         A and F (the learning rate included).
     mean : sympy.Expr
         The mean of the field where the network adds a bias to v·x/√d and calls the sum its field.
+    others : tuple of (sympy.Indexed, sympy.Expr)
+        The vectors of other families that are added, by their fields, and their factors: a momentum buffer.
     """
 
     field: sympy.Indexed
     keep: sympy.Expr
     kick: sympy.Expr
     mean: sympy.Expr = sympy.S.Zero
+    others: tuple[tuple[sympy.Indexed, sympy.Expr], ...] = ()
+
+    @property
+    def linear(self) -> tuple[tuple[sympy.Indexed, sympy.Expr, sympy.Expr], ...]:
+        """The linear part: field, factor and mean of each vector in it."""
+        own = ((self.field, self.keep, self.mean),) if self.keep != 0 else ()
+        return own + tuple((field, factor, sympy.S.Zero) for field, factor in self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +59,32 @@ class ScalarUpdate:
     kick: sympy.Expr
 
 
-def gram_increment(f: VectorUpdate, g: VectorUpdate, overlap: sympy.Expr) -> sympy.Expr:
-    """Return d·ΔΩ_fg of one step, exactly.
+def gram_increment(
+    f: VectorUpdate,
+    g: VectorUpdate,
+    covariance: Mapping[tuple[str, str], sympy.Lambda],
+    batch: sympy.Expr = sympy.S.One,
+) -> sympy.Expr:
+    """Return d·ΔΩ_fg of one step on ``batch`` fresh examples, exactly.
 
-    The updated vectors are combinations of v_f, v_g and x, whose inner products are v_f·v_g = dΩ_fg, v_f·x = √d h_f and
-    x·x = d·χ: the increment is bilinear. Source: Saad & Solla 1995, whose equations are its average.
+    The updated vectors are combinations of old ones and of inputs, whose inner products are v_f·v_g = dΩ_fg, v_f·x =
+    √d h_f and x·x = d·χ: the increment is bilinear. Source: Saad & Solla 1995, whose equations are its average.
+
+    Of the b² pairs of examples that two means over a batch multiply, b are of an example with itself, and leave 1/b of
+    what one example does; the others are of independent examples, each pair with the same law, and stand as a
+    :class:`.moments.Pair` of weight 1 − 1/b. All other terms are linear in the example, and their mean is that of one.
     """
-    combination_f = {"v_f": f.keep, "x": f.kick / sympy.sqrt(D)}
-    combination_g = {"v_g": g.keep, "x": g.kick / sympy.sqrt(D)}
-    inner = {
-        ("v_f", "v_g"): D * overlap,
-        ("v_f", "x"): sympy.sqrt(D) * (f.field - f.mean),
-        ("x", "v_g"): sympy.sqrt(D) * (g.field - g.mean),
-        ("x", "x"): D * NORM,
-    }
-    after = sum(a * b * inner[u, v] for u, a in combination_f.items() for v, b in combination_g.items()) / D
-    return sympy.Add(*(D * part for part in sympy.Add.make_args(sympy.expand(after - overlap, deep=False))))
+    old = [
+        (one * two, overlap_of(u, v, covariance)) for u, one, _ in f.linear for v, two, _ in g.linear if one * two != 0
+    ]
+    along = [(factor * g.kick, field - mean) for field, factor, mean in f.linear]
+    along += [(factor * f.kick, field - mean) for field, factor, mean in g.linear]
+    parts = [D * factor * overlap for factor, overlap in old] + [-D * overlap_of(f.field, g.field, covariance)]
+    parts += [sympy.Mul(*pair) for pair in along]
+    parts.append(NORM * f.kick * g.kick / batch)
+    if batch != 1 and f.kick * g.kick != 0:
+        parts.append((1 - 1 / batch) / D * Pair(f.kick, g.kick))
+    return sympy.Add(*parts)
 
 
 def scalar_increment(update: ScalarUpdate) -> sympy.Expr:

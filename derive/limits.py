@@ -43,6 +43,8 @@ class Limit:
         What is taken, for the reader.
     status : str
         ``exact``, ``ansatz`` or ``numerical``, with the reason.
+    kind : str
+        What the equations are: of the :data:`.dynamics.KINDS`.
     """
 
     name: str
@@ -52,6 +54,12 @@ class Limit:
     vanishing: tuple[tuple[sympy.Expr, str], ...]
     assumption: str
     status: str = "exact in the limit"
+    kind: str = "ode"
+
+    @property
+    def finite(self) -> bool:
+        """Whether the input dimension stays a number."""
+        return all(small != 1 / D for small, _ in self.vanishing)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -112,6 +120,25 @@ LIMITS: dict[str, Limit] = {
             rate=1 / ETA,
             vanishing=((1 / D, "1/d"), (ETA, "eta")),
             assumption="d → ∞, then η → 0 at fixed time t = η·steps/d and fixed ratios η_a/η, κ/η",
+        ),
+        Limit(
+            name="finite-d",
+            clock="steps/d",
+            scaling=(),
+            rate=sympy.S.One,
+            vanishing=(),
+            assumption="the mean of one step at finite d, all orders kept, as a rate; fluctuations are left out",
+            status="the mean of one step exact at every d; over many steps off by fluctuations, of order 1/d",
+        ),
+        Limit(
+            name="finite-d-map",
+            clock="steps/d",
+            scaling=(),
+            rate=1 / D,
+            vanishing=(),
+            assumption="the mean of one step at finite d, all orders kept, step by step; fluctuations are left out",
+            status="the mean of one step exact at every d; over many steps off by fluctuations, of order 1/d",
+            kind="map",
         ),
     )
 }

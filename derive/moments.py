@@ -130,6 +130,26 @@ class Dilation(sympy.Expr):
         return f"dilation({printer.doprint(self.args[0])})"
 
 
+class Pair(sympy.Expr):
+    """``F(x) G(x') x·x'`` for two independent examples x, x' of a batch; its arguments are F and G.
+
+    Its average is E[F x]·E[G x], where E[F x] = Σ_e E[∂F/∂h_e] v_e/√d by Stein's lemma: of order one, while the square
+    of one example's input is d.
+    """
+
+    is_commutative = True
+    is_real = True
+
+    def _sympystr(self, printer: Any) -> str:
+        first, second = (printer.parenthesize(argument, 50) for argument in self.args)
+        return f"<{first} x, ({second} x)'>"
+
+    def _latex(self, printer: Any, exp: str | None = None) -> str:
+        first, second = map(printer.doprint, self.args)
+        pair = rf"\left({first}\right) x \cdot \left[\left({second}\right) x\right]'"
+        return pair if exp is None else rf"\left({pair}\right)^{{{exp}}}"
+
+
 def _factor_key(factor: sympy.Expr) -> tuple[Any, ...]:
     """Sort key: derivatives, bare fields, functions; then by the function's name; then by family (``h`` < ``h_star``)
     and index."""

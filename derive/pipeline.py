@@ -3,16 +3,18 @@
 Knows nothing of any particular model; a model states its :class:`TrainingStep`.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import sympy
 
-from .averages import Example, take_expectations
+from .averages import Example, resolve_dilations, take_expectations
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step
-from .errors import ModelError, nearest
-from .increments import D, ScalarUpdate, VectorUpdate, gram_increment, overlap_of, scalar_increment
+from .errors import ModelError, NotYet, nearest
+from .fast_variables import eliminate_fast
+from .increments import D, ScalarUpdate, VectorUpdate, gram_increment, scalar_increment
 from .limits import LIMITS, Limit, keep_leading_order
-from .moments import Joint, Moment
+from .moments import Joint, Moment, Pair
 from .terms import Term, assemble
 
 JOINT_RULES = {
@@ -23,6 +25,10 @@ JOINT_RULES = {
     "rough": "error 1e-3 to 1e-2 because of kinks",
 }
 """Measured sizes of error of rules over all fields at once, by what they are for."""
+
+
+DIMENSION = Quantity("d", latex="d", meaning="input dimension", minimum=1.0)
+"""A parameter of equations at finite d."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,18 @@ class TrainingStep:
     definitions : tuple of (Basic, Expr)
         The network, the target, the loss and the update, for the reader.
     assumptions : tuple of str
+    batch : Expr
+        The number of examples that a step averages over.
+    noiseless : tuple of ((str, str), Lambda) or None
+        The covariance without label noise, if any field contains it: what is an inner product of vectors.
+    idle : tuple of IndexedBase
+        Fields of vectors on which the network does not depend: momentum buffers.
+    idle_overlaps : tuple of ((str, str), Lambda)
+        Their inner products with each other and with all other vectors, over d.
+    fast : tuple of (Quantity, VectorUpdate, VectorUpdate)
+        Entries of the Gram matrix that relax within a few steps: no states, but functions of them.
+    refused : mapping of str to str
+        Limits that there are not for this model yet, by name, and for what.
     """
 
     title: str
@@ -69,11 +87,28 @@ class TrainingStep:
     formulas: tuple[tuple[Quantity, sympy.Expr], ...]
     definitions: tuple[tuple[sympy.Basic, sympy.Expr], ...]
     assumptions: tuple[str, ...]
+    batch: sympy.Expr = sympy.S.One
+    noiseless: tuple[tuple[tuple[str, str], sympy.Lambda], ...] | None = None
+    idle: tuple[sympy.IndexedBase, ...] = ()
+    idle_overlaps: tuple[tuple[tuple[str, str], sympy.Lambda], ...] = ()
+    fast: tuple[tuple[Quantity, VectorUpdate, VectorUpdate], ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def example(self, method: str) -> Example:
         """Return what is random in a fresh example, and how it is to be averaged over."""
-        bases = tuple(family.base for family in self.families)
-        return Example(bases, bool(self.mean), self.label, self.written_out, method)
+        noiseless = self.covariance if self.noiseless is None else self.noiseless
+        noisy = {pair[0] for (pair, law), (_, other) in zip(self.covariance, noiseless, strict=True) if law != other}
+        return Example(
+            fields=tuple(family.base for family in self.families),
+            shifted=bool(self.mean),
+            label=self.label,
+            written_out=self.written_out,
+            method=method,
+            along_weights=(*noiseless, *self.idle_overlaps),
+            mean=self.mean,
+            noisy=frozenset(noisy),
+            idle=self.idle,
+        )
 
     @property
     def states(self) -> tuple[Quantity, ...]:
@@ -102,21 +137,30 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
     NoClosedForm
         With ``method="closed"``, if an expectation has none.
     """
+    if limit.name in training.refused:
+        raise NotYet(f"limit={limit.name!r} {training.refused[limit.name]}", 'limit="high-dimensional"')
     example = training.example(method)
     increments = expand_increments(training)
     averages = average_increments(increments, example)
-    leading = [(q, *keep_leading_order(terms, limit, q.name)) for q, terms in averages]
-    drift = tuple(_equation(q, assemble(kept), example) for q, kept, _ in leading)
+    fast = [q.name for q, *_ in training.fast]
+    slow = eliminate_fast(averages, fast) if fast else averages
+    leading = [(q, *keep_leading_order(terms, limit, q.name)) for q, terms in slow]
+    if limit.finite:
+        leading = [(q, resolve_dilations(kept, q.indices, example), dropped) for q, kept, dropped in leading]
+    drift = tuple(_equation(q, _at_dimension(assemble(kept)), example) for q, kept, _ in leading)
     observed = tuple(
         _equation(q, assemble(take_expectations(expr, q.indices, example)), example) for q, expr in training.averages
     )
     derived = tuple(Equation(q, expr) for q, expr in training.formulas)
     return Dynamics(
         title=training.title,
-        kind="ode",
+        kind=limit.kind,
         clock=limit.clock,
         drift=drift,
-        parameters=tuple(_rescaled(q, limit, training) for q in training.parameters if _survives(q, limit)),
+        parameters=(
+            *(_rescaled(q, limit, training) for q in training.parameters if _survives(q, limit)),
+            *((DIMENSION,) if limit.finite else ()),
+        ),
         observables=observed + derived,
         families=training.families,
         covariance=training.covariance,
@@ -137,6 +181,17 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
                 "Averaged over the fresh example: local fields are jointly Gaussian, the Gram matrix their covariance.",
                 tuple((_average_symbol(q), assemble(terms)) for q, terms in averages),
             ),
+            *(
+                (
+                    Step(
+                        "Fast variables",
+                        "Order parameters that relax within a few steps are at the fixed points of their equations.",
+                        tuple((_average_symbol(q), assemble(terms)) for q, terms in slow),
+                    ),
+                )
+                if fast
+                else ()
+            ),
             Step("Limit", f"{limit.assumption}.", tuple((_rate_symbol(e.quantity), e.expr) for e in drift)),
         ),
         dropped=tuple(d for _, _, dropped in leading for d in dropped),
@@ -144,6 +199,22 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
         limit=limit.name,
         method=method,
     )
+
+
+def _at_dimension(expr: sympy.Expr) -> sympy.Expr:
+    """Return a right-hand side with the input dimension as the parameter of that name.
+
+    Raises
+    ------
+    NotYet
+        If an average over two independent examples is left in it.
+    """
+    if expr.has(Pair):
+        raise NotYet(
+            "batches at finite d, or momentum, where gradients are no products of functions of one field each",
+            'limit="high-dimensional" without momentum, or one example a step',
+        )
+    return expr.xreplace({D: DIMENSION.base})
 
 
 def average_increments(
@@ -191,8 +262,9 @@ def _status(limit: Limit, equations: tuple[Equation, ...]) -> str:
 
 def expand_increments(training: TrainingStep) -> list[tuple[Quantity, sympy.Expr]]:
     """Return d times the increment of each order parameter in one step."""
-    covariance = dict(training.covariance)
-    overlaps = [(q, gram_increment(f, g, overlap_of(f.field, g.field, covariance))) for q, f, g in training.overlaps]
+    covariance = dict((*training.covariance, *training.idle_overlaps))
+    moving = (*training.overlaps, *training.fast)
+    overlaps = [(q, gram_increment(f, g, covariance, training.batch)) for q, f, g in moving]
     return overlaps + [(q, scalar_increment(update)) for q, update in training.scalars]
 
 

@@ -8,7 +8,7 @@ perceptrons.
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -19,12 +19,14 @@ from .averages import check_method
 from .committee import K, training_step
 from .dynamics import Dynamics
 from .errors import ModelError, NotYet, nearest
+from .gaussian.cached_forms import cached
 from .loss import MARGIN, loss
 from .pipeline import TrainingStep, derive_dynamics, find_limit
 from .target import target, target_text
 from .text import parse_expression
 
 LABELS = ("real", "sign", "logistic")
+MOMENTA = ("fixed", "slow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,15 @@ class TeacherStudent:
     biases : bool
         Whether each student unit has a trained bias, the state ``bias``, and each teacher unit of a committee a fixed
         one, the parameter ``teacher_bias``.
-    momentum, batch :
-        Not available yet.
+    batch : bool
+        Whether a step averages the gradients of ``batch`` fresh examples, a parameter, all at the weights before the
+        step. Time counts steps, not examples.
+    momentum : {False, "fixed", "slow"}
+        Heavy-ball momentum of the first layer: a buffer m_i ← β m_i − (η/√d) ∂ℓ/∂h_i x is added to w_i. ``"fixed"``: a
+        fixed β, the parameter ``beta``; buffers relax within 1/(1 − β) steps and are eliminated. ``"slow"``: β = 1 −
+        μ/d with the parameter ``mu``, and a learning rate η/d; buffers, in units in which a step adds m_i/d to w_i,
+        are as slow as weights, and their overlaps are the states ``P`` (with students), ``V`` (with each other) and
+        ``S`` (with teachers).
 
     Raises
     ------
@@ -86,8 +95,8 @@ class TeacherStudent:
     labels: str = "real"
     target: Any = None
     biases: bool = False
-    momentum: Any = field(default=None, compare=False)
-    batch: int = field(default=1, compare=False)
+    batch: bool = False
+    momentum: Any = False
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -100,10 +109,10 @@ class TeacherStudent:
             if self.teacher_activation is None
             else activation(self.teacher_activation, "teacher_activation"),
         )
-        if self.momentum is not None:
-            raise NotYet("momentum=", "SGD without momentum; leave the argument out")
-        if self.batch != 1:
-            raise NotYet("batch=", "one fresh example a step, batch=1")
+        if self.momentum is not False and self.momentum not in MOMENTA:
+            raise ModelError("momentum", self.momentum, f"False, {' or '.join(map(repr, MOMENTA))}")
+        if not isinstance(self.batch, bool):
+            raise ModelError("batch", self.batch, "True or False; the number of examples is the parameter batch")
         put("loss", loss(self.loss))
         put("target", target(self.target))
         if self.second_layer not in ("fixed", "trained"):
@@ -142,9 +151,10 @@ class TeacherStudent:
 
         Parameters
         ----------
-        limit : {"high-dimensional", "gradient-flow"}
+        limit : {"high-dimensional", "gradient-flow", "finite-d", "finite-d-map"}
             ``"high-dimensional"``: d → ∞ at fixed η, with t = steps/d. ``"gradient-flow"``: then η → 0, with t =
-            η·steps/d.
+            η·steps/d. ``"finite-d"``: the exact mean of one step at finite d, with d as a parameter, as a differential
+            equation; ``"finite-d-map"``: the same, step by step.
         moments : {"auto", "closed", "numeric"}
             How Gaussian expectations are computed. ``"auto"``: by closed forms where there are any, by a rule over one
             or two fields where that suffices, else by a rule over all fields at once. ``"closed"``: closed forms or an
@@ -194,6 +204,8 @@ class TeacherStudent:
             "labels": self.labels,
             "target": None if self.target is None else target_text(self.target),
             "biases": self.biases,
+            "batch": self.batch,
+            "momentum": self.momentum,
         }
         defaults = {f.name: f.default for f in fields(self)}
         return {name: value for name, value in plain.items() if name == "activation" or value != defaults[name]}
@@ -204,7 +216,9 @@ class TeacherStudent:
 
 @lru_cache(maxsize=64)
 def _derive(model: TeacherStudent, limit: str, moments: str) -> Dynamics:
-    return derive_dynamics(training_step(model), find_limit(limit), model, moments)
+    found = find_limit(limit)
+    key = f"{model.to_json()} {limit} {moments}"
+    return cached("dynamics", key, lambda: derive_dynamics(training_step(model), found, model, moments))
 
 
 def _check_consistency(model: TeacherStudent) -> None:
@@ -228,6 +242,8 @@ def _check_consistency(model: TeacherStudent) -> None:
             "has positive probability at the kink of the loss, where the gradient of the second layer is not defined"
         )
         raise ModelError("loss", model.loss.name or model.loss.expr, f"{accepted.format(stuck)} {reason}")
+    if model.momentum and (model.trains_second_layer or model.biases):
+        raise NotYet("momentum= where a second layer or biases are trained", "momentum= of the first layer alone")
     if model.target is not None and model.teacher_activation != model.activation:
         raise ModelError("teacher_activation", model.teacher_activation, "nothing, where target= is given")
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from effdyn import derive, gallery, solve, validate
 from effdyn.derive import limits
 from effdyn.derive.activation import NAMED, X
-from effdyn.derive.gaussian import closed_forms
+from effdyn.derive.gaussian import cached_forms, closed_forms
 from effdyn.derive.gaussian.integrand import Integrand
 from effdyn.derive.increments import D
 from effdyn.gallery.cli import app
@@ -27,8 +27,9 @@ ONE = dict(Q=[[0.5]], R=[[0.3]])
 
 
 @pytest.fixture(autouse=True)
-def derived_afresh():
-    """What was derived before an entry was there, or with it, must not be remembered."""
+def derived_afresh(monkeypatch):
+    """What was derived before an entry was there, or with it, must not be remembered, on disk neither."""
+    monkeypatch.setattr(cached_forms, "_folder", lambda: None)
 
     def forget():
         for cached in (closed_forms._reduce, closed_forms.closed_form, teacher_student._derive):

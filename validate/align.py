@@ -106,7 +106,7 @@ def best_order(state: dict[str, np.ndarray], reference: dict[str, np.ndarray], g
 def permuted(state: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
     """Return the state with its students in another order."""
     moved = {name: array[:, order] for name, array in state.items()}
-    return moved | {"Q": moved["Q"][:, :, order]}
+    return moved | {name: moved[name][:, :, order] for name in ("Q", "P", "V") if name in moved}
 
 
 def _all_orders(groups: list[list[int]], K: int) -> list[np.ndarray]:

@@ -46,10 +46,11 @@ def coordinates(inputs: Inputs) -> Coordinates:
     """Return weights that have the overlaps of ``inputs`` exactly."""
     # Q − B Bᵀ cancels when a student lies in the teacher's span: what is left below the rounding error of Q itself is
     # not information, and is taken as zero.
-    noise = 4 * np.finfo(float).eps * (inputs.K + inputs.M)
+    Q, R = inputs.rows
+    noise = 4 * np.finfo(float).eps * (len(R) + inputs.M)
     teacher = _lower(_square_root(inputs.T, noise * np.diag(inputs.T).max()))
-    along = np.linalg.lstsq(teacher, inputs.R.T, rcond=None)[0].T if teacher.size else np.zeros((inputs.K, 0))
-    across = _square_root(inputs.Q - along @ along.T, noise * np.diag(inputs.Q).max())
+    along = np.linalg.lstsq(teacher, R.T, rcond=None)[0].T if teacher.size else np.zeros((len(R), 0))
+    across = _square_root(Q - along @ along.T, noise * np.diag(Q).max())
     return Coordinates(teacher, along, across)
 
 

@@ -20,7 +20,7 @@ from .generated import teacher_fields
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
 
-SCALARS = ("eta", "eta_a", "eta_bias", "sigma", "flip", "kappa")
+SCALARS = ("eta", "eta_a", "eta_bias", "sigma", "flip", "kappa", "beta", "mu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,18 @@ class Inputs:
     eta, eta_a, eta_bias, sigma, flip, kappa : float
         Learning rates of the weights, of the second layer and of the biases, standard deviation of the label noise,
         probability that a label is flipped, weight decay.
+    beta, mu : float
+        Of momentum: how much of a buffer a step keeps, or d times what it loses.
+    batch : int
+        Examples that a step averages over.
     scale : float
         s(K), the factor in front of the student's output.
     trained : bool
         Whether ``a`` is trained.
+    P, V, S : ndarray
+        Initial overlaps of momentum buffers with students (K, K), each other (K, K) and teachers (K, M).
+    buffers : {"", "fixed", "slow"}
+        The kind of momentum; slow buffers are in units in which d steps move the weights by them.
     labels : str
         ``"real"``, ``"sign"`` or ``"logistic"``.
     states : tuple of str
@@ -61,10 +69,17 @@ class Inputs:
     sigma: float
     flip: float
     kappa: float
+    beta: float
+    mu: float
+    batch: int
     scale: float
     trained: bool
     labels: str
     states: tuple[str, ...]
+    P: np.ndarray
+    V: np.ndarray
+    S: np.ndarray
+    buffers: str
 
     @property
     def K(self) -> int:
@@ -85,6 +100,17 @@ class Inputs:
         """Return what a step at dimension d is made with: s, η/d, η_a/d, η_bias/d and 1 − κ/d."""
         return self.scale, self.eta / d, self.eta_a / d, self.eta_bias / d, 1 - self.kappa / d
 
+    def momentum(self, d: int) -> tuple[float, float]:
+        """Return what a buffer keeps in a step, and the share of it that is added to the weights."""
+        return (1 - self.mu / d, 1 / d) if self.buffers == "slow" else (self.beta, 1.0)
+
+    @property
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """The overlaps of all rows that move, students and then momentum buffers, with each other and the teacher."""
+        if not self.buffers:
+            return self.Q, self.R
+        return np.block([[self.Q, self.P], [self.P.T, self.V]]), np.concatenate([self.R, self.S])
+
 
 def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[str, Any]) -> Inputs:
     """Return the checked arrays behind ``y0`` and ``params``.
@@ -104,13 +130,24 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
     values: dict[str, Any] = {name: arrays[name] for name in ("Q", "R", "T")}
     values |= {name: arrays.get(name, np.zeros(size)) for name, size in vectors.items()}
     values |= {name: float(arrays.get(name, 0.0)) for name in SCALARS}
+    nothing = {"P": np.zeros((K, K)), "V": np.zeros((K, K)), "S": np.zeros((K, M))}
+    values |= {name: arrays.get(name, zeros) for name, zeros in nothing.items()}
     return Inputs(
         **values,
         scale=_output_scale(model, K),
         trained=model.trains_second_layer,
         labels=model.labels,
         states=tuple(q.name for q in step.states),
+        batch=_whole("batch", arrays.get("batch", 1.0)),
+        buffers=model.momentum or "",
     )
+
+
+def _whole(name: str, given: Any) -> int:
+    number = float(given)
+    if number != int(number) or number < 1:
+        raise ModelError(f"params[{name!r}]", number, "a whole number, at least 1")
+    return int(number)
 
 
 def _check_target(model: TeacherStudent, M: int) -> None:

@@ -23,6 +23,7 @@ from effdyn.derive.errors import ModelError, nearest
 from effdyn.solve.results import parameters_json, variable, versions_json
 
 from .align import best_order, come_apart, exchangeable, permuted, same_second_layer
+from .batches import BatchGram, BatchNetwork, compile_steps
 from .gram import Gram, compile_gram
 from .initial import check_dimension, coordinates
 from .inputs import Inputs, read_inputs
@@ -32,6 +33,11 @@ from .simulators import by_model, simulates
 
 ENGINES: dict[str, tuple[Callable, Callable]] = {"gram": (compile_gram, Gram), "network": (compile_network, Network)}
 """By name: what compiles a model's step, and the class of one replica."""
+BATCHED: dict[str, tuple[Callable, Callable]] = {
+    "gram": (compile_steps, BatchGram),
+    "network": (compile_steps, BatchNetwork),
+}
+"""The same for models with mini-batches or momentum."""
 
 CLOCKS = ("steps/d", "eta*steps/d")
 
@@ -185,7 +191,7 @@ def simulate(
     workers = threads if threads is not None else processors()
     check_count("threads", workers)
 
-    compile_kernel, Replica = ENGINES[engine]
+    compile_kernel, Replica = (BATCHED if model.batch or model.momentum else ENGINES)[engine]
     kernel = compile_kernel(model)
 
     def replica(run: int, size: int) -> Any:
