@@ -10,10 +10,12 @@ from .conservation.first_integrals import FirstIntegrals, first_integrals
 from .conservation.laws import ConservationLaws, conservation_laws
 from .conservation.networks import linear_network_parametrisation, relu_network_parametrisation
 from .conservation.parametrisation import Parametrisation
+from .diffusion import Amplitude, Covariation
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step, close_moments
 from .errors import CertificateError, ModelError, NoClosedForm, NotYet
 from .expanded import ExpandedDynamics
 from .export.serialize import dynamics_from_json, model_from_json
+from .fluctuations import Fluctuations
 from .gaussian.certificate import Certificate, certify
 from .gaussian.closed_forms import closed_form
 from .gaussian.expectations import Expectation, expectation
@@ -28,10 +30,12 @@ from .teacher_student import TeacherStudent
 __all__ = [
     "LIMITS",
     "Activation",
+    "Amplitude",
     "Certificate",
     "CertificateError",
     "ClosedForm",
     "ConservationLaws",
+    "Covariation",
     "Dropped",
     "Dynamics",
     "Equation",
@@ -39,6 +43,7 @@ __all__ = [
     "Expectation",
     "FieldFamily",
     "FirstIntegrals",
+    "Fluctuations",
     "Joint",
     "Limit",
     "LinearNetwork",

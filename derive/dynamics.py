@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from .closed_flows.results import ClosedForm
     from .conservation.first_integrals import FirstIntegrals
     from .conservation.laws import ConservationLaws
+    from .diffusion import Diffusion
     from .expanded import ExpandedDynamics
+    from .fluctuations import Fluctuations
     from .linear.conserved import MatrixLaws
     from .named_moments import NamedMoment
     from .numerical.quadrature import Table
@@ -121,6 +123,7 @@ class FieldFamily:
 
 KINDS = {
     "ode": "the time derivative of each state",
+    "sde": "the drift of each state, to which noise is added (Itô)",
     "map": "the change of each state in one step of training",
     "volterra": "an unknown function of time, equal to an integral over its own past",
     "formula": "observables as explicit functions of time, with auxiliary functions that solve their own equations",
@@ -142,8 +145,8 @@ class Dynamics:
         What t is: ``"steps/d"`` (examples per input dimension), ``"eta*steps/d"``, ``"steps/n"`` (passes over n
         examples), …; a step of a map takes the time that it has with ``steps`` = 1.
     drift : tuple of Equation
-        The time derivative of each state; the change of each in a step of a map; of an unknown function, what it is
-        equal to.
+        The time derivative of each state, without its noise; the change of each in a step of a map; of an unknown
+        function, what it is equal to.
     parameters : tuple of Quantity
         What must be given besides initial values.
     observables : tuple of Equation
@@ -156,6 +159,8 @@ class Dynamics:
         The mean of a field by its family, as a function of its index; families without one are centred.
     assumptions : tuple of str
         Under what hypotheses the equations hold.
+    diffusion : tuple of Amplitude, or tuple of Covariation
+        The noise of a stochastic differential equation: see :mod:`effdyn.derive.diffusion`.
     status : str
         ``exact``, ``ansatz`` or ``numerical``, with the reason; term by term it stands on each :class:`Equation`.
     steps, dropped
@@ -188,6 +193,7 @@ class Dynamics:
     steps: tuple[Step, ...] = field(default=(), repr=False, compare=False)
     dropped: tuple[Dropped, ...] = field(default=(), repr=False, compare=False)
     initial: tuple[Quantity, ...] = ()
+    diffusion: "Diffusion" = ()
     model: Any = field(default=None, repr=False)
     limit: str = field(default="", repr=False)
     method: str = field(default="auto", repr=False)
@@ -196,6 +202,10 @@ class Dynamics:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ModelError("kind", self.kind, f"one of {', '.join(map(repr, KINDS))}{nearest(self.kind, KINDS)}")
+        if self.diffusion:
+            from .diffusion import check_diffusion
+
+            check_diffusion(self)
 
     @property
     def unknowns(self) -> dict[str, sympy.Expr]:
@@ -275,7 +285,7 @@ class Dynamics:
         form."""
         from .named_moments import name_moments
 
-        found = (m for e in self.equations for m in _moments_in_order(e.expr))
+        found = (m for e in (*self.equations, *self.diffusion) for m in _moments_in_order(e.expr))
         return name_moments(found, shifted=bool(self.mean))
 
     def closed(self, expr: sympy.Expr) -> sympy.Expr:
@@ -306,7 +316,7 @@ class Dynamics:
         """
         from .expanded import expand
 
-        if self.unknowns or self.kind == "formula":
+        if self.kind not in ("ode", "map"):
             raise NotYet(f"expand() of equations of kind {self.kind!r}", "expand() of differential equations and maps")
         return expand(self, sizes)
 
@@ -374,6 +384,40 @@ class Dynamics:
         from .closed_flows.of_dynamics import closed_form
 
         return closed_form(self)
+
+    def explain_limit(self) -> str:
+        """Return which terms survived the limit, which vanished, and at what rate.
+
+        Examples
+        --------
+        >>> from effdyn import derive
+        >>> print(derive.TeacherStudent(activation="linear").dynamics().explain_limit().splitlines()[2])
+        dQ_ik/dt survives:
+        """
+        from .explain import explain_limit
+
+        return explain_limit(self)
+
+    def fluctuations(self) -> "Fluctuations":
+        """Return the order-1/d theory around these equations: mean correction and covariance of runs at finite d.
+
+        Raises
+        ------
+        ModelError
+            If they were not derived from a model in the high-dimensional limit.
+        NotYet
+            For models with expectations that have no closed form, or one by cases (ReLU).
+
+        Examples
+        --------
+        >>> from effdyn import derive
+        >>> theory = derive.TeacherStudent(activation="linear").dynamics().fluctuations()
+        >>> print(theory.tangent["dR"])
+        -eta*a[i]*Sum(a[j]*dR[j, n], (j, 1, K))
+        """
+        from .fluctuations import fluctuations
+
+        return fluctuations(self)
 
     def latex(self) -> str:
         """Return the equations of motion and observables as LaTeX (amsmath): each an ``align`` environment with lines

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sympy
 
-from effdyn.derive import Dynamics, ModelError, NotYet
+from effdyn.derive import Dynamics, Fluctuations, ModelError, NotYet
 from effdyn.derive.errors import nearest
 
 from . import certification
@@ -20,7 +20,7 @@ from .hazards import flag_below_resolution, warn_of_symmetry
 from .integrators import dop853 as _dop853
 from .integrators import warmup
 from .integrators.events import Event, events_kernel
-from .integrators.jacobian import jacobian_kernel
+from .integrators.jacobian import jacobian_for
 from .integrators.referees import REFEREES, run_referee
 from .kernels.kernel import check_dynamics, kernel, observables_kernel
 from .kernels.layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
@@ -31,14 +31,14 @@ from .results import parameters_json, to_dataset
 if TYPE_CHECKING:
     import xarray as xr
 
-OURS = ("DOP853", "DOPRI5", "Radau5", "auto")
+OURS = ("DOP853", "DOPRI5", "Adams", "Radau5", "auto")
 METHODS = (*OURS, *REFEREES)
 HUGE = 1e100
 """An order parameter beyond this has diverged; the equations' cubes are still finite there."""
 
 
 def integrate(
-    dynamics: Dynamics,
+    dynamics: Dynamics | Fluctuations,
     t_span: tuple[float, float],
     y0: "Mapping[str, Any] | xr.Dataset",
     params: Mapping[str, Any],
@@ -53,18 +53,21 @@ def integrate(
     first_step: float | None = None,
     wall_limit: float | None = None,
     progress: bool = False,
+    **more: Any,
 ) -> "xr.Dataset":
     """Solve the equations of motion from given initial order parameters.
 
     Differential equations as the arguments say. Of the other kinds (``dynamics.kind``) a map is iterated exactly, and
     its times are whole steps; a Volterra equation is solved, and formulas are evaluated, to ``rtol`` and ``atol``, from
     t = 0 on. These take no ``method``, ``events`` or limits of steps; their errors are stated in
-    ``attrs["numerical_error"]``.
+    ``attrs["numerical_error"]``. A stochastic differential equation is sampled, by ``method="euler-maruyama"`` (the
+    default), ``"milstein"`` or ``"weak2"``, in steps of length ``dt``; its solution has a dim ``run``.
 
     Parameters
     ----------
     dynamics : Dynamics
-        What ``model.dynamics()`` returns.
+        What ``model.dynamics()`` returns, or its ``.fluctuations()``: then the mean correction and the covariance of
+        runs are solved with it, by :func:`effdyn.solve.fluctuations.integrate_fluctuations`.
     t_span : (float, float)
         From and to, in the dynamics' clock (``steps/d`` in the high-dimensional limit: examples per input dimension).
     y0 : dict or Dataset
@@ -79,15 +82,20 @@ def integrate(
         not resolved below about 1000·rtol.
     method : str
         Compiled, with events: ``"DOP853"`` of order 8; ``"DOPRI5"`` of order 5, cheaper at ``rtol`` of 1e-5 and more;
-        ``"Radau5"``, implicit, for stiff equations; ``"auto"``: DOP853 where they are not stiff, Radau5 where they are,
-        found out on the way. ``"scipy:DOP853"``, ``"scipy:LSODA"``, ``"scipy:odeint"``, ``"cyrk:DOP853"``, …: SciPy's,
-        and CyRK's if installed, on the same compiled right-hand side, as referees.
+        ``"Adams"``, multistep of order up to 13, cheaper for systems of tens of components and more; ``"Radau5"``,
+        implicit, for stiff equations; ``"auto"``: DOP853 where they are not stiff, Radau5 where they are, found out on
+        the way. ``"scipy:DOP853"``, ``"scipy:LSODA"``, ``"scipy:odeint"``, ``"cyrk:DOP853"``, …: SciPy's, and CyRK's if
+        installed, on the same compiled right-hand side, as referees; ``"heyoka:taylor"``, if installed, for small
+        systems in closed form, shares no kernel with them; its tolerance is ``rtol``.
     events : sequence of Event or str
         Zeros to find, such as ``Event("eg - 1e-3", terminal=True)`` or ``"eg - 1e-3"``.
     max_steps, max_step, first_step, wall_limit :
         Limits: attempted steps, longest step, first step, seconds.
     progress : bool
         Whether to show a progress bar.
+    **more :
+        ``dt``, ``runs``, ``rng``, ``brownian_dt`` and ``threads``, of stochastic differential equations: see
+        :func:`effdyn.solve.stochastic.integrate.integrate_sde`; ``initial`` and ``fluctuation_rtol``, of fluctuations.
 
     Returns
     -------
@@ -116,12 +124,28 @@ def integrate(
     >>> bool(sol.eg[-1] < 1e-3 < sol.eg[0])
     True
     """
+    if isinstance(dynamics, Fluctuations):
+        from .fluctuations import integrate_fluctuations
+
+        if method != "DOP853" or len(events):
+            raise NotYet("method= and events= with fluctuations", "DOP853, which is theirs, and a look at the solution")
+        return integrate_fluctuations(dynamics, t_span, y0, params, t_eval=t_eval, rtol=rtol, atol=atol, **more)
     check_dynamics(dynamics)
     span = _checked_span(t_span)
     times = _checked_times(t_eval, span)
     _check_numbers(
         rtol=rtol, atol=atol, max_steps=max_steps, **({} if wall_limit is None else {"wall_limit": wall_limit})
     )
+    if dynamics.kind == "sde":
+        from .stochastic.integrate import integrate_sde
+
+        if len(events) or wall_limit is not None:
+            raise NotYet("events= and wall_limit= with equations of kind 'sde'", "max_steps=, and a look at the paths")
+        scheme = {} if method == "DOP853" else {"method": method}
+        options = {"t_eval": times, "max_steps": max_steps, "progress": progress, **scheme, **more}
+        return integrate_sde(dynamics, span, y0, params, **options)
+    if more:
+        raise TypeError(f"integrate() got {next(iter(more))!r}, unknown to equations of kind {dynamics.kind!r}")
     if dynamics.kind != "ode":
         given = _Call(dynamics, span, y0, params, times, rtol, atol)
         return _without_steps_of_our_own(given, method, events, progress)
@@ -204,9 +228,12 @@ def _ours(
 ) -> Run:
     address = 0
     n_work = problem.n_work
-    if method in ("Radau5", "auto") and (slopes := jacobian_kernel(problem.dynamics)):
-        options = {**options, "jacobian_address": slopes.address}
-        n_work = max(n_work, slopes.workspace_size(problem.inputs.sizes))
+    facts: dict[str, Any] = {}
+    if method in ("Radau5", "auto"):
+        slopes, facts["jacobian"] = jacobian_for(method, problem.dynamics)
+        if slopes:
+            options = {**options, "jacobian_address": slopes.address}
+            n_work = max(n_work, slopes.workspace_size(problem.inputs.sizes))
     if events:
         compiled = events_kernel(problem.dynamics, events, problem.inputs.sizes)
         address, n_work = compiled.address, max(n_work, compiled.workspace_size(problem.inputs.sizes))
@@ -232,7 +259,7 @@ def _ours(
         )
     Status = _dop853.Status
     stopped = {Status.SUCCESS: "", Status.EVENT: "event"}.get(r.status, r.status.name.lower())
-    facts = {"status": stopped or "success", "n_steps": r.n_steps, "n_rejected": r.n_rejected, "n_rhs": r.n_rhs}
+    facts |= {"status": stopped or "success", "n_steps": r.n_steps, "n_rejected": r.n_rejected, "n_rhs": r.n_rhs}
     if method == "auto":
         facts["switched"] = json.dumps(r.switched)
     if r.interrupted:
@@ -241,11 +268,11 @@ def _ours(
 
 
 def _methods(name: str) -> dict[str, "_dop853.Method"]:
-    from .integrators.other_methods import DOPRI5, RADAU5  # only here: most integrations need neither
+    from .integrators.other_methods import ADAMS, DOPRI5, RADAU5  # only here: most integrations need none
 
     if name == "auto":
         return {"method": _dop853.DOP853, "other": RADAU5}
-    return {"method": {m.name: m for m in (DOPRI5, RADAU5)}[name]}
+    return {"method": {m.name: m for m in (ADAMS, DOPRI5, RADAU5)}[name]}
 
 
 def _finish(problem: Problem, run: Run, span: tuple[float, float], attrs: dict[str, Any]) -> "xr.Dataset":

@@ -6,9 +6,21 @@ if __name__ != "effdyn.validate":
 from . import figures
 from . import linear_network as _linear_network  # noqa: F401 — enters its simulator
 from . import regression as _regression  # noqa: F401 — enters its simulator
+from .audit.audit import audit
+from .audit.result import Audit, Finding
 from .comparable import NotComparable
 from .compare import compare
 from .simulate import SimulationDiverged, simulate
 from .verdict import Verdict
 
-__all__ = ["NotComparable", "SimulationDiverged", "Verdict", "compare", "figures", "simulate"]
+__all__ = [
+    "Audit",
+    "Finding",
+    "NotComparable",
+    "SimulationDiverged",
+    "Verdict",
+    "audit",
+    "compare",
+    "figures",
+    "simulate",
+]

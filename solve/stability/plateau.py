@@ -93,22 +93,29 @@ def symmetric_fixed_point(flow: Flow, group: Symmetries) -> np.ndarray:
     Raises
     ------
     ModelError
-        If the flow is not at a fixed point at the time :data:`LONGEST`.
+        If the flow is not at a fixed point at the time :data:`LONGEST`, or that has neighbours.
     """
     y, stop, done = group.average(flow.start), 1.0, 0.0
     while done < LONGEST:
         y, done, stop = _followed(flow, y, group, stop - done), stop, 2 * stop
         zero = find_zero(flow, y)
         near = np.abs(zero.y - y).max() <= NEAR * np.abs(y).max()
-        if zero.converged and near and flow.least_eigenvalue(zero.y) > -ADMISSIBLE and _attracts(flow, zero.y, group):
-            return group.average(zero.y)
-    raise ModelError("y0", flow.unpacked(flow.start), f"a start whose symmetric flow is at rest by t = {LONGEST:g}")
+        if zero.converged and near and flow.least_eigenvalue(zero.y) > -ADMISSIBLE:
+            growth, scale = _symmetric_growth(flow, zero.y, group)
+            if abs(growth) <= NEUTRAL * scale:  # as linear students have: no end of the flow will be told from it
+                given = "a start whose symmetric fixed point is one of a continuum"
+                raise ModelError("y0", Described(given), "equations with an isolated symmetric fixed point")
+            if growth < 0:  # it ends here, and does not just pass by
+                return group.average(zero.y)
+    given = f"a start whose symmetric flow is not at rest by t = {LONGEST:g}"
+    raise ModelError("y0", Described(given), "a flow that ends at a fixed point: try a smaller learning rate or noise")
 
 
-def _attracts(flow: Flow, y: np.ndarray, group: Symmetries) -> bool:
-    """Whether the symmetric flow ends here, and not just passes by."""
-    found = spectrum(finite_jacobian(flow, y), group)
-    return bool((found.values.real[found.symmetric] < 0).all())
+def _symmetric_growth(flow: Flow, y: np.ndarray, group: Symmetries) -> tuple[float, float]:
+    """Return the largest growth rate of symmetric perturbations, and the largest entry of the Jacobian."""
+    jacobian = finite_jacobian(flow, y)
+    found = spectrum(jacobian, group)
+    return float(found.values.real[found.symmetric].max()), float(np.abs(jacobian).max())
 
 
 def _followed(flow: Flow, y: np.ndarray, group: Symmetries, duration: float) -> np.ndarray:

@@ -30,7 +30,7 @@ def fresh(tmp_path, monkeypatch):
     certification._worker.cache_clear()
 
 
-def wait_for(folder, ending, seconds=60):
+def wait_for(folder, ending, seconds=300):
     until = time.monotonic() + seconds
     while not list(folder.glob(f"moments_*.{ending}")):
         assert time.monotonic() < until, [f.name for f in folder.iterdir()]

@@ -249,6 +249,9 @@ def test_methods_that_are_not_there_say_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "CyRK", None)  # as if it were not installed
     with pytest.raises(derive.NotYet, match="pip install CyRK"):
         solve.integrate(ERF, (0, 1), START, PARAMS, method="cyrk:DOP853")
+    monkeypatch.setitem(sys.modules, "heyoka", None)
+    with pytest.raises(derive.NotYet, match="pip install heyoka"):
+        solve.integrate(ERF, (0, 1), START, PARAMS, method="heyoka:taylor")
     with pytest.raises(derive.NotYet, match="events="):
         solve.integrate(ERF, (0, 1), START, PARAMS, method="scipy:RK45", events=["eg - 0.1"])
 
@@ -261,6 +264,29 @@ def test_agrees_with_cyrk_where_it_is_installed(method):
     theirs = solve.integrate(ERF, (0, 20), START, PARAMS, t_eval=times, method=method, rtol=1e-8, atol=1e-10)
     for name in ("Q", "R", "eg"):  # as for SciPy's
         assert_allclose(ours[name], theirs[name], atol=1e-6, err_msg=name)
+
+
+def test_agrees_with_heyoka_where_it_is_installed():
+    """It shares the closed equations only: not the kernel, nor its special functions, nor the steps."""
+    pytest.importorskip("heyoka")
+    given = (ERF, (0, 20), {"Q": [[0.5]], "R": [[0.1]]}, {"eta": 0.7, "sigma": 0.1, "T": [[1.3]], "a": 0.9, "b": 1.1})
+    for t_eval in (np.linspace(0, 20, 11), [5.0, 20.0], [20.0]):
+        ours = solve.integrate(*given, t_eval=t_eval, rtol=1e-13, atol=1e-14)
+        theirs = solve.integrate(*given, t_eval=t_eval, method="heyoka:taylor", rtol=1e-13)
+        for name in ("Q", "R", "eg"):  # 1e-13 in each of about fifty steps of a contracting flow
+            assert_allclose(ours[name], theirs[name], atol=1e-11, rtol=0, err_msg=name)
+
+
+def test_heyokas_own_steps_and_a_pole_that_it_cannot_pass():
+    pytest.importorskip("heyoka")
+    options = {"method": "heyoka:taylor", "rtol": 1e-13}
+    steps = solve.integrate(decay(-RATE * X), (0, 3), {"x": 1.0}, {"k": 1.0}, **options)
+    assert steps.sizes["t"] > 3 and float(steps.t[-1]) == 3.0
+    assert_allclose(steps.x, np.exp(-steps.t), rtol=1e-12)
+    for t_eval in (None, [0.0, 0.5, 1.5]):
+        with pytest.raises(solve.Diverged) as stopped:
+            solve.integrate(decay(RATE * X**2), (0, 2), {"x": 1.0}, {"k": 1.0}, t_eval=t_eval, **options)
+        assert stopped.value.t < 1 + 1e-12
 
 
 @pytest.mark.parametrize(

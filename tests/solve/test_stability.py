@@ -6,7 +6,8 @@ import pytest
 from effdyn import derive, solve
 from effdyn.derive import ModelError, NotYet
 from effdyn.derive.tangent import tangent
-from effdyn.solve.kernels.layout import unpack
+from effdyn.solve.integrators.jacobian import jacobian_kernel
+from effdyn.solve.kernels.layout import parameter_vector, unpack
 from effdyn.solve.stability import critical_rate, fixed_points, linearize, plateau
 from effdyn.solve.stability.flow import Flow
 from effdyn.solve.stability.linearize import group_of
@@ -50,6 +51,17 @@ def test_symbolic_jacobian_equals_differences(dynamics, K, M):
         assert error < 1e-6
         assert np.abs(exact - fine).max() < error
         assert np.abs(exact).max() > 0.01
+
+
+@pytest.mark.parametrize(("K", "M"), [(1, 1), (3, 2), (2, 4)])
+def test_jacobian_kernel_is_the_same_matrix(K, M):
+    """All columns at once, for integrators: the numbers of linearize(), to rounding, in its order."""
+    flow = flow_at_random(ERF, K, M, 0)
+    compiled, n = jacobian_kernel(ERF), len(flow.start)
+    out, work = np.empty(n * n), np.zeros(compiled.workspace_size(flow.inputs.sizes))
+    compiled(0.0, flow.start, out, parameter_vector(ERF, flow.inputs), work)
+    exact = flow.jacobian(flow.start)
+    np.testing.assert_allclose(out.reshape(n, n), exact, atol=1e-13 * np.abs(exact).max())
 
 
 def test_equations_by_cases_fall_back_to_differences_and_say_so():
@@ -230,6 +242,12 @@ def test_noise_lifts_the_plateau():
     assert float(noisy.eg) > float(clean.eg) and float(noisy.rate) < float(clean.rate)
 
 
+def test_linear_students_have_a_continuum_of_fixed_points():
+    """Their differences are conserved, so that no symmetric fixed point is isolated; said at once."""
+    with pytest.raises(ModelError, match="continuum"):
+        plateau(LINEAR, SYMMETRIC[2], params(2, 0.5))
+
+
 def test_one_unit_has_no_plateau():
     with pytest.raises(ModelError, match="several units"):
         plateau(ERF, {"Q": [[0.1]], "R": [[0.01]]}, params(1))
@@ -251,6 +269,7 @@ def test_critical_rate_of_one_erf_unit_by_hand():
     assert float(found.critical) == pytest.approx(np.sqrt(5 / 3) * np.pi, rel=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore::effdyn.solve.hazards.BelowResolution")  # it converges to zero
 def test_trajectories_converge_below_the_critical_rate_and_not_above():
     point = {"Q": np.eye(2), "R": np.eye(2)}
     critical = float(critical_rate(ERF, point, params(2, 0.5), up_to=4.0).critical)

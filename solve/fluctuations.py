@@ -1,0 +1,335 @@
+"""``integrate_fluctuations``: equations of motion with the mean correction and covariance of runs at finite d."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effdyn.derive import ModelError, Quantity
+from effdyn.derive.fluctuations import Fluctuations
+from effdyn.derive.numerical.rules import joint_rule
+
+from .errors import Diverged, IntegrationError
+from .fluctuations_rhs import System, rhs_address, work_size
+from .integrate import integrate
+from .integrators.dop853 import Status, dop853
+from .kernels.kernel import _PROTOTYPE, Kernel, kernel, observables_kernel
+from .kernels.layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
+from .results import variable
+from .stability.flow import Flow
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+INITIAL = ("exact", "random")
+LEVEL = 0
+"""Of the rule over the fields of an example: about 1e-5 of D for up to three fields, 1e-3 beyond."""
+
+
+SPLINE = 1e-4
+"""Relative error of the interpolated diffusion matrix at which no more of it is computed: below that of D itself."""
+
+
+def integrate_fluctuations(
+    theory: Fluctuations,
+    t_span: tuple[float, float],
+    y0: "Mapping[str, Any] | xr.Dataset",
+    params: Mapping[str, Any],
+    *,
+    t_eval: Any = None,
+    initial: str = "exact",
+    rtol: float = 1e-10,
+    atol: float = 1e-12,
+    fluctuation_rtol: float = 1e-7,
+) -> "xr.Dataset":
+    """Solve the equations of motion, and those of the fluctuations of runs around them to order 1/d.
+
+    At input dimension d the mean over runs is ``Q + Q_mean_correction/d`` and the variance ``Q_variance/d``, up to the
+    next order; likewise for every state and every scalar observable. It holds up to the exit from a plateau, after
+    which the times of escape scatter.
+
+    Parameters
+    ----------
+    theory : Fluctuations
+        What ``dynamics.fluctuations()`` returns.
+    t_span, y0, params, t_eval, rtol, atol :
+        As for :func:`effdyn.solve.integrate`.
+    initial : {"exact", "random"}
+        Initial weights, as ``validate.simulate(init=…)`` takes them: with exactly the overlaps ``y0``, which then do
+        not fluctuate; or random given the teacher, with the overlaps ``y0`` in the mean.
+    fluctuation_rtol : float
+        Tolerance, relative and absolute, of mean correction and covariance.
+
+    Returns
+    -------
+    xarray.Dataset
+        What :func:`effdyn.solve.integrate` returns, and for each state and scalar observable X: ``X_mean_correction``
+        and ``X_variance``, of the shape of X; ``covariance`` (t, coordinate, coordinate_2) of all independent states.
+        All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`.
+
+    Raises
+    ------
+    ModelError
+        For a bad argument, naming it.
+    IntegrationError
+        As :func:`effdyn.solve.integrate`; :class:`Diverged` also where fluctuations grow without bound.
+
+    Examples
+    --------
+    >>> from effdyn import derive, solve
+    >>> from effdyn.solve.fluctuations import integrate_fluctuations
+    >>> theory = derive.TeacherStudent(activation="linear").dynamics().fluctuations()
+    >>> params = dict(eta=0.5, sigma=0.1, T=[[1.0]], a=1.0, b=1.0)
+    >>> sol = integrate_fluctuations(theory, (0, 5), y0=dict(Q=[[0.3]], R=[[0.1]]), params=params, t_eval=[0, 5])
+    >>> sol.eg_variance.dims, float(sol.eg_variance[0])
+    (('t',), 0.0)
+    """
+    if not isinstance(theory, Fluctuations):
+        raise ModelError("theory", theory, "what dynamics.fluctuations() returns")
+    if initial not in INITIAL:
+        raise ModelError("initial", initial, f"one of {', '.join(map(repr, INITIAL))}")
+    if not t_span[1] > t_span[0]:
+        raise ModelError("t_span", t_span, "a later time to integrate to: runs scatter forwards")
+    given: dict[str, Any] = {"y0": y0, "params": params, "rtol": rtol, "atol": atol}
+    solution = integrate(theory.dynamics, t_span, t_eval=t_eval, **given)
+    inputs = read_inputs(theory.dynamics, y0, params)
+    n = sum(packed_length(q, inputs.sizes) for q in theory.dynamics.states)
+    start = np.concatenate(
+        [pack(theory.dynamics.states, inputs.y0), np.zeros(n), _upper(initial_covariance(theory, inputs, initial))]
+    )
+    system = problem(theory, inputs)
+    times, states = _trajectory(theory, t_span, given)
+    par, spline_error = tabulated(system, times, states)
+    run = dop853(
+        rhs_address(),
+        start,
+        t_span,
+        par,
+        system.n_work,
+        t_eval=solution.t.values,
+        rtol=fluctuation_rtol,
+        atol=fluctuation_rtol,
+    )
+    if run.status != Status.SUCCESS or not np.isfinite(run.y).all():
+        raise _failure(theory, run, solution)
+    mean, covariance = run.y[:, n : 2 * n], _square(run.y[:, 2 * n :], n)
+    names = Flow(theory.dynamics, inputs).coordinates
+    found = {
+        **_of_states(theory, inputs, mean, covariance),
+        **_of_observables(theory, inputs, run.y[:, :n], mean, covariance),
+        "covariance": (("t", "coordinate", "coordinate_2"), covariance, {"long_name": "d times covariance of states"}),
+    }
+    solution = solution.assign(found).assign_coords(coordinate=names, coordinate_2=names)
+    facts = {"fluctuations": "mean corrections and variances, to be divided by d", "initial": initial}
+    return solution.assign_attrs(facts, diffusion_interpolation_error=spline_error)
+
+
+def _trajectory(
+    theory: Fluctuations, t_span: tuple[float, float], given: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return times in fourths of the solver's own steps, and the packed states at them."""
+    own = np.union1d(integrate(theory.dynamics, t_span, **given).t.values, np.linspace(*t_span, 5))
+    times = np.unique(np.interp(np.arange(0, len(own) - 0.9, 0.25), np.arange(len(own)), own))
+    solution = integrate(theory.dynamics, t_span, t_eval=times, **given)
+    arrays = {q.name: solution[q.name].values for q in theory.dynamics.states}
+    rows = ({name: values[i] for name, values in arrays.items()} for i in range(len(times)))
+    states = [pack(theory.dynamics.states, row) for row in rows]
+    return times, np.array(states)
+
+
+def problem(theory: Fluctuations, inputs: Inputs, level: int = LEVEL, shift: int = 0) -> System:
+    """Return what the compiled right-hand side needs to know."""
+    dynamics = theory.dynamics
+    kernels: list[Kernel] = [
+        kernel(dynamics, inputs.sizes),
+        kernel(theory.tangent),
+        kernel(theory.correction),
+        observables_kernel(theory.increment),
+    ]
+    n = sum(packed_length(q, inputs.sizes) for q in dynamics.states)
+    full_of = np.concatenate([np.ravel(a) for a in unpack(dynamics.states, np.arange(float(n)), inputs.sizes).values()])
+    n_sizes = len(dynamics.sizes)
+    gram_of = _places_of_covariances(theory, inputs, n_sizes)
+    own = parameter_vector(dynamics, inputs)
+    noisy = inputs.params["sigma"] > 0
+    nodes, weights = _rule(len(gram_of), theory.noise_nodes if noisy else 1, level, shift)
+    inner = max(k.workspace_size(inputs.sizes) for k in kernels)
+    n_work = work_size(n, len(full_of), len(gram_of), len(own), inner)
+    addresses = tuple(k.address for k in kernels)
+    return System(addresses, n, full_of, gram_of, own, n_sizes, nodes, weights, n_work)
+
+
+def diffusion_along(system: System, states: np.ndarray) -> np.ndarray:
+    """Return the diffusion matrix D at packed states (T, n), (T, n, n): what moves the covariance where it is zero."""
+    n, par, work = system.n, system.parameters(), np.zeros(system.n_work)
+    function = _PROTOTYPE(rhs_address())
+    y = np.zeros(2 * n + n * (n + 1) // 2)
+    found = np.empty((len(states), len(y)))
+    for row, state in zip(found, states, strict=True):
+        y[:n] = state
+        function(0.0, *(array.ctypes.data for array in (y, row, par, work)))
+    return _square(found[:, 2 * n :], n)
+
+
+def tabulated(system: System, times: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return ``par`` with the diffusion matrix as a cubic spline in time along a solution, and its relative error.
+
+    It is a smooth function of a smooth trajectory, but costs more than all else together: so it is computed at every
+    fourth of these times, then between them, until the spline has passed through what it had not seen to
+    :data:`SPLINE`.
+    """
+    from scipy.interpolate import CubicSpline
+
+    seen = np.arange(0, len(times), 4)
+    values, error = diffusion_along(system, states[seen]), np.inf
+    for stride in (4, 2):
+        between = np.arange(stride // 2, len(times), stride)
+        new = diffusion_along(system, states[between])
+        scale = max(np.abs(new).max(), np.finfo(float).tiny)  # nothing fluctuates at a fixed point without noise
+        error = float(np.abs(CubicSpline(times[seen], values)(times[between]) - new).max() / scale)
+        order = np.argsort(np.concatenate([seen, between]))
+        seen, values = np.concatenate([seen, between])[order], np.concatenate([values, new])[order]
+        if error < SPLINE:
+            break
+    coefficients = CubicSpline(times[seen], values.reshape(len(seen), -1)).c
+    return system.parameters(times[seen], coefficients.transpose(1, 0, 2)), error
+
+
+def _rule(fields: int, noise_nodes: int, level: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes of standard normal fields, with a last column for the label noise, and weights."""
+    nodes, weights = joint_rule(fields, "smooth", level, shift)
+    noise, probability = np.polynomial.hermite_e.hermegauss(noise_nodes)
+    both = np.column_stack([np.repeat(nodes, noise_nodes, axis=0), np.tile(noise, len(nodes))])
+    return both, np.outer(weights, probability / probability.sum()).ravel()
+
+
+def _places_of_covariances(theory: Fluctuations, inputs: Inputs, start: int) -> np.ndarray:
+    """Return where each covariance of two fields stands in the parameters of the tangent."""
+    places = {}
+    for q in theory.tangent.parameters:
+        shape = tuple(inputs.sizes[str(s)] for s in q.shape)
+        places[q.name] = start + np.arange(np.prod(shape, dtype=int), dtype=float).reshape(shape)
+        start += places[q.name].size
+    found = gram_matrix(theory.dynamics, places)
+    if found is None:
+        raise ModelError("dynamics", theory.dynamics.title, "fields whose covariance is made of the order parameters")
+    return found
+
+
+def initial_covariance(theory: Fluctuations, inputs: Inputs, initial: str) -> np.ndarray:
+    """Return d times the covariance of the initial states, packed, (n, n).
+
+    Zero for ``"exact"``. For ``"random"`` the students are, given the teacher, its projection with overlaps R plus
+    normal vectors of covariance Σ = Q − R T⁺ Rᵀ per component: sums of inner products of such vectors, with a
+    covariance by Isserlis' theorem.
+    """
+    states = theory.dynamics.states
+    n = sum(packed_length(q, inputs.sizes) for q in states)
+    if initial == "exact":
+        return np.zeros((n, n))
+    Q, R, T = inputs.y0["Q"], inputs.y0["R"], inputs.params["T"]
+    along = R @ np.linalg.pinv(T, hermitian=True) @ R.T
+    rest = Q - along
+    full = {
+        ("Q", "Q"): _pairs(Q, Q) - _pairs(along, along),
+        ("Q", "R"): np.einsum("in,kj->ikjn", R, rest) + np.einsum("kn,ij->ikjn", R, rest),
+        ("R", "R"): np.einsum("ij,nm->injm", rest, T),
+    }
+    full["R", "Q"] = np.transpose(full["Q", "R"], (2, 3, 0, 1))
+    entries = [(q.name, e) for q in states for e in np.ndindex(*inputs.y0[q.name].shape) if _is_own(q, e)]
+    values = [[full[a, b][(*e, *f)] if (a, b) in full else 0.0 for b, f in entries] for a, e in entries]
+    return np.array(values).reshape(n, n)
+
+
+def _pairs(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Return A_ij B_kl + A_il B_kj at [i, k, j, l]: Wishart's covariance."""
+    return np.einsum("ij,kl->ikjl", A, B) + np.einsum("il,kj->ikjl", A, B)
+
+
+def _is_own(q: Quantity, entry: tuple[int, ...]) -> bool:
+    """Return whether an entry is stored: of a symmetric matrix those on and above the diagonal are."""
+    return not q.symmetric or entry[0] <= entry[1]
+
+
+def _upper(square: np.ndarray) -> np.ndarray:
+    return np.asarray(square[np.triu_indices(len(square))])
+
+
+def _square(packed: np.ndarray, n: int) -> np.ndarray:
+    """Return symmetric matrices (T, n, n) from their upper triangles (T, n(n + 1)/2)."""
+    full = np.empty((len(packed), n, n))
+    i, j = np.triu_indices(n)
+    full[:, i, j] = full[:, j, i] = packed
+    return full
+
+
+def _of_states(theory: Fluctuations, inputs: Inputs, mean: np.ndarray, covariance: np.ndarray) -> dict[str, Any]:
+    """Return mean correction and variance of each state as variables of a Dataset."""
+    states = theory.dynamics.states
+    means = unpack(states, mean, inputs.sizes)
+    variances = unpack(states, np.diagonal(covariance, axis1=1, axis2=2), inputs.sizes)
+    return {name: content for q in states for name, content in _labelled(q, means[q.name], variances[q.name]).items()}
+
+
+def _labelled(q: Quantity, mean: np.ndarray, variance: np.ndarray) -> dict[str, Any]:
+    dims, values, _ = variable(q, mean, ("t",))
+    return {
+        f"{q.name}_mean_correction": (dims, values, {"long_name": f"d times (mean − limit) of {q.name}"}),
+        f"{q.name}_variance": (dims, variance, {"long_name": f"d times variance of {q.name}"}),
+    }
+
+
+def _of_observables(
+    theory: Fluctuations, inputs: Inputs, y: np.ndarray, mean: np.ndarray, covariance: np.ndarray
+) -> dict[str, Any]:
+    """Return mean correction and variance of each scalar observable, by its gradient g and its second derivative:
+    g·m + ½ H:C and g·C g."""
+    scalars = [q for q in theory.observables.states if q not in theory.dynamics.states]
+    if not scalars:
+        return {}
+    n = y.shape[1]
+    means, variances = np.empty((len(y), len(scalars))), np.empty((len(y), len(scalars)))
+    for row, (state, C) in enumerate(zip(y, covariance, strict=True)):
+        gradient = _derivatives(theory, inputs, state, np.eye(n))  # (n, observables)
+        curved = sum(_derivatives(theory, inputs, state, unit[None], C[i]) for i, unit in enumerate(np.eye(n)))
+        means[row] = mean[row] @ gradient + 0.5 * np.ravel(curved)
+        variances[row] = np.einsum("ia,ij,ja->a", gradient, C, gradient)
+    return {
+        name: content
+        for i, q in enumerate(scalars)
+        for name, content in _labelled(q, means[:, i], variances[:, i]).items()
+    }
+
+
+def _derivatives(
+    theory: Fluctuations, inputs: Inputs, state: np.ndarray, along: np.ndarray, first: np.ndarray | None = None
+) -> np.ndarray:
+    """Return derivatives of the observables along directions (P, n), and also along ``first`` if it is given."""
+    dynamics = theory.dynamics
+    derived = theory.observables_tangent if first is None else theory.observables_curvature
+    at = inputs.params | unpack(dynamics.states, state, inputs.sizes)
+    scalars = {q.name: np.zeros(()) for q in theory.observables.states if q not in dynamics.states}
+    at |= scalars
+    if first is not None:
+        given = unpack(dynamics.states, first, inputs.sizes) | scalars
+        at |= {f"d{name}": value for name, value in given.items()}
+    compiled = kernel(derived)
+    par = parameter_vector(derived, Inputs(inputs.sizes, {}, at))
+    work, n = np.zeros(compiled.workspace_size(inputs.sizes)), along.shape[1]
+    out, y = np.empty(n + len(scalars)), np.zeros(n + len(scalars))
+    results = np.empty((len(along), len(scalars)))
+    for p, direction in enumerate(along):
+        y[:n] = direction
+        compiled(0.0, y, out, par, work)
+        results[p] = out[n:]
+    return results
+
+
+def _failure(theory: Fluctuations, run: Any, solution: "xr.Dataset") -> IntegrationError:
+    """Return the error of fluctuations that do not reach the last time; the solution has the limit in full."""
+    sound = int(np.isfinite(run.y).all(axis=1).sum())
+    at = max(sound - 1, 0)
+    state = {q.name: solution[q.name].values[at] for q in theory.dynamics.states}
+    t = float(solution.t[at])
+    reason = f"their integration ends after t = {t:.6g} ({run.status.name.lower()})"
+    return Diverged(f"mean correction and covariance are not finite, or {reason}", t, state, solution)

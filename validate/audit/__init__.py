@@ -1,0 +1,1 @@
+"""A user's own equations against the derived ones (:func:`effdyn.validate.audit`)."""
