@@ -15,7 +15,8 @@ from problems import model, parameters, start
 from scipy.integrate import odeint, solve_ivp
 
 from effdyn import solve
-from effdyn.solve.integrators.dop853 import Method, _call, dop853
+from effdyn.solve.integrators.dop853 import Method, _call
+from effdyn.solve.integrators.trajectory import compute_trajectory
 from effdyn.solve.kernels.kernel import Kernel
 from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs
 
@@ -47,7 +48,7 @@ def ours(problem: Compiled, method: Method | None = None) -> Solver:
     """Return one of our own methods; DOP853 by default."""
 
     def run(rtol: float, grid: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        r = dop853(
+        r = compute_trajectory(
             problem.kernel.address, problem.y0, SPAN, problem.par, problem.n_work,
             rtol=rtol, atol=rtol / 100, t_eval=grid, method=method,
         )  # fmt: skip

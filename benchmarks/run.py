@@ -23,6 +23,7 @@ BENCHMARKS = (
     "expectations",
     "trajectory",
     "sde",
+    "fluctuations",
     "sweep",
     "ensemble",
     "chain",

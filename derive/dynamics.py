@@ -419,6 +419,33 @@ class Dynamics:
 
         return fluctuations(self)
 
+    def sde(self) -> "Dynamics":
+        """Return the Langevin form of training at finite d: these equations with the noise of single examples.
+
+        Returns
+        -------
+        Dynamics
+            Of kind ``"sde"``: ``drift`` as here, ``diffusion`` the covariance of one step's increments for each pair of
+            states, over d, which is a further parameter.
+
+        Raises
+        ------
+        ModelError
+            If these equations were not derived from a model in the high-dimensional limit.
+        NotYet
+            For activations with kinks, losses that are not polynomial, labels ±1, biases, batches and momentum.
+
+        Examples
+        --------
+        >>> from effdyn import derive
+        >>> langevin = derive.TeacherStudent(activation="linear").dynamics().sde()
+        >>> langevin.kind, langevin["R"] == derive.TeacherStudent(activation="linear").dynamics()["R"]
+        ('sde', True)
+        """
+        from .langevin import langevin
+
+        return langevin(self)
+
     def latex(self) -> str:
         """Return the equations of motion and observables as LaTeX (amsmath): each an ``align`` environment with lines
         that fit."""

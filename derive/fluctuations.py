@@ -23,7 +23,7 @@ from .errors import ModelError, NotYet
 from .increments import NOISE, NORM, D
 from .loss import Y
 from .moments import Dilation, Value
-from .pipeline import expand_increments
+from .pipeline import average_increments, expand_increments
 from .tangent import NotDifferentiable, along, tangent
 from .terms import Term, assemble
 
@@ -103,14 +103,14 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
         For expectations without closed form, functions by cases (ReLU), losses that are not polynomial, labels ±1,
         biases, batches and momentum.
     """
-    training = _training_step(dynamics)
+    training = update_rule(dynamics, "fluctuations()")
     try:
         first = tangent(dynamics)
         observed = _observed(dynamics)
         return Fluctuations(
             dynamics,
             first,
-            _correction(dynamics),
+            _correction(dynamics, training),
             diffusion(dynamics, training),
             observed,
             tangent(observed),
@@ -152,7 +152,7 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
         observables are the increments X, named as the states of ``dynamics``; |x|²/d is 1 at this order. Its parameters
         are the states, then the parameters, of ``dynamics``.
     """
-    training = training or _training_step(dynamics)
+    training = training or update_rule(dynamics, "fluctuations()")
     example = training.example("auto")
     fields = [
         Quantity(str(f.base), (_index(f.size),), (f.size,), f.latex, "local fields")
@@ -167,14 +167,14 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
         tuple(Equation(q, sympy.S.Zero) for q in (*fields, noise)),
         dynamics.states + dynamics.parameters,
         tuple(
-            Equation(q, _evaluated(write_out(_leading(expr.xreplace({NORM: sympy.S.One})), example)))
+            Equation(q, evaluated(write_out(of_order_one(expr.xreplace({NORM: sympy.S.One})), example)))
             for q, expr in expand_increments(training)
         ),
     )
 
 
-def _training_step(dynamics: Dynamics) -> "TrainingStep":
-    """Return the update rule behind equations of motion, if their fluctuations can be had."""
+def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
+    """Return the update rule behind equations of motion, if their fluctuations, for ``what``, can be had."""
     model: Any = dynamics.model
     if not hasattr(model, "training_step"):
         raise ModelError("dynamics", dynamics.title, "what TeacherStudent(...).dynamics() returns")
@@ -188,10 +188,10 @@ def _training_step(dynamics: Dynamics) -> "TrainingStep":
         "batches": training.batch != 1,
         "momentum": any(f.others or g.others for _, f, g in training.overlaps),
     }
-    for what, present in missing.items():
+    for missed, present in missing.items():
         if present:
             raise NotYet(
-                f"fluctuations() with {what}", "squared loss, real labels, no biases, one example a step, no momentum"
+                f"{what} with {missed}", "squared loss, real labels, no biases, one example a step, no momentum"
             )
     return training
 
@@ -206,17 +206,23 @@ def _observed(dynamics: Dynamics) -> Dynamics:
     )
 
 
-def _correction(dynamics: Dynamics) -> Dynamics:
-    """Return d times the terms of order 1/d of the mean increment: those that the limit dropped."""
-    expressions = {q.name: _resolved(assemble(_times_dimension(dynamics, q)), dynamics) for q in dynamics.states}
-    drift = tuple(Equation(q, expressions[q.name]) for q in dynamics.states)
+def _correction(dynamics: Dynamics, training: "TrainingStep") -> Dynamics:
+    """Return d times the terms of order 1/d of the mean increment."""
+    means = average_increments(expand_increments(training), training.example(dynamics.method))
+    drift = tuple(Equation(q, _resolved(assemble(_of_order_one_over_d(terms)), dynamics)) for q, terms in means)
     return replace(dynamics, title=f"{dynamics.title}: 1/d terms", drift=drift, observables=(), model=None)
 
 
-def _times_dimension(dynamics: Dynamics, q: Quantity) -> list[Term]:
-    """Return d times the terms of order 1/d that the limit dropped from an equation."""
-    terms = (d.term for d in dynamics.dropped if d.quantity == q.name and d.order == "1/d")
-    return [replace(term, coefficient=sympy.expand(term.coefficient * D)) for term in terms]
+def _of_order_one_over_d(terms: list[Term]) -> list[Term]:
+    """Return d times the terms of a mean increment that are of order 1/d."""
+    scaled = (replace(term, coefficient=sympy.expand_mul(term.coefficient * D)) for term in terms)
+    return [term for term in scaled if _order(term) == 0]
+
+
+def _order(term: Term) -> sympy.Expr:
+    """Return the power of d in a term, whose coefficient is a monomial."""
+    _, power = sympy.powsimp(term.coefficient).as_coeff_exponent(D)
+    return power
 
 
 def _resolved(expr: sympy.Expr, dynamics: Dynamics) -> sympy.Expr:
@@ -230,13 +236,13 @@ def _is_overlap(q: Quantity, dynamics: Dynamics) -> bool:
     return len(q.shape) == 2 and any(law.expr.has(q.base) for _, law in dynamics.covariance)
 
 
-def _leading(increment: sympy.Expr) -> sympy.Expr:
+def of_order_one(increment: sympy.Expr) -> sympy.Expr:
     """Return what of d·ΔΩ is of order one. What is of order d cancels: a vector that stays is still there."""
     parts = (part.as_independent(D, as_Add=False) for part in sympy.Add.make_args(increment))
     return sympy.Add(*(rest * sympy.expand(power).coeff(D, 0) for rest, power in parts))
 
 
-def _evaluated(expr: sympy.Expr) -> sympy.Expr:
+def evaluated(expr: sympy.Expr) -> sympy.Expr:
     """Return an expression with the functions of local fields as what they are."""
     return expr.replace(Value, lambda univariate, field: univariate.function(field))
 

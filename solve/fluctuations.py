@@ -1,5 +1,6 @@
 """``integrate_fluctuations``: equations of motion with the mean correction and covariance of runs at finite d."""
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,14 @@ from effdyn.derive.fluctuations import Fluctuations
 from effdyn.derive.numerical.rules import joint_rule
 
 from .errors import Diverged, IntegrationError
-from .fluctuations_rhs import System, rhs_address, work_size
+from .fluctuations_lanes import derivatives_address
+from .fluctuations_rhs import System, rhs_address, rhs_function, work_size
 from .integrate import integrate
-from .integrators.dop853 import Status, dop853
-from .kernels.kernel import _PROTOTYPE, Kernel, kernel, observables_kernel
+from .integrators.dop853 import Status
+from .integrators.trajectory import compute_trajectory
+from .kernels.kernel import kernel, observables_kernel
 from .kernels.layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
+from .kernels.unroll import LONGEST
 from .results import variable
 from .stability.flow import Flow
 
@@ -66,6 +70,7 @@ def integrate_fluctuations(
         What :func:`effdyn.solve.integrate` returns, and for each state and scalar observable X: ``X_mean_correction``
         and ``X_variance``, of the shape of X; ``covariance`` (t, coordinate, coordinate_2) of all independent states.
         All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`.
+        Interrupted with Ctrl-C, the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def integrate_fluctuations(
     if not t_span[1] > t_span[0]:
         raise ModelError("t_span", t_span, "a later time to integrate to: runs scatter forwards")
     given: dict[str, Any] = {"y0": y0, "params": params, "rtol": rtol, "atol": atol}
-    solution = integrate(theory.dynamics, t_span, t_eval=t_eval, **given)
+    solution = _limit(theory, t_span, t_eval=t_eval, **given)
     inputs = read_inputs(theory.dynamics, y0, params)
     n = sum(packed_length(q, inputs.sizes) for q in theory.dynamics.states)
     start = np.concatenate(
@@ -100,7 +105,7 @@ def integrate_fluctuations(
     system = problem(theory, inputs)
     times, states = _trajectory(theory, t_span, given)
     par, spline_error = tabulated(system, times, states)
-    run = dop853(
+    run = compute_trajectory(
         rhs_address(),
         start,
         t_span,
@@ -110,7 +115,9 @@ def integrate_fluctuations(
         rtol=fluctuation_rtol,
         atol=fluctuation_rtol,
     )
-    if run.status != Status.SUCCESS or not np.isfinite(run.y).all():
+    if run.interrupted:
+        solution = _until_interrupted(solution, len(run.t))
+    elif run.status != Status.SUCCESS or not np.isfinite(run.y).all():
         raise _failure(theory, run, solution)
     mean, covariance = run.y[:, n : 2 * n], _square(run.y[:, 2 * n :], n)
     names = Flow(theory.dynamics, inputs).coordinates
@@ -124,13 +131,32 @@ def integrate_fluctuations(
     return solution.assign_attrs(facts, diffusion_interpolation_error=spline_error)
 
 
+def _limit(theory: Fluctuations, t_span: tuple[float, float], **given: Any) -> "xr.Dataset":
+    """Return the solution of the equations of motion; what of it there is at Ctrl-C has no fluctuations to go with."""
+    solution = integrate(theory.dynamics, t_span, **given)
+    if solution.attrs["status"] == "interrupted":
+        raise KeyboardInterrupt
+    return solution
+
+
+def _until_interrupted(solution: "xr.Dataset", count: int) -> "xr.Dataset":
+    """Return the solution as far as its fluctuations are known."""
+    if not count:
+        raise KeyboardInterrupt
+    found = solution.isel(t=slice(count)).assign_attrs(status="interrupted")
+    warnings.warn(
+        f"interrupted at t = {float(found.t[-1]):.6g}; the solution so far is returned", RuntimeWarning, stacklevel=3
+    )
+    return found
+
+
 def _trajectory(
     theory: Fluctuations, t_span: tuple[float, float], given: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return times in fourths of the solver's own steps, and the packed states at them."""
-    own = np.union1d(integrate(theory.dynamics, t_span, **given).t.values, np.linspace(*t_span, 5))
+    own = np.union1d(_limit(theory, t_span, **given).t.values, np.linspace(*t_span, 5))
     times = np.unique(np.interp(np.arange(0, len(own) - 0.9, 0.25), np.arange(len(own)), own))
-    solution = integrate(theory.dynamics, t_span, t_eval=times, **given)
+    solution = _limit(theory, t_span, t_eval=times, **given)
     arrays = {q.name: solution[q.name].values for q in theory.dynamics.states}
     rows = ({name: values[i] for name, values in arrays.items()} for i in range(len(times)))
     states = [pack(theory.dynamics.states, row) for row in rows]
@@ -140,12 +166,10 @@ def _trajectory(
 def problem(theory: Fluctuations, inputs: Inputs, level: int = LEVEL, shift: int = 0) -> System:
     """Return what the compiled right-hand side needs to know."""
     dynamics = theory.dynamics
-    kernels: list[Kernel] = [
-        kernel(dynamics, inputs.sizes),
-        kernel(theory.tangent),
-        kernel(theory.correction),
-        observables_kernel(theory.increment),
-    ]
+    drift = kernel(dynamics, inputs.sizes)
+    derivatives = derivatives_address(dynamics, tuple(inputs.sizes[str(size)] for size in dynamics.sizes))
+    tangent = None if derivatives else kernel(theory.tangent)
+    kernels = [drift, tangent, kernel(theory.correction), observables_kernel(theory.increment)]
     n = sum(packed_length(q, inputs.sizes) for q in dynamics.states)
     full_of = np.concatenate([np.ravel(a) for a in unpack(dynamics.states, np.arange(float(n)), inputs.sizes).values()])
     n_sizes = len(dynamics.sizes)
@@ -153,16 +177,16 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int = LEVEL, shift: int
     own = parameter_vector(dynamics, inputs)
     noisy = inputs.params["sigma"] > 0
     nodes, weights = _rule(len(gram_of), theory.noise_nodes if noisy else 1, level, shift)
-    inner = max(k.workspace_size(inputs.sizes) for k in kernels)
+    inner = max(LONGEST, *(k.workspace_size(inputs.sizes) for k in kernels if k))
     n_work = work_size(n, len(full_of), len(gram_of), len(own), inner)
-    addresses = tuple(k.address for k in kernels)
+    addresses = (*(k.address if k else 0 for k in kernels), derivatives)
     return System(addresses, n, full_of, gram_of, own, n_sizes, nodes, weights, n_work)
 
 
 def diffusion_along(system: System, states: np.ndarray) -> np.ndarray:
     """Return the diffusion matrix D at packed states (T, n), (T, n, n): what moves the covariance where it is zero."""
     n, par, work = system.n, system.parameters(), np.zeros(system.n_work)
-    function = _PROTOTYPE(rhs_address())
+    function = rhs_function()
     y = np.zeros(2 * n + n * (n + 1) // 2)
     found = np.empty((len(states), len(y)))
     for row, state in zip(found, states, strict=True):

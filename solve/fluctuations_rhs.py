@@ -1,22 +1,26 @@
 """The right-hand side of the order-1/d theory: compiled once for every model, which it knows by addresses of kernels.
 
 ``y`` holds the n packed states ω, their mean correction m, and the upper triangle of their covariance C, row by row;
-``par`` what :meth:`System.parameters` puts there. The second derivative H:C is taken as differences of the drift along
-the columns of a factor of C: compiled symbolically it takes half a minute for erf committees.
+``par`` what :meth:`System.parameters` puts there. The Jacobian J of small systems is that of the drift's operations,
+sixteen columns at once; in others the tangent is taken along each column of C. The second derivative H:C is taken as
+differences of the drift along the columns of a factor of C: compiled, it takes half a minute for erf committees.
 """
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
+import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numba import carray, cfunc, njit
 
+from .fluctuations_lanes import LANES
 from .integrators.dop853 import HELPER, OPTIONS, _call
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
-HEAD = 13
+HEAD = 14
 """How many numbers stand before the arrays in ``par``."""
 NOTHING = np.zeros(0)
 STEP = 1e-3
@@ -30,7 +34,8 @@ class System:
     Attributes
     ----------
     addresses : tuple of int
-        Of the kernels of drift, tangent, correction and increments. As numbers they are below 2⁵³, so exact.
+        Of the kernels of drift, tangent, correction and increments, and of the drift's derivatives in lanes. Of tangent
+        and derivatives one is 0. As numbers they are below 2⁵³, so exact.
     n : int
         Number of packed states.
     full_of : ndarray of int
@@ -72,7 +77,8 @@ class System:
 
 def work_size(n: int, n_full: int, fields: int, n_par: int, inner: int) -> int:
     """Return the length of ``work``: ``inner`` is the largest workspace of the kernels."""
-    return n_par + n_full + 2 * fields * fields + fields + 1 + 4 * n * n + 4 * n + inner
+    lanes = n * (1 + 2 * LANES)
+    return n_par + n_full + 2 * fields * fields + fields + 1 + 5 * n * n + 4 * n + lanes + inner
 
 
 @njit(**HELPER)
@@ -139,6 +145,32 @@ def _second_difference(drift, t, y, l, n, par, work, b, moved, f, out):
 
 
 @njit(**HELPER)
+def _jacobian(derivatives, t, y, n, par, work, lanes, J):
+    """Put ∂b_i/∂y_j at [i, j]: the derivatives along unit directions, sixteen at a time."""
+    given, found = lanes[: n * (1 + LANES)], lanes[n * (1 + LANES) :]
+    given[:n] = y
+    for first in range(0, n, LANES):
+        count = min(LANES, n - first)
+        given[n:] = 0.0
+        for l in range(count):
+            given[n + LANES * (first + l) + l] = 1.0
+        _call(derivatives, t, given, found, par, work)
+        for i in range(n):
+            for l in range(count):
+                J[i * n + first + l] = found[LANES * i + l]
+
+
+@njit(**HELPER)
+def _times(A, x, n, out):
+    """Put A x for a matrix (n, n) and a vector."""
+    for i in range(n):
+        total = 0.0
+        for k in range(n):
+            total += A[i * n + k] * x[k]
+        out[i] = total
+
+
+@njit(**HELPER)
 def _interpolate(t, times, table, width, out):
     """Put the value of a piecewise cubic function."""
     piece = min(max(np.searchsorted(times, t) - 1, 0), times.size - 2)
@@ -154,7 +186,7 @@ def _rhs(t, y, dy, par, work):
     n, n_full, fields, n_nodes = int(par[2]), int(par[3]), int(par[4]), int(par[5])
     sizes, n_par = int(par[6]), int(par[7])
     drift, tangent, correction, increment = int(par[8]), int(par[9]), int(par[10]), int(par[11])
-    n_times = int(par[12])
+    derivatives, n_times = int(par[12]), int(par[13])
     at = HEAD
     full_of = par[at : at + n_full]
     at += n_full
@@ -177,12 +209,13 @@ def _rhs(t, y, dy, par, work):
     at += fields + 1
     C, JC, noise = work[at : at + n * n], work[at + n * n : at + 2 * n * n], work[at + 2 * n * n : at + 3 * n * n]
     at += 3 * n * n
-    root = work[at : at + n * n]
-    at += n * n
+    root, J = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
+    at += 2 * n * n
     x, mean, v = work[at : at + n], work[at + n : at + 2 * n], work[at + 2 * n : at + 3 * n]
     f = work[at + 3 * n : at + 4 * n]
     at += 4 * n
-    inner = work[at:]
+    lanes = work[at : at + n * (1 + 2 * LANES)]
+    inner = work[at + lanes.size :]
 
     state, m, b, dm = y[:n], y[n : 2 * n], dy[:n], dy[n : 2 * n]
     linear[:sizes] = own[:sizes]
@@ -200,11 +233,19 @@ def _rhs(t, y, dy, par, work):
     _call(correction, t, state, dm, own, inner)
     for i in range(n):
         v[i] = m[i] - 0.5 * b[i]
-    _call(tangent, t, v, f, linear, inner)
+    if derivatives:
+        _jacobian(derivatives, t, state, n, own, inner, lanes, J)
+        _times(J, v, n, f)
+    else:
+        _call(tangent, t, v, f, linear, inner)
     for i in range(n):
         dm[i] += f[i]
-    for j in range(n):  # columns: C is symmetric
-        _call(tangent, t, C[j * n : (j + 1) * n], JC[j * n : (j + 1) * n], linear, inner)
+    for j in range(n):  # rows of C are its columns; those of JC are those of its transpose
+        column, image = C[j * n : (j + 1) * n], JC[j * n : (j + 1) * n]
+        if derivatives:
+            _times(J, column, n, image)
+        else:
+            _call(tangent, t, column, image, linear, inner)
     _factor(C, n, root)
     for j in range(n):
         for i in range(n):
@@ -229,6 +270,12 @@ def _rhs(t, y, dy, par, work):
 def rhs_address() -> int:
     """Return the address of the compiled right-hand side, which is kept on disk."""
     return int(cfunc(SIGNATURE, cache=True, **OPTIONS)(_entry).address)
+
+
+@cache
+def rhs_function() -> Callable[..., None]:
+    """Return it for Python callers: time, and the addresses of the four arrays."""
+    return ctypes.CFUNCTYPE(None, ctypes.c_double, *[ctypes.c_void_p] * 4)(rhs_address())
 
 
 def _entry(t, y, dy, par, work):

@@ -17,8 +17,8 @@ from effdyn.derive.errors import nearest
 from . import certification
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
 from .hazards import flag_below_resolution, warn_of_symmetry
-from .integrators import dop853 as _dop853
-from .integrators import warmup
+from .integrators import trajectory, warmup
+from .integrators.dop853 import DOP853, Method, Status
 from .integrators.events import Event, events_kernel
 from .integrators.jacobian import jacobian_for
 from .integrators.referees import REFEREES, run_referee
@@ -244,7 +244,7 @@ def _ours(
     if method != "DOP853":
         options = {**options, **_methods(method)}
     with _progress_bar(span, progress) as tick:
-        r = _dop853.dop853(
+        r = trajectory.compute_trajectory(
             problem.rhs.address,
             problem.y0,
             span,
@@ -257,7 +257,6 @@ def _ours(
             on_progress=tick,
             **options,
         )
-    Status = _dop853.Status
     stopped = {Status.SUCCESS: "", Status.EVENT: "event"}.get(r.status, r.status.name.lower())
     facts |= {"status": stopped or "success", "n_steps": r.n_steps, "n_rejected": r.n_rejected, "n_rhs": r.n_rhs}
     if method == "auto":
@@ -267,11 +266,11 @@ def _ours(
     return Run(r.t, r.y, stopped, facts, (r.t_event, [events[i].name for i in r.i_event]) if events else None)
 
 
-def _methods(name: str) -> dict[str, "_dop853.Method"]:
+def _methods(name: str) -> dict[str, Method]:
     from .integrators.other_methods import ADAMS, DOPRI5, RADAU5  # only here: most integrations need none
 
     if name == "auto":
-        return {"method": _dop853.DOP853, "other": RADAU5}
+        return {"method": DOP853, "other": RADAU5}
     return {"method": {m.name: m for m in (ADAMS, DOPRI5, RADAU5)}[name]}
 
 
@@ -443,9 +442,9 @@ def _check_numbers(**limits: float) -> None:
     for name, value in limits.items():
         if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
             raise ModelError(name, value, "a positive number")
-    if limits.get("rtol", 1.0) < _dop853.RTOL_MIN:
+    if limits.get("rtol", 1.0) < trajectory.RTOL_MIN:
         raise ModelError(
-            "rtol", limits["rtol"], f"at least {_dop853.RTOL_MIN:g}: below, rounding errors exceed the tolerance"
+            "rtol", limits["rtol"], f"at least {trajectory.RTOL_MIN:g}: below, rounding errors exceed the tolerance"
         )
 
 

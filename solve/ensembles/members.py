@@ -32,7 +32,7 @@ class Stepping:
     jacobian, events : int
         Addresses, or 0.
     directions, terminal : tuple
-        Of each event: see :func:`effdyn.solve.integrators.dop853.dop853`.
+        Of each event: see :func:`effdyn.solve.integrators.trajectory.compute_trajectory`.
     """
 
     method: Method

@@ -10,10 +10,10 @@ from numpy.polynomial import Polynomial
 from scipy.integrate import odeint
 
 from effdyn import derive, solve
-from effdyn.solve.integrators import adams
-from effdyn.solve.integrators import dop853 as loop
-from effdyn.solve.integrators.dop853 import Status, dop853
+from effdyn.solve.integrators import adams, trajectory
+from effdyn.solve.integrators.dop853 import Status
 from effdyn.solve.integrators.other_methods import ADAMS
+from effdyn.solve.integrators.trajectory import compute_trajectory
 
 RING = np.linspace(0.5, 1.2, 7)
 NONE = ()  # no parameters
@@ -79,7 +79,7 @@ def test_convergence_at_fixed_order_and_step(late, order):
     h, end = [], []
     for steps in np.geomspace(200, 600 if order > 8 else 1200, 9).astype(int):
         options = {"first_step": 36 / steps, "max_step": 36 / steps, "rtol": 1e-3, "atol": 1e9, "t_eval": times}
-        r = dop853(
+        r = compute_trajectory(
             late.address, [math.exp(math.exp(-36))], (-36.0, 0.0), NONE, 0,
             method=replace(ADAMS, highest_order=order), **options,
         )  # fmt: skip
@@ -101,11 +101,11 @@ def test_convergence_at_fixed_order_and_step(late, order):
 @pytest.mark.parametrize("span", [(0.0, 10.0), (10.0, 0.0)])
 def test_errors_follow_the_tolerance(ring, span):
     exact = {"rtol": 1e-13, "atol": 1e-13}
-    start = dop853(ring.address, RING, (0, 10), NONE, 0, **exact).y[-1] if span[0] else RING
+    start = compute_trajectory(ring.address, RING, (0, 10), NONE, 0, **exact).y[-1] if span[0] else RING
     times = np.linspace(*span, 201)
-    reference = dop853(ring.address, start, span, NONE, 0, t_eval=times, **exact).y
+    reference = compute_trajectory(ring.address, start, span, NONE, 0, t_eval=times, **exact).y
     for rtol in (1e-3, 1e-6, 1e-9, 1e-12):
-        r = dop853(ring.address, start, span, NONE, 0, rtol=rtol, atol=rtol, t_eval=times, method=ADAMS)
+        r = compute_trajectory(ring.address, start, span, NONE, 0, rtol=rtol, atol=rtol, t_eval=times, method=ADAMS)
         assert r.status is Status.SUCCESS and r.n_rhs == 2 + 2 * r.n_steps + r.n_rejected
         # rtol in each of some tens of steps; backwards, -y³ amplifies by up to e^(0.15 · 10 · y²).
         assert abs(r.y - reference).max() < (50 if span[0] == 0 else 500) * rtol
@@ -113,7 +113,7 @@ def test_errors_follow_the_tolerance(ring, span):
 
 def test_it_takes_fewer_calls_than_dop853_and_no_more_than_odeint_at_equal_error(ring):
     times = np.linspace(0, 100, 201)
-    reference = dop853(ring.address, RING, (0, 100), NONE, 0, rtol=1e-13, atol=1e-13, t_eval=times).y
+    reference = compute_trajectory(ring.address, RING, (0, 100), NONE, 0, rtol=1e-13, atol=1e-13, t_eval=times).y
 
     def theirs(t, y):
         return (np.roll(y, -1) - np.roll(y, 1)) * (1 + 0.1 * y) - 0.05 * y**3
@@ -123,7 +123,7 @@ def test_it_takes_fewer_calls_than_dop853_and_no_more_than_odeint_at_equal_error
         return np.array([(abs(y - reference).max(), calls) for y, calls in found])
 
     def ours(rtol, method):
-        r = dop853(ring.address, RING, (0, 100), NONE, 0, rtol=rtol, atol=rtol, t_eval=times, method=method)
+        r = compute_trajectory(ring.address, RING, (0, 100), NONE, 0, rtol=rtol, atol=rtol, t_eval=times, method=method)
         return r.y, r.n_rhs
 
     def scipys(rtol):
@@ -139,14 +139,14 @@ def test_it_takes_fewer_calls_than_dop853_and_no_more_than_odeint_at_equal_error
 def test_output_times_and_slices_do_not_change_the_steps(ring, monkeypatch):
     given = (ring.address, RING, (0.0, 40.0), NONE, 0)
     options = {"rtol": 1e-8, "atol": 1e-8, "method": ADAMS}
-    steps = dop853(*given, **options)
-    at = dop853(*given, t_eval=np.linspace(0, 40, 301), **options)
+    steps = compute_trajectory(*given, **options)
+    at = compute_trajectory(*given, t_eval=np.linspace(0, 40, 301), **options)
     assert (at.n_steps, at.n_rhs) == (steps.n_steps, steps.n_rhs)
     assert np.array_equal(at.y[-1], steps.y[-1])
-    own = dop853(*given, t_eval=steps.t, **options)  # at a step the interpolant is the step
+    own = compute_trajectory(*given, t_eval=steps.t, **options)  # at a step the interpolant is the step
     assert np.array_equal(own.y, steps.y)
-    monkeypatch.setattr(loop, "SLICE_SECONDS", 0.0)
-    sliced = dop853(*given, **options)
+    monkeypatch.setattr(trajectory, "SLICE_SECONDS", 0.0)
+    sliced = compute_trajectory(*given, **options)
     assert np.array_equal(sliced.t, steps.t) and np.array_equal(sliced.y, steps.y)
 
 
@@ -158,20 +158,20 @@ def test_events_are_found(compiled, oscillator, t_eval):
 
     options = {"rtol": 1e-11, "atol": 1e-11, "method": ADAMS, "t_eval": t_eval, "events_address": events.address}
     given = (oscillator.address, [0.0, 1.0], (0.0, 10.0), NONE, 0)
-    r = dop853(*given, event_directions=[-1], event_terminal=[False], **options)
+    r = compute_trajectory(*given, event_directions=[-1], event_terminal=[False], **options)
     # A hundred steps of 1e-11 each; the interpolant is as accurate as the steps.
     np.testing.assert_allclose(r.t_event, [np.pi, 3 * np.pi], atol=1e-8)
-    first = dop853(*given, event_directions=[-1], event_terminal=[True], **options)
+    first = compute_trajectory(*given, event_directions=[-1], event_terminal=[True], **options)
     assert first.status is Status.EVENT
     np.testing.assert_allclose([first.t[-1], first.y[-1, 1]], [np.pi, -1], atol=1e-8)
 
 
 def test_nan_in_a_trial_step_only_shrinks_it(root):
     options = {"rtol": 1e-8, "atol": 1e-12, "first_step": 5.0, "method": ADAMS}
-    r = dop853(root.address, [1.0], (0.0, 1.9), NONE, 0, **options)
+    r = compute_trajectory(root.address, [1.0], (0.0, 1.9), NONE, 0, **options)
     assert r.status is Status.SUCCESS and r.n_rejected > 0
     np.testing.assert_allclose(r.y[-1, 0], (1 - 1.9 / 2) ** 2, atol=1e-6)
-    past = dop853(root.address, [1.0], (0.0, 3.0), NONE, 0, **options)
+    past = compute_trajectory(root.address, [1.0], (0.0, 3.0), NONE, 0, **options)
     assert past.status is Status.NOT_FINITE and past.t[-1] == pytest.approx(2, abs=1e-3)
 
 
@@ -181,7 +181,9 @@ def test_kinks_only_cost_steps(compiled):
         """y' = ±1 by the second: at its kinks, no difference of order two or more means anything."""
         dy[0] = 1.0 if math.floor(t) % 2 == 0 else -1.0
 
-    r = dop853(sawtooth.address, [0.0], (0.0, 9.5), NONE, 0, rtol=1e-9, atol=1e-9, method=ADAMS, max_steps=5000)
+    r = compute_trajectory(
+        sawtooth.address, [0.0], (0.0, 9.5), NONE, 0, rtol=1e-9, atol=1e-9, method=ADAMS, max_steps=5000
+    )
     assert r.status is Status.SUCCESS
     exact = 1 - abs(1 - r.t % 2)
     assert abs(r.y[:, 0] - exact).max() < 100 * 1e-9  # a few tolerances at each of nine kinks
@@ -196,7 +198,7 @@ def test_any_number_of_components(compiled):
             dy[i] = -y[i] * (1.0 + i / par[0])
 
     for n in (1, 2, 108, 109, 110, 300):
-        r = dop853(decay.address, np.ones(n), (0.0, 2.0), [n], 0, rtol=1e-10, atol=1e-12, method=ADAMS)
+        r = compute_trajectory(decay.address, np.ones(n), (0.0, 2.0), [n], 0, rtol=1e-10, atol=1e-12, method=ADAMS)
         np.testing.assert_allclose(r.y[-1], np.exp(-2 * (1 + np.arange(n) / n)), atol=1e-8)
 
 

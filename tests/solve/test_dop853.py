@@ -19,8 +19,9 @@ from scipy.integrate import solve_ivp
 from scipy.integrate._ivp import dop853_coefficients as scipys  # the witness; the package itself does not import it
 from scipy.linalg import expm
 
-from effdyn.solve.integrators import dop853_tableau
-from effdyn.solve.integrators.dop853 import Status, dop853
+from effdyn.solve.integrators import dop853_tableau, trajectory
+from effdyn.solve.integrators.dop853 import Status
+from effdyn.solve.integrators.trajectory import compute_trajectory
 
 module = importlib.import_module("effdyn.solve.integrators.dop853")
 
@@ -213,7 +214,7 @@ def test_order_conditions_of_the_interpolant(x):
 def fixed_steps(steps, t1=4.0, **options):
     """Tolerances that accept everything: the step stays what max_step allows."""
     h = t1 / steps
-    result = dop853(
+    result = compute_trajectory(
         explicit_time.address, [1.0, 1.0], (0.0, t1), NONE, 0, rtol=1.0, atol=1e9, first_step=h, max_step=h, **options
     )
     assert (result.n_steps, result.n_rejected) == (steps, 0)
@@ -242,7 +243,7 @@ def test_interpolant_is_of_order_7():
     for step in h:
         options = {"first_step": step, "max_step": step, "rtol": 1.0, "atol": 1e9, "t_eval": 0.3 + x * step}
         y0 = exact_explicit_time(0.3)
-        result = dop853(explicit_time.address, y0, (0.3, 0.3 + step), NONE, 0, **options)
+        result = compute_trajectory(explicit_time.address, y0, (0.3, 0.3 + step), NONE, 0, **options)
         assert result.n_steps == 1
         error.append(abs(result.y - exact_explicit_time(result.t)).max())
     assert fitted_order(h, np.array(error)) == pytest.approx(7 + 1, abs=0.4)
@@ -257,7 +258,7 @@ def test_linear_system(span, rtol):
     matrix = np.array([[-0.1, 2.0, 0.0], [-2.0, -0.1, 0.3], [0.2, 0.0, -0.5]])
     y0 = np.array([1.0, -0.5, 2.0])
     times = np.linspace(*span, 37)
-    result = dop853(linear.address, y0, span, matrix.ravel(), 3, rtol=rtol, atol=rtol, t_eval=times)
+    result = compute_trajectory(linear.address, y0, span, matrix.ravel(), 3, rtol=rtol, atol=rtol, t_eval=times)
     exact = np.array([expm((t - span[0]) * matrix) @ y0 for t in times])
     assert result.status is Status.SUCCESS and np.array_equal(result.t, times)
     # Each step may err by rtol, and there are a few tens of them; backwards the solution grows, and errors with it.
@@ -272,14 +273,14 @@ def test_kepler_orbit():
         anomaly -= (anomaly - e * np.sin(anomaly) - times) / (1 - e * np.cos(anomaly))
     exact = np.stack([np.cos(anomaly) - e, math.sqrt(1 - e**2) * np.sin(anomaly)], axis=1)
     y0 = [1 - e, 0.0, 0.0, math.sqrt((1 + e) / (1 - e))]
-    result = dop853(kepler.address, y0, (0, 20), NONE, 0, rtol=rtol, atol=rtol, t_eval=times)
+    result = compute_trajectory(kepler.address, y0, (0, 20), NONE, 0, rtol=rtol, atol=rtol, t_eval=times)
     assert (abs(result.y[:, :2] - exact) < 1e3 * rtol).all()  # the phase error grows with t² (three revolutions)
 
 
 def test_arenstorf_orbit_closes():
     period, y0 = 17.0652165601579625588917206249, [0.994, 0.0, 0.0, -2.00158510637908252240537862224]  # HNW II.0 (0.2)
     for rtol in (1e-7, 1e-9, 1e-11):
-        result = dop853(arenstorf.address, y0, (0, period), NONE, 0, rtol=rtol, atol=rtol)
+        result = compute_trajectory(arenstorf.address, y0, (0, period), NONE, 0, rtol=rtol, atol=rtol)
         assert result.n_rejected > 0  # the fly-by at the Moon is what the step control is tested on
         assert (abs(result.y[-1, :2] - y0[:2]) < 300 * rtol).all()  # the fly-by amplifies errors about a hundredfold
 
@@ -296,7 +297,7 @@ def test_agrees_with_scipy():
 
     reference = solve_ivp(rhs, span, RING, "DOP853", times, rtol=1e-13, atol=1e-13).y.T
     theirs = solve_ivp(rhs, span, RING, "DOP853", times, rtol=rtol, atol=rtol)
-    ours = dop853(ring.address, RING, span, NONE, 0, rtol=rtol, atol=rtol, t_eval=times)
+    ours = compute_trajectory(ring.address, RING, span, NONE, 0, rtol=rtol, atol=rtol, t_eval=times)
     assert (abs(ours.y - reference) < 30 * rtol).all()  # a few tens of steps, each allowed rtol
     assert ours.n_rhs == pytest.approx(theirs.nfev, rel=0.15)  # the controllers differ a little
 
@@ -307,8 +308,8 @@ def numba_pointer(array):
 
 def test_there_and_back():
     options = {"rtol": 1e-11, "atol": 1e-11}
-    there = dop853(ring.address, RING, (0, 5), NONE, 0, **options)
-    back = dop853(ring.address, there.y[-1], (5, 0), NONE, 0, **options)
+    there = compute_trajectory(ring.address, RING, (0, 5), NONE, 0, **options)
+    back = compute_trajectory(ring.address, there.y[-1], (5, 0), NONE, 0, **options)
     assert (np.diff(back.t) < 0).all()
     np.testing.assert_allclose(back.y[-1], RING, rtol=0, atol=3e-9)  # a few hundred rtol: backwards, -y³ amplifies
 
@@ -317,7 +318,7 @@ def test_there_and_back():
 
 
 def test_own_steps_include_both_ends():
-    result = dop853(oscillator.address, [0.0, 1.0], (1.0, 200.0), NONE, 0, rtol=1e-9, atol=1e-9)
+    result = compute_trajectory(oscillator.address, [0.0, 1.0], (1.0, 200.0), NONE, 0, rtol=1e-9, atol=1e-9)
     assert result.t[0] == 1.0 and result.t[-1] == 200.0 and np.array_equal(result.y[0], [0.0, 1.0])
     assert len(result.t) == result.n_steps + 1 > 128  # the buffer has grown twice
     assert result.n_rhs == 2 + 12 * result.n_steps + 11 * result.n_rejected
@@ -326,15 +327,15 @@ def test_own_steps_include_both_ends():
 
 def test_output_times_do_not_change_the_steps():
     options = {"rtol": 1e-8, "atol": 1e-8}
-    free = dop853(ring.address, RING, (0, 6), NONE, 0, **options)
-    asked = dop853(ring.address, RING, (0, 6), NONE, 0, t_eval=[0.0, 0.0, 1.0, 6.0], **options)
+    free = compute_trajectory(ring.address, RING, (0, 6), NONE, 0, **options)
+    asked = compute_trajectory(ring.address, RING, (0, 6), NONE, 0, t_eval=[0.0, 0.0, 1.0, 6.0], **options)
     assert asked.n_steps == free.n_steps and np.array_equal(asked.y[-1], free.y[-1])
     assert np.array_equal(asked.y[0], asked.y[1])
     assert asked.n_rhs == free.n_rhs + 3  # one step has an output inside
 
 
 def test_max_step_and_first_step():
-    result = dop853(
+    result = compute_trajectory(
         oscillator.address, [0.0, 1.0], (0, 3), NONE, 0, rtol=1e-4, atol=1e-4, max_step=0.25, first_step=0.01
     )
     assert np.diff(result.t)[0] == pytest.approx(0.01, rel=1e-14) and np.diff(result.t).max() <= 0.25 * 1.01
@@ -344,14 +345,14 @@ def test_max_step_and_first_step():
 
 
 def test_step_limit():
-    result = dop853(ring.address, RING, (0, 100), NONE, 0, rtol=1e-8, atol=1e-8, max_steps=11)
+    result = compute_trajectory(ring.address, RING, (0, 100), NONE, 0, rtol=1e-8, atol=1e-8, max_steps=11)
     assert result.status is Status.STEP_LIMIT and result.n_steps + result.n_rejected == 11
     assert len(result.t) == result.n_steps + 1 and np.isfinite(result.y).all()
 
 
 @pytest.mark.parametrize("t_eval", [None, np.linspace(0, 2, 101)])
 def test_singularity_makes_the_step_too_small(t_eval):
-    result = dop853(square.address, [1.0], (0, 2), NONE, 0, rtol=1e-10, atol=1e-10, t_eval=t_eval)
+    result = compute_trajectory(square.address, [1.0], (0, 2), NONE, 0, rtol=1e-10, atol=1e-10, t_eval=t_eval)
     assert result.status is Status.STEP_TOO_SMALL
     assert 0.97 < result.t[-1] < 1 + 1e-6
     kept = result.t < 0.995
@@ -361,7 +362,7 @@ def test_singularity_makes_the_step_too_small(t_eval):
 
 @pytest.mark.parametrize("t_eval", [None, np.linspace(0, 3, 301)])
 def test_end_of_the_domain_is_reported_not_crossed(t_eval):
-    result = dop853(root.address, [1.0], (0, 3), NONE, 0, rtol=1e-9, atol=1e-9, t_eval=t_eval)
+    result = compute_trajectory(root.address, [1.0], (0, 3), NONE, 0, rtol=1e-9, atol=1e-9, t_eval=t_eval)
     assert result.status is Status.NOT_FINITE
     assert np.isfinite(result.y).all() and (result.y >= 0).all()
     assert 1.98 < result.t[-1] < 2.001  # y falls below atol 1e-4 before the end
@@ -369,29 +370,31 @@ def test_end_of_the_domain_is_reported_not_crossed(t_eval):
 
 
 def test_nan_in_a_trial_step_only_shrinks_it():
-    result = dop853(root.address, [1.0], (0, 1.9), NONE, 0, rtol=1e-9, atol=1e-9, first_step=1.9)
+    result = compute_trajectory(root.address, [1.0], (0, 1.9), NONE, 0, rtol=1e-9, atol=1e-9, first_step=1.9)
     assert result.status is Status.SUCCESS and result.n_rejected > 0
     assert result.y[-1, 0] == pytest.approx(0.05**2, abs=1e-7)
 
 
 def test_right_hand_side_not_finite_at_the_start():
-    result = dop853(root.address, [-1.0], (0, 1), NONE, 0, rtol=1e-9, atol=1e-9)
+    result = compute_trajectory(root.address, [-1.0], (0, 1), NONE, 0, rtol=1e-9, atol=1e-9)
     assert result.status is Status.NOT_FINITE and result.n_steps == 0 and len(result.t) == 0
 
 
 def test_wall_limit():
     started = time.perf_counter()
-    result = dop853(slow.address, [1.0], (0, 1e6), NONE, 0, rtol=1e-9, atol=1e-9, wall_limit=0.1)
+    result = compute_trajectory(slow.address, [1.0], (0, 1e6), NONE, 0, rtol=1e-9, atol=1e-9, wall_limit=0.1)
     assert result.status is Status.WALL_LIMIT and not result.interrupted and result.n_steps > 0
     assert time.perf_counter() - started < 2  # 0.1 s and a step; the rest is for a busy machine
 
 
 def test_ctrl_c_keeps_what_was_computed():
-    dop853(slow.address, [1.0], (0, 1e-9), NONE, 0, rtol=1e-9, atol=1e-9)  # compiled, so that the time is the loop's
+    compute_trajectory(
+        slow.address, [1.0], (0, 1e-9), NONE, 0, rtol=1e-9, atol=1e-9
+    )  # compiled, so that the time is the loop's
     timer = threading.Timer(0.3, _thread.interrupt_main)
     started = time.perf_counter()
     timer.start()
-    result = dop853(slow.address, [1.0], (0, 1e6), NONE, 0, rtol=1e-9, atol=1e-9)
+    result = compute_trajectory(slow.address, [1.0], (0, 1e6), NONE, 0, rtol=1e-9, atol=1e-9)
     assert result.interrupted and result.status is Status.RUNNING
     assert time.perf_counter() - started < 2  # 0.3 s and 0.1 s; the rest is for a busy machine
     assert len(result.t) == result.n_steps + 1 and np.isfinite(result.y).all()
@@ -399,7 +402,7 @@ def test_ctrl_c_keeps_what_was_computed():
 
 def test_progress():
     seen = []
-    dop853(slow.address, [1.0], (0, 5), NONE, 0, rtol=1e-12, atol=1e-12, on_progress=seen.append)
+    compute_trajectory(slow.address, [1.0], (0, 5), NONE, 0, rtol=1e-12, atol=1e-12, on_progress=seen.append)
     assert len(seen) > 1 and seen == sorted(seen) and 0 < seen[-1] < 5
 
 
@@ -409,7 +412,7 @@ def test_progress():
 def with_events(span, directions, terminal=(False, False, False), **options):
     options = {"rtol": 1e-12, "atol": 1e-12, **options}
     y0 = [math.sin(span[0]), math.cos(span[0])]
-    return dop853(
+    return compute_trajectory(
         oscillator.address, y0, span, NONE, 0, events_address=oscillator_events.address,
         event_directions=directions, event_terminal=terminal, **options,
     )  # fmt: skip
@@ -460,7 +463,7 @@ def test_terminal_event_ends_the_integration(t_eval):
 
 def test_root_of_an_event_is_found_to_the_last_digits():
     """The event depends on t alone, so that the solution's error does not enter."""
-    result = dop853(
+    result = compute_trajectory(
         oscillator.address, [0.0, 1.0], (0, 3), NONE, 0, rtol=1e-3, atol=1e-3,
         events_address=clock_event.address, event_directions=(0, 0), event_terminal=(False, False),
     )  # fmt: skip
@@ -475,7 +478,7 @@ def test_root_of_an_event_is_found_to_the_last_digits():
 def test_slices_of_one_step_give_the_same_bits(monkeypatch, t_eval):
     whole = with_events((0.0, 40.0), (0, 0, 0), t_eval=t_eval)
     assert len(whole.t_event) > 32  # its buffer has grown, too
-    monkeypatch.setattr(module, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(trajectory, "SLICE_SECONDS", 0.0)
     slices = []
     sliced = with_events((0.0, 40.0), (0, 0, 0), t_eval=t_eval, on_progress=slices.append)
     assert len(slices) == sliced.n_steps + sliced.n_rejected - 1
@@ -527,11 +530,11 @@ def test_compiled_once_per_machine():
 def test_what_cannot_be_done_is_refused_by_name(wrong, says):
     arguments = {"rhs_address": oscillator.address, "y0": [0.0, 1.0], "t_span": (0.0, 1.0), "par": NONE, "n_work": 0}
     with pytest.raises(ValueError, match=says):
-        dop853(**{**arguments, "rtol": 1e-9, "atol": 1e-9, **wrong})
+        compute_trajectory(**{**arguments, "rtol": 1e-9, "atol": 1e-9, **wrong})
 
 
 def test_arguments_are_left_alone():
     y0, par = np.array([1.0, -0.5, 2.0]), np.arange(9.0)
     y0.flags.writeable = par.flags.writeable = False
-    dop853(linear.address, y0, (0, 0.1), par, 3, rtol=1e-9, atol=1e-9)
+    compute_trajectory(linear.address, y0, (0, 0.1), par, 3, rtol=1e-9, atol=1e-9)
     assert y0.tolist() == [1.0, -0.5, 2.0] and np.array_equal(par, np.arange(9.0))

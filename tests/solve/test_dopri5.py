@@ -9,8 +9,9 @@ import pytest
 from scipy.integrate._ivp.rk import RK45 as SCIPYS  # the witness of the tableau
 
 from effdyn.solve.integrators import dopri5
-from effdyn.solve.integrators.dop853 import Status, dop853
+from effdyn.solve.integrators.dop853 import Status
 from effdyn.solve.integrators.other_methods import DOPRI5, RADAU5, source_of
+from effdyn.solve.integrators.trajectory import compute_trajectory
 
 RING = np.linspace(0.5, 1.2, 7)
 NONE = ()  # no parameters
@@ -34,7 +35,7 @@ def test_tableau_is_scipys():
 def fixed_steps(rhs, method, steps, t1=4.0):
     """Tolerances that accept everything: the step stays what max_step allows."""
     options = {"rtol": 1e-3, "atol": 1e9, "first_step": t1 / steps, "max_step": t1 / steps, "method": method}
-    result = dop853(rhs.address, [1.0, 1.0], (0.0, t1), NONE, 0, **options)
+    result = compute_trajectory(rhs.address, [1.0, 1.0], (0.0, t1), NONE, 0, **options)
     assert (result.n_steps, result.n_rejected) == (steps, 0)
     return result
 
@@ -57,7 +58,7 @@ def test_interpolant_is_of_order_4(explicit_time):
     for step in h:
         options = {"first_step": step, "max_step": step, "rtol": 1.0, "atol": 1e9, "t_eval": 0.3 + x * step}
         y0 = exact_explicit_time(0.3)
-        result = dop853(explicit_time.address, y0, (0.3, 0.3 + step), NONE, 0, method=DOPRI5, **options)
+        result = compute_trajectory(explicit_time.address, y0, (0.3, 0.3 + step), NONE, 0, method=DOPRI5, **options)
         assert result.n_steps == 1
         error.append(abs(result.y - exact_explicit_time(result.t)).max())
     assert fitted_order(h, np.array(error)) == pytest.approx(4 + 1, abs=0.4)
@@ -66,11 +67,11 @@ def test_interpolant_is_of_order_4(explicit_time):
 @pytest.mark.parametrize("span", [(0.0, 10.0), (10.0, 0.0)])
 def test_errors_follow_the_tolerance(ring, span):
     exact = {"rtol": 1e-13, "atol": 1e-13}
-    start = dop853(ring.address, RING, (0, 10), NONE, 0, **exact).y[-1] if span[0] else RING
+    start = compute_trajectory(ring.address, RING, (0, 10), NONE, 0, **exact).y[-1] if span[0] else RING
     times = np.linspace(*span, 21)
-    reference = dop853(ring.address, start, span, NONE, 0, t_eval=times, **exact).y
+    reference = compute_trajectory(ring.address, start, span, NONE, 0, t_eval=times, **exact).y
     for rtol in (1e-3, 1e-5, 1e-7):
-        r = dop853(ring.address, start, span, NONE, 0, rtol=rtol, atol=rtol, t_eval=times, method=DOPRI5)
+        r = compute_trajectory(ring.address, start, span, NONE, 0, rtol=rtol, atol=rtol, t_eval=times, method=DOPRI5)
         assert r.status is Status.SUCCESS and r.n_rhs == 2 + 6 * (r.n_steps + r.n_rejected)
         # rtol in each of some tens of steps; backwards, -y³ amplifies by up to e^(0.15 · 10 · y²).
         assert abs(r.y - reference).max() < (50 if span[0] == 0 else 500) * rtol
@@ -79,11 +80,11 @@ def test_errors_follow_the_tolerance(ring, span):
 def test_it_is_cheaper_than_dop853_at_low_accuracy_only(ring):
     """Calls that reach a given error at given output times, each method at the tolerance that gives it."""
     times = np.linspace(0, 10, 101)
-    reference = dop853(ring.address, RING, (0, 10), NONE, 0, rtol=1e-13, atol=1e-13, t_eval=times).y
+    reference = compute_trajectory(ring.address, RING, (0, 10), NONE, 0, rtol=1e-13, atol=1e-13, t_eval=times).y
 
     def calls(method, error):
         runs = [
-            dop853(ring.address, RING, (0, 10), NONE, 0, rtol=r, atol=r, t_eval=times, method=method)
+            compute_trajectory(ring.address, RING, (0, 10), NONE, 0, rtol=r, atol=r, t_eval=times, method=method)
             for r in 10.0 ** -np.arange(1, 11, 0.25)
         ]
         return min(r.n_rhs for r in runs if abs(r.y - reference).max() <= error)
@@ -97,7 +98,7 @@ def test_events_are_found(compiled, oscillator):
     def events(t, y, g, par, work):
         g[0] = y[0]
 
-    r = dop853(
+    r = compute_trajectory(
         oscillator.address, [0.0, 1.0], (0.0, 10.0), NONE, 0, rtol=1e-9, atol=1e-9, method=DOPRI5,
         events_address=events.address, event_directions=[-1], event_terminal=[False],
     )  # fmt: skip
@@ -107,10 +108,10 @@ def test_events_are_found(compiled, oscillator):
 
 def test_nan_in_a_trial_step_only_shrinks_it(root):
     options = {"rtol": 1e-8, "atol": 1e-12, "first_step": 5.0, "method": DOPRI5}
-    r = dop853(root.address, [1.0], (0.0, 1.9), NONE, 0, **options)
+    r = compute_trajectory(root.address, [1.0], (0.0, 1.9), NONE, 0, **options)
     assert r.status is Status.SUCCESS and r.n_rejected > 0
     np.testing.assert_allclose(r.y[-1, 0], (1 - 1.9 / 2) ** 2, atol=1e-6)
-    past = dop853(root.address, [1.0], (0.0, 3.0), NONE, 0, **options)
+    past = compute_trajectory(root.address, [1.0], (0.0, 3.0), NONE, 0, **options)
     assert past.status is Status.NOT_FINITE and past.t[-1] == pytest.approx(2, abs=1e-3)
 
 

@@ -174,12 +174,12 @@ def test_step_and_wall_limits_are_errors_that_keep_what_was_computed():
 
 def test_interruption_returns_the_solution_so_far(monkeypatch):
     module = importlib.import_module("effdyn.solve.integrate")  # the function of the same name hides it
-    whole = module._dop853.dop853
+    whole = module.trajectory.compute_trajectory
 
     def interrupted(*args, **kwargs):
         return dataclasses.replace(whole(*args, **kwargs), interrupted=True)
 
-    monkeypatch.setattr(module._dop853, "dop853", interrupted)
+    monkeypatch.setattr(module.trajectory, "compute_trajectory", interrupted)
     with pytest.warns(RuntimeWarning, match="interrupted at t = "):
         sol = solve.integrate(ERF, (0, 1), START, PARAMS)
     assert sol.attrs["status"] == "interrupted"

@@ -11,9 +11,10 @@ from scipy.integrate import solve_ivp
 from effdyn import derive, solve
 from effdyn.derive.dynamics import Equation
 from effdyn.solve.integrators import radau
-from effdyn.solve.integrators.dop853 import Status, dop853
+from effdyn.solve.integrators.dop853 import Status
 from effdyn.solve.integrators.jacobian import jacobian_for, jacobian_kernel, why_none
 from effdyn.solve.integrators.other_methods import RADAU5
+from effdyn.solve.integrators.trajectory import compute_trajectory
 from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs
 
 POINTER = numba.types.CPointer(numba.float64)
@@ -86,7 +87,7 @@ def test_coefficients_are_those_of_collocation():
 def fixed_steps(steps, t1=4.0):
     """Tolerances that accept everything, but a small ``rtol``, which the iteration goes by."""
     options = {"rtol": 1e-6, "atol": 1e-6, "first_step": t1 / steps, "max_step": t1 / steps, "method": RADAU5}
-    result = dop853(explicit_time.address, [1.0, 1.0], (0.0, t1), NONE, 0, **options)
+    result = compute_trajectory(explicit_time.address, [1.0, 1.0], (0.0, t1), NONE, 0, **options)
     assert (result.n_steps, result.n_rejected) == (steps, 0)
     return result
 
@@ -103,7 +104,7 @@ def test_interpolant_is_of_order_3():
     error = []
     for step in h:
         options = {"first_step": step, "max_step": step, "rtol": 1e-8, "atol": 1e-4, "t_eval": 0.3 + x * step}
-        r = dop853(
+        r = compute_trajectory(
             explicit_time.address, exact_explicit_time(0.3), (0.3, 0.3 + step), NONE, 0, method=RADAU5, **options
         )
         assert r.n_steps == 1
@@ -116,7 +117,7 @@ def test_it_is_l_stable():
     z = -1e6
     exact = (1 + 2 * z / 5 + z**2 / 20) / (1 - 3 * z / 5 + 3 * z**2 / 20 - z**3 / 60)
     options = {"rtol": 1e-8, "atol": 1e9, "first_step": 1.0, "max_step": 1.0, "method": RADAU5}
-    y = dop853(decay.address, [1.0], (0.0, 1.0), [-z], 0, **options).y[-1, 0]
+    y = compute_trajectory(decay.address, [1.0], (0.0, 1.0), [-z], 0, **options).y[-1, 0]
     assert exact == pytest.approx(-3 / z, abs=1e-10)
     # atol 1e9 ends the iteration after two rounds, which for a linear equation leave only the error of differences.
     assert y == pytest.approx(exact, abs=1e-6)
@@ -140,7 +141,7 @@ def robertson_reference():
 def test_robertsons_reaction(robertson_reference, method, other, rtol):
     times, reference = robertson_reference
     options = {"rtol": rtol, "atol": 1e-4 * rtol, "t_eval": times, "max_steps": 3000}
-    r = dop853(robertson.address, [1, 0, 0], (0, 1e5), NONE, 0, method=method, other=other, **options)
+    r = compute_trajectory(robertson.address, [1, 0, 0], (0, 1e5), NONE, 0, method=method, other=other, **options)
     assert r.status is Status.SUCCESS and np.array_equal(r.t, times)
     # The flow forgets errors; the interpolant, of order 3, is up to a hundred times less accurate than the steps.
     assert (abs(r.y - reference) < 100 * (rtol * abs(reference) + 1e-4 * rtol)).all()
@@ -148,14 +149,14 @@ def test_robertsons_reaction(robertson_reference, method, other, rtol):
 
 
 def test_an_explicit_method_alone_fails_there():
-    r = dop853(robertson.address, [1, 0, 0], (0, 1e5), NONE, 0, rtol=1e-4, atol=1e-8, max_steps=3000)
+    r = compute_trajectory(robertson.address, [1, 0, 0], (0, 1e5), NONE, 0, rtol=1e-4, atol=1e-8, max_steps=3000)
     assert r.status is Status.STEP_LIMIT and r.t[-1] < 100
 
 
 @pytest.mark.parametrize("rate", [1.0, 1e2, 1e5, 1e8])
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-8])
 def test_stiffness_costs_neither_accuracy_nor_steps(rate, tolerance):
-    r = dop853(cosine.address, [1.0], (0, 10), [rate], 0, rtol=tolerance, atol=tolerance, method=RADAU5)
+    r = compute_trajectory(cosine.address, [1.0], (0, 10), [rate], 0, rtol=tolerance, atol=tolerance, method=RADAU5)
     theirs = solve_ivp(
         lambda t, y: -rate * (y - np.cos(t)) - np.sin(t), (0, 10), [1.0], "Radau", rtol=tolerance, atol=tolerance
     )
@@ -174,21 +175,21 @@ def test_auto_goes_back_where_the_system_is_no_longer_stiff():
         dy[0] = -rate * (y[0] - math.cos(t)) - math.sin(t)
 
     options = {"rtol": 1e-7, "atol": 1e-7, "other": RADAU5, "max_steps": 5000}
-    r = dop853(now_and_then.address, [1.0], (0, 60), NONE, 0, **options)
+    r = compute_trajectory(now_and_then.address, [1.0], (0, 60), NONE, 0, **options)
     assert r.status is Status.SUCCESS and len(r.switched) >= 2
     assert 7 < r.switched[0] < 12 and 20 < r.switched[1] < 26
     assert abs(r.y[:, 0] - np.cos(r.t)).max() < 1e-5
     assert (np.diff(r.t) > 0).all()  # nothing is lost or put out twice at a switch
-    again = dop853(now_and_then.address, [1.0], (0, 60), NONE, 0, t_eval=np.arange(61.0), **options)
+    again = compute_trajectory(now_and_then.address, [1.0], (0, 60), NONE, 0, t_eval=np.arange(61.0), **options)
     assert np.array_equal(again.t, np.arange(61.0))
 
 
 def test_nan_rejects_a_step_and_the_end_of_the_domain_is_reported():
     options = {"rtol": 1e-6, "atol": 1e-10, "first_step": 5.0, "method": RADAU5}
-    r = dop853(root.address, [1.0], (0.0, 1.9), NONE, 0, **options)
+    r = compute_trajectory(root.address, [1.0], (0.0, 1.9), NONE, 0, **options)
     assert r.status is Status.SUCCESS and r.n_rejected > 0
     np.testing.assert_allclose(r.y[-1, 0], (1 - 1.9 / 2) ** 2, atol=1e-5)
-    past = dop853(root.address, [1.0], (0.0, 3.0), NONE, 0, **options)
+    past = compute_trajectory(root.address, [1.0], (0.0, 3.0), NONE, 0, **options)
     assert past.status in (Status.NOT_FINITE, Status.STEP_TOO_SMALL)
     assert past.t[-1] == pytest.approx(2, abs=1e-2)
 
@@ -242,7 +243,7 @@ def test_indexed_equations_take_the_same_steps_with_their_symbolic_jacobian(rtol
     n_work = max(k.workspace_size(inputs.sizes) for k in (rhs, slopes))
     given = (rhs.address, pack(ERF.states, inputs.y0), (0, 20), parameter_vector(ERF, inputs), n_work)
     options = {"rtol": rtol, "atol": rtol / 100, "t_eval": [0, 10, 20], "method": RADAU5}
-    differences, symbolic = (dop853(*given, jacobian_address=at, **options) for at in (0, slopes.address))
+    differences, symbolic = (compute_trajectory(*given, jacobian_address=at, **options) for at in (0, slopes.address))
     assert symbolic.status is Status.SUCCESS
     assert abs(symbolic.n_steps - differences.n_steps) <= 0.02 * differences.n_steps
     assert symbolic.n_rhs < differences.n_rhs

@@ -1,0 +1,85 @@
+"""The Langevin form of training at finite d: a stochastic differential equation for the order parameters.
+
+A step moves Ω by X/d, where X has the drift b for its mean and D for its covariance over a fresh example. In time
+steps/d that is dΩ = b dt + d^(−1/2) B dW with B Bᵀ = D. The covariance of each pair of states comes from the same
+increments as the drift. Knows nothing of how paths are computed.
+"""
+
+import itertools
+from dataclasses import replace
+from functools import lru_cache
+
+import sympy
+
+from .averages import Example, jointly, take_expectations
+from .diffusion import Covariation
+from .dynamics import Dynamics, Quantity
+from .errors import NotYet
+from .fluctuations import of_order_one, update_rule
+from .increments import NORM
+from .moments import Value
+from .numerical.quadrature import KINKS
+from .pipeline import DIMENSION, expand_increments
+from .terms import assemble
+
+
+@lru_cache(maxsize=32)
+def langevin(dynamics: Dynamics) -> Dynamics:
+    """Return equations of motion with the noise of training at finite d, as a Dynamics of kind ``"sde"``.
+
+    Products of increments of polynomial networks are averaged term by term, in closed form. Of others they hold up to
+    eight factors, four of them activations, summed over four units: they are averaged over all fields at once by a
+    rule, and so are then the means that are subtracted, by the same one: what it gives is a covariance whatever its
+    error.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+        What ``model.dynamics()`` returns, in the high-dimensional limit.
+
+    Raises
+    ------
+    ModelError
+        If they were not derived from a model in that limit.
+    NotYet
+        For activations with kinks, losses that are not polynomial, labels ±1, biases, batches and momentum.
+    """
+    training = update_rule(dynamics, "sde()")
+    example = training.example("auto")
+    increments = [(q, of_order_one(expr.xreplace({NORM: sympy.S.One}))) for q, expr in expand_increments(training)]
+    functions = {value.args[0].function.expr for _, expr in increments for value in expr.atoms(Value)}
+    if any(f.has(*KINKS) for f in functions):
+        raise NotYet("sde() with functions that have kinks", "smooth activations, such as erf, tanh or polynomials")
+    by_term = all(f.is_polynomial() for f in functions)
+    noise = tuple(
+        _covariation(*one, *two, example, by_term)
+        for one, two in itertools.combinations_with_replacement(increments, 2)
+    )
+    how = "" if by_term else "; its covariances numerical, by a rule over all fields at once"
+    return replace(
+        dynamics,
+        title=f"{dynamics.title}, Langevin form",
+        kind="sde",
+        diffusion=tuple(entry for entry in noise if entry.expr != 0),
+        parameters=(*dynamics.parameters, DIMENSION),
+        assumptions=(*dynamics.assumptions, "many steps with small increments act as Gaussian noise"),
+        status=f"the drift {dynamics.status}, noise to leading order in 1/d{how}",
+        model=None,
+        limit="",
+    )
+
+
+def _covariation(
+    q: Quantity, of_q: sympy.Expr, r: Quantity, of_r: sympy.Expr, example: Example, by_term: bool
+) -> Covariation:
+    """Return the covariance of two states' increments for each unit of time."""
+    apart = {index: sympy.Symbol(f"{index}_other", **index.assumptions0) for index in r.indices}
+    other = replace(r, indices=tuple(apart.values()))
+    free = q.indices + other.indices
+    of_other = of_r.xreplace(apart)
+
+    def mean(expr: sympy.Expr) -> sympy.Expr:
+        return assemble((take_expectations if by_term else jointly)(expr, free, example))
+
+    covariance = mean(of_q * of_other) - mean(of_q) * mean(of_other)
+    return Covariation(q, other, covariance / DIMENSION.base)

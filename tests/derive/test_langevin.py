@@ -1,0 +1,58 @@
+"""The Langevin form: what it is made of, and what has none."""
+
+import pickle
+from typing import Any
+
+import pytest
+import sympy
+
+from effdyn import derive
+from effdyn.derive.errors import ModelError, NotYet
+from effdyn.derive.moments import Joint
+
+
+def test_drift_is_that_of_the_limit_and_every_pair_of_states_has_noise() -> None:
+    dynamics = derive.TeacherStudent(activation="linear").dynamics()
+    langevin = dynamics.sde()
+    assert langevin.drift == dynamics.drift and langevin.observables == dynamics.observables
+    assert [(e.state.name, e.column.name) for e in langevin.diffusion] == [("Q", "Q"), ("Q", "R"), ("R", "R")]
+    assert langevin.parameters[-1].name == "d"
+    assert pickle.loads(pickle.dumps(langevin)) == langevin
+
+
+def test_noise_of_one_linear_student_without_teacher_signal() -> None:
+    """At b = 0, σ = 0, X_R = −η a² h h*, whose variance is η² a⁴ (Q T + R²) − (its mean)²: Wick's rule by hand."""
+    langevin = derive.TeacherStudent(activation="linear").dynamics().sde()
+    entry = next(e for e in langevin.diffusion if e.state.name == e.column.name == "R")
+    expr = langevin.closed(entry.expr).xreplace(
+        {s: sympy.S.One for s in entry.expr.atoms(sympy.Symbol) if s.name in "KM"}
+    )
+    eta, a, Q, R, T, d = 0.7, 0.8, 0.6, 0.2, 1.1, 10.0
+    values = {"eta": eta, "sigma": 0.0, "d": d, "a": a, "b": 0.0, "Q": Q, "R": R, "T": T}
+    expr = expr.doit()
+    expr = expr.xreplace({e: values[str(e.base)] for e in expr.atoms(sympy.Indexed)})
+    found = float(expr.xreplace({s: values[s.name] for s in expr.free_symbols}))
+    expected = eta**2 * a**4 * (Q * T + 2 * R**2 - R**2) / d
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_term_by_term_only_where_that_is_short() -> None:
+    has_rules = {
+        name: any(e.expr.has(Joint) for e in derive.TeacherStudent(activation=name).dynamics().sde().diffusion)
+        for name in ("linear", "square", "erf", "tanh")
+    }
+    assert has_rules == {"linear": False, "square": False, "erf": True, "tanh": True}
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [(dict(activation="relu"), "kinks"), (dict(activation="erf", labels="sign", loss="hinge"), "labels")],
+)
+def test_what_is_not_there_is_said(model: dict[str, Any], words: str) -> None:
+    with pytest.raises(NotYet, match=rf"sde\(\).*{words}"):
+        derive.TeacherStudent(**model).dynamics().sde()
+
+
+def test_only_the_limit_around_which_runs_fluctuate() -> None:
+    with pytest.raises(ModelError, match="high-dimensional"):
+        derive.TeacherStudent(activation="erf").dynamics(limit="gradient-flow").sde()

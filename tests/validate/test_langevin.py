@@ -1,0 +1,59 @@
+"""The Langevin form against exact chains at finite d and the order-1/d theory.
+
+Where a mean over runs is judged, 5 standard errors are allowed, for up to 20 comparisons (probability 1e-5).
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from effdyn import derive, solve, validate
+from effdyn.solve.fluctuations import diffusion_along, integrate_fluctuations, problem
+from effdyn.solve.kernels.layout import pack, read_inputs
+from effdyn.solve.stochastic.commutative import amplitudes
+from effdyn.solve.stochastic.system import system_of
+
+Given = dict[str, Any]
+ONE: Given = dict(y0=dict(Q=[[0.3]], R=[[0.1]]), params=dict(eta=1.0, sigma=0.2, T=[[1.0]], a=1.0, b=1.0))
+RUNS, D, TIMES = 3000, 200, [2.0, 4.0]
+
+
+@pytest.mark.parametrize("activation", [pytest.param("linear", marks=pytest.mark.slow), "erf"])
+def test_covariances_are_those_of_one_step(activation: str) -> None:
+    """B Bᵀ d at two students, from moments or by a rule over all fields, against what fluctuations() takes."""
+    dynamics = derive.TeacherStudent(activation=activation).dynamics()
+    rng = np.random.default_rng(1)
+    v = rng.standard_normal((3, 8)) / np.sqrt(8)
+    gram = v @ v.T
+    y0 = dict(Q=gram[:2, :2], R=gram[:2, 2:])
+    params = dict(eta=0.6, sigma=0.3, T=gram[2:, 2:], a=[0.8, 1.1], b=[0.9])
+    system = system_of(dynamics.sde(), y0, params | {"d": 50.0})
+    B = amplitudes(system, 0.0, system.y0)
+    inputs = read_inputs(dynamics, y0, params)
+    expected = diffusion_along(problem(dynamics.fluctuations(), inputs), pack(dynamics.states, inputs.y0)[None])[0]
+    # rules over three smooth fields have errors of about 1e-5
+    np.testing.assert_allclose(50.0 * B @ B.T, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_paths_are_distributed_as_exact_chains() -> None:
+    """One student and teacher, one step of training a step: mean and variance over runs. The chain's mean is shifted
+    besides by the 1/d term of its mean increment, which the Langevin form leaves out: it is at most all of the mean
+    correction twice over."""
+    model = derive.TeacherStudent(activation="erf")
+    dynamics = model.dynamics()
+    call = dict(y0=ONE["y0"], params=ONE["params"] | {"d": float(D)})
+    paths = solve.integrate(dynamics.sde(), (0, 4), dt=1 / D, runs=RUNS, rng=3, t_eval=TIMES, **call)
+    chains = validate.simulate(model, d=D, runs=RUNS, t_span=(0, 4), t_eval=TIMES, rng=4, engine="gram", **ONE)
+    theory = integrate_fluctuations(dynamics.fluctuations(), (0, 4), t_eval=TIMES, **ONE)
+    for name in ("Q", "R"):
+        sample, exact = paths[name].values.squeeze(), chains[name].values.squeeze()
+        variance = theory[f"{name}_variance"].values.squeeze() / D
+        first = np.abs(theory[f"{name}_mean_correction"].values).max() / D
+        error = np.sqrt(variance / RUNS)
+        assert (np.abs(sample.mean(0) - theory[name].values.squeeze()) < 5 * error + 2 * first).all()
+        assert (np.abs(sample.mean(0) - exact.mean(0)) < 5 * np.sqrt(2) * error + 2 * first).all()
+        # nearly normal: a variance has a relative error of √(2/runs), and a next order of about 1/√d of it
+        spread = 5 * np.sqrt(2 / RUNS)
+        assert (np.abs(sample.var(0, ddof=1) / variance - 1) < spread + 2 / D).all()
+        assert (np.abs(sample.var(0, ddof=1) / exact.var(0, ddof=1) - 1) < np.sqrt(2) * spread + 2 / D).all()
