@@ -10,6 +10,7 @@ from .conservation.first_integrals import FirstIntegrals, first_integrals
 from .conservation.laws import ConservationLaws, conservation_laws
 from .conservation.networks import linear_network_parametrisation, relu_network_parametrisation
 from .conservation.parametrisation import Parametrisation
+from .convention import Convention
 from .diffusion import Amplitude, Covariation
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step, close_moments
 from .errors import CertificateError, ModelError, NoClosedForm, NotYet
@@ -19,6 +20,7 @@ from .fluctuations import Fluctuations
 from .gaussian.certificate import Certificate, certify
 from .gaussian.closed_forms import closed_form
 from .gaussian.expectations import Expectation, expectation
+from .known_conventions import CONVENTIONS, convention
 from .limits import LIMITS, Dropped, Limit
 from .linear.network import LinearNetwork
 from .loss import Loss, loss
@@ -28,6 +30,7 @@ from .regression.model import LinearRegression
 from .teacher_student import TeacherStudent
 
 __all__ = [
+    "CONVENTIONS",
     "LIMITS",
     "Activation",
     "Amplitude",
@@ -35,6 +38,7 @@ __all__ = [
     "CertificateError",
     "ClosedForm",
     "ConservationLaws",
+    "Convention",
     "Covariation",
     "Dropped",
     "Dynamics",
@@ -66,6 +70,7 @@ __all__ = [
     "closed_form",
     "conservation_laws",
     "conserved",
+    "convention",
     "dynamics_from_json",
     "expectation",
     "find_closed_form",
