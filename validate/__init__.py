@@ -3,9 +3,10 @@
 if __name__ != "effdyn.validate":
     raise ImportError("this folder is the package effdyn.validate: pip install -e . and import that")
 
-from . import figures
+from . import data_laws, figures
 from . import linear_network as _linear_network  # noqa: F401 — enters its simulator
 from . import regression as _regression  # noqa: F401 — enters its simulator
+from .assertion import assert_matches
 from .audit.audit import audit
 from .audit.result import Audit, Finding
 from .comparable import NotComparable
@@ -19,8 +20,10 @@ __all__ = [
     "NotComparable",
     "SimulationDiverged",
     "Verdict",
+    "assert_matches",
     "audit",
     "compare",
+    "data_laws",
     "figures",
     "simulate",
 ]

@@ -25,6 +25,10 @@ from .comparable import (
 )
 from .decision import decide, describe_simulation, describe_theory, state_criterion, state_reason, summarise
 from .deviations import flatten, measure_deviations, quantile
+from .fluctuations import check_start, compare_variances, has_fluctuations, judge_variances, of_limit, predicted
+from .joint import joint_tests
+from .power import measure_power
+from .time_shift import explain_by_shift, fit_shifts
 from .verdict import Verdict
 
 NUMERICAL = 1e-9
@@ -42,13 +46,16 @@ def compare(
     bias: float = 1.0,
     resolution: float = 0.25,
     numerical: float | None = None,
+    escape: xr.Dataset | None = None,
 ) -> Verdict:
     """Compare the mean over independent runs with theory, at every time and for every component of every observable.
 
     Parameters
     ----------
     theory : xarray.Dataset
-        From ``solve.integrate`` with ``t_eval=simulation.t``: variables over ``t`` and units.
+        From ``solve.integrate`` with ``t_eval=simulation.t``: variables over ``t`` and units. If it is a solution of
+        ``dynamics.fluctuations()``, means are compared with X + X_mean_correction/d and variances over runs with
+        X_variance/d; see the notes.
     simulation : xarray.Dataset
         From ``validate.simulate``: the same variables, with dims ``run`` (or means and ``<name>_std``) and perhaps
         ``d``.
@@ -60,7 +67,9 @@ def compare(
         comparison.
     bias : float
         The theory is the limit d → ∞: at finite d it may be off by ``bias/d``, in the observable's own units. The terms
-        of order η that gradient flow also drops are not covered.
+        of order η that gradient flow also drops are not covered. To order 1/d, means may be off by ``bias·max|m|/d²``
+        and variances by ``bias·n·max(C)/d²``, with the largest m and C of each observable, and n fluctuating
+        coordinates: what is assumed of the next order.
     resolution : float
         The verdict is UNDECIDED unless an error of this fraction of an observable's scale would have been caught.
     numerical : float, optional
@@ -69,6 +78,9 @@ def compare(
         escape from a plateau, and at least 1e-9. What a theory with numerical expectations states as their error is
         added. Deviations within it count as agreement, and as nothing else: not in
         "max |z|", "worst" or exponents.
+    escape : xarray.Dataset, optional
+        What ``solve.plateau`` returns, with the ``rate`` of escape. A deviation that is only a shift of
+        time, of at most two standard deviations of the escape times it predicts, is then UNDECIDED instead of FAIL.
 
     Returns
     -------
@@ -97,6 +109,17 @@ def compare(
     are those of least squares with variances ~ 1/d, which is how fluctuations scale: they do not depend on the data, so
     Student's t with n − 1 degrees of freedom bounds the tail of c0/SE(c0), whatever the variances are (Hájek 1962).
     Weights 1/SE² would have no such bound.
+
+    *To order 1/d.* Variances over runs are compared by the chi-squared distribution, its degrees of freedom reduced by
+    the runs' kurtosis: each component and time, and for each observable the average of all in units of what is
+    predicted. Means are compared at each d also jointly, by Hotelling's test with the covariance of the runs. All
+    these count among the N. Of several d, means are fitted by c1/d + c2/d², and c1 must vanish; variances and the joint
+    test stand at each d. ``verdict.power`` states the smallest relative errors of the drift (as a whole), of m and of C
+    that would have given FAIL. PASS also demands that an error of ``resolution`` in C would have been caught, and the
+    absence of m.
+
+    *Shift.* ``verdict.shifts``: the s for which theory(t − s) is closest at each d, its standard error from the runs,
+    and what remains.
 
     *Power.* ``detectable``, for a component: an error of this size or more in theory, of either sign, at more than
     half of the times that count while the observable moves, would have given FAIL on these data. It is the median over
@@ -129,31 +152,49 @@ def compare(
     check_number("resolution", resolution, 0 < resolution < np.inf, "a fraction of an observable's scale, above 0")
 
     theory, simulation = (with_time(dataset) for dataset in (theory, simulation))
+    order = int(has_fluctuations(theory))
     notes = check_attributes(theory, simulation)
     simulation = by_size(simulation, notes)
-    names = names_compared(theory, simulation, variables, notes)
+    names = names_compared(of_limit(theory), simulation, variables, notes)
+    if order:
+        check_start(theory, simulation)
+        names = predicted(theory, names, notes)
     sizes = input_dimensions(simulation)
     check_dimension(theory, sizes)
     offset = check_times(theory, simulation, sizes)
     parts = [flatten(name, theory, simulation, offset, numerical) for name in names]
     runs = parts[0].runs
-    table, scale = measure_deviations(parts, sizes, bias, numerical, is_deterministic(simulation))
+    table, scale = measure_deviations(parts, sizes, bias, numerical, is_deterministic(simulation), order)
     table.attrs["clock"] = simulation.attrs.get("clock", theory.attrs.get("clock", "steps/d"))
 
-    count = int(table.counted.sum())
+    sampled = order and runs > 1
+    variances = compare_variances(theory, simulation, names, sizes, bias) if sampled else None
+    joint = joint_tests(table, simulation, sizes, notes) if sampled else ()
+    count = int(table.counted.sum()) + len(joint) + (0 if variances is None else int(variances.counted.sum()))
     critical = 0.0 if is_deterministic(simulation) else quantile(level, count, runs)
     table["tolerance"] = critical * table.standard_error + table.allowance
     table["passed"] = abs(table.deviation) <= table.tolerance
     table["n"] = "comparison", np.full(table.sizes["comparison"], runs)
     if sizes.size > 1:
-        alone = critical * table.standard_error_at_d + bias / table.d + numerical * table.scale
-        table["passed_at_d"] = abs(table.mean_at_d - table.theory) <= alone
+        alone = critical * table.standard_error_at_d + table.allowance_at_d + numerical * table.scale
+        table["passed_at_d"] = abs(table.mean_at_d - table.theory_at_d) <= alone
         table["exponent_interval"] = table.exponent_error * (-stdtrit(runs - 1, 0.025) if runs > 1 else np.nan)
     summary = summarise(table, names, scale)
-    status, reason = decide(table, summary, simulation, runs, level, resolution)
+    if variances is not None:
+        variances = judge_variances(variances, level / count)
+    power = measure_power(table, variances)
+    shifts = () if is_deterministic(simulation) or runs < 2 else fit_shifts(table, simulation, sizes, critical)
+    status, reason = decide(
+        table, summary, simulation, runs, level, resolution, variances, joint, power if order else {}
+    )
+    status, reason = explain_by_shift(status, reason, shifts, escape, variances)
     return Verdict(
         status, reason, table.drop_vars("scale"), summary, level, bias, resolution, numerical, count, critical,
-        criterion=state_criterion(sizes, critical, state_reason(simulation, runs, level, count, bias), bias, table),
+        criterion=state_criterion(
+            sizes, critical, state_reason(simulation, runs, level, count, bias), bias, table, order
+        ),
         theory=describe_theory(theory),
         simulation=describe_simulation(simulation, sizes, runs), notes=tuple(notes),
+        variances=variances, joint=joint, shifts=shifts, power=power,
+        sources={"theory": dict(theory.attrs), "simulation": dict(simulation.attrs)},
     )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import xarray as xr
 
 from .comparable import is_deterministic
 from .deviations import quantile
+from .joint import Joint
 from .verdict import FAIL, PASS, UNDECIDED, describe, worst_row
 
 
@@ -62,17 +64,25 @@ def _while_moving(part: xr.Dataset) -> np.ndarray:
 
 
 def decide(
-    table: xr.Dataset, summary: xr.Dataset, simulation: xr.Dataset, runs: int, level: float, resolution: float
+    table: xr.Dataset,
+    summary: xr.Dataset,
+    simulation: xr.Dataset,
+    runs: int,
+    level: float,
+    resolution: float,
+    variances: xr.Dataset | None = None,
+    joint: Sequence[Joint] = (),
+    power: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[str, str]:
-    count = int(table.counted.sum())
+    """Return the status and its reason; ``power`` is that of a theory to order 1/d, else empty."""
+    count = int(table.counted.sum()) + (0 if variances is None else int(variances.counted.sum())) + len(joint)
     if count == 0:
         return UNDECIDED, "nothing was compared: every observable is constant by construction"
     if runs < 2 and not is_deterministic(simulation):
         return UNDECIDED, "one run has no standard error; simulate at least 2 runs, or better 16"
-    violations = int((~table.passed & table.counted).sum())
-    if violations:
-        worst = describe(table.isel(comparison=worst_row(table)))
-        return FAIL, f"{violations} of {count} comparisons violated, the worst {worst}"
+    violated = _violations(table, variances, joint, level / count)
+    if violated:
+        return FAIL, f"{len(violated)} of {count} comparisons violated, the worst {violated[0]()}"
     if simulation.attrs.get("status") == "interrupted":
         return UNDECIDED, f"the simulation was interrupted; the {runs} runs that finished agree with theory"
     live = summary.isel(observable=summary.comparisons.values > 0)
@@ -81,11 +91,45 @@ def decide(
         return UNDECIDED, "too coarse: " + "; ".join(
             _too_coarse(coarse.sel(observable=name), count, level, resolution) for name in coarse.observable.values
         )
+    if power and (missing := _unseen(power, resolution, runs)):
+        return UNDECIDED, missing
     least = live.isel(observable=int(np.argmax(live.relative.values)))
     return PASS, (
         f"all {count} comparisons agree; an error of {100 * float(least.relative):.3g} % of scale, over half of the "
         f"time that an observable moves, would have been caught in any ({least.limiting.item()} is the least certain)"
-    )
+    ) + (f"; {state_power(power)}" if power else "")
+
+
+def _violations(
+    table: xr.Dataset, variances: xr.Dataset | None, joint: Sequence[Joint], probability: float
+) -> list[Callable[[], str]]:
+    """Return a description of each violation, the first of the worst: means, then variances, then jointly."""
+    found: list[Callable[[], str]] = []
+    for rows in (table, variances):
+        if rows is not None and (count := int((~rows.passed & rows.counted).sum())):
+            found += [lambda rows=rows: describe(rows.isel(comparison=worst_row(rows)))] * count  # type: ignore[misc]
+    return found + [test.__str__ for test in joint if test.probability < probability]
+
+
+def _unseen(power: Mapping[str, float], resolution: float, runs: int) -> str:
+    """Return what a theory to order 1/d says that these runs could not have contradicted, and how many could."""
+    needed = {"covariance": resolution, "mean correction": 1.0}
+    text = []
+    for name, most in needed.items():
+        found = power[name]
+        if np.isfinite(found) and found > most:
+            enough = int(np.ceil(runs * (found / most) ** 2))
+            text.append(
+                f"an error of {100 * found:.3g} % in the {name} would have passed; {100 * most:g} % would show with "
+                f"about {enough} runs, or where most of it is granted for finite d, at a larger d"
+            )
+    return "too coarse: " + "; ".join(text) if text else ""
+
+
+def state_power(power: Mapping[str, float]) -> str:
+    """Return the smallest relative errors that would have been caught, in words."""
+    said = [f"{100 * size:.2g} % in the {name}" for name, size in power.items() if np.isfinite(size)]
+    return f"relative errors that would have been caught: {', '.join(said)}" if said else "no relative error is known"
 
 
 def _too_coarse(row: xr.Dataset, count: int, level: float, resolution: float) -> str:
@@ -121,8 +165,18 @@ def state_reason(simulation: xr.Dataset, runs: int, level: float, count: int, bi
     return f"Student's t, {freedom}, two-sided level {level:g} over {count} comparisons; bias={bias:g}"
 
 
-def state_criterion(sizes: np.ndarray, critical: float, why: str, bias: float, table: xr.Dataset) -> str:
+def state_criterion(
+    sizes: np.ndarray, critical: float, why: str, bias: float, table: xr.Dataset, order: int = 0
+) -> str:
     noise = f"{critical:.3g}·SE + " if critical != 0 else ""
+    if order and sizes.size == 1:
+        return f"|mean − (theory + m/d)| <= {noise}{bias:g}·max|m|/d², variances by chi², all jointly ({why})"
+    if order:
+        granted = f"up to {table.attrs['curvature_allowance']:.2g}"
+        return (
+            f"|c1|/min(d) <= {noise}{granted}, mean − (theory + m/d) = c1/d + c2/d²; at each d variances by chi², all "
+            f"jointly ({why})"
+        )
     if sizes.size == 1:
         return f"|mean − theory| <= {noise}{bias:g}/d ({why})"
     if critical == 0 and sizes.size > 2:

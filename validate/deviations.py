@@ -10,6 +10,7 @@ import xarray as xr
 from scipy.special import stdtrit
 
 from .comparable import ROUNDING, NotComparable, sample_moments
+from .fluctuations import DIFFUSION, of_order_one
 from .stated_error import stated_error
 
 SIGNIFICANT = 5.0
@@ -25,6 +26,7 @@ class Part:
     component: list[str]
     t: np.ndarray
     theory: np.ndarray
+    correction: np.ndarray  # zero if theory is the limit alone
     mean: np.ndarray  # (d, rows)
     error: np.ndarray  # (d, rows)
     offset: np.ndarray  # (d, rows)
@@ -70,7 +72,8 @@ def flatten(name: str, theory: xr.Dataset, simulation: xr.Dataset, offset: np.nd
     return Part(
         component=[label for label in labels for _ in range(T)],
         t=np.tile(np.asarray(simulation["t"].values, float), len(labels)),
-        theory=rows(F, 1), mean=rows(m, 2), error=rows(s, 2) / np.sqrt(runs), offset=np.tile(offset, len(labels)),
+        theory=rows(F, 1), correction=rows(of_order_one(theory, name, "mean_correction", units), 1),
+        mean=rows(m, 2), error=rows(s, 2) / np.sqrt(runs), offset=np.tile(offset, len(labels)),
         stated=np.tile(stated_error(theory, name, np.asarray(theory["t"].values, float)), len(labels)),
         moving=np.tile(_moving(F, scale), len(labels)), scale=scale, runs=runs, name=name,
     )  # fmt: skip
@@ -99,24 +102,40 @@ def _symmetric(array: np.ndarray, slack: float) -> bool:
 
 
 def measure_deviations(
-    parts: Sequence[Part], sizes: np.ndarray, bias: float, numerical: float, deterministic: bool = False
+    parts: Sequence[Part],
+    sizes: np.ndarray,
+    bias: float,
+    numerical: float,
+    deterministic: bool = False,
+    order: int = 0,
 ) -> tuple[xr.Dataset, dict[str, float]]:
-    """Return the table without what depends on the number of comparisons, and the scale of each observable."""
-    theory, t, mean, error, offset, stated, moving = (
+    """Return the table without what depends on the number of comparisons, and the scale of each observable.
+
+    ``order`` is that in 1/d to which theory is known; the next is what is granted, or fitted.
+    """
+    limit, correction, t, mean, error, offset, stated, moving = (
         np.concatenate([getattr(part, key) for part in parts], axis=-1)
-        for key in ("theory", "t", "mean", "error", "offset", "stated", "moving")
+        for key in ("theory", "correction", "t", "mean", "error", "offset", "stated", "moving")
     )
-    scale = np.concatenate([np.full(part.t.size, part.scale) for part in parts])
+    scale, largest = (
+        np.concatenate([np.full(part.t.size, value) for part, value in zip(parts, values, strict=True)])
+        for values in ([part.scale for part in parts], [abs(part.correction).max() for part in parts])
+    )
     names = [part.name for part in parts for _ in part.t]
 
-    at_d = mean - theory
-    intercept, slope = _weights(sizes)
+    theory = limit + correction / sizes.min()
+    theory_at_d = limit + correction / sizes[:, None]
+    at_d = mean - theory_at_d
+    intercept, slope = _weights(sizes, order)
     deviation = intercept @ at_d
     se = np.sqrt(intercept**2 @ error**2)
+    unit = largest if order else np.ones_like(theory)  # of what is granted
+    granted_at_d = bias * unit / sizes[:, None] ** (order + 1)
     if sizes.size == 1:
-        granted = np.full(theory.size, bias / sizes[0])
+        granted = granted_at_d[0]
     else:
-        granted = bias * (abs(intercept @ sizes**-2.0) + abs(intercept) @ offset)
+        granted = bias * (unit * abs(intercept @ sizes ** -(order + 2.0)) + abs(intercept) @ offset)
+    stated = stated + DIFFUSION * largest / sizes.min()
     still = (error <= ROUNDING * scale).all(0)  # the same in all runs, to rounding
     rounding = (numerical * scale + stated) * abs(intercept).sum()
     counted = ~(still & (abs(at_d) <= numerical * scale + stated).all(0))
@@ -131,10 +150,12 @@ def measure_deviations(
 
     columns = {
         "theory": theory,
+        "correction": correction / sizes.min(),
         "mean": theory + deviation,
         "standard_error": np.where(still | deterministic, 0.0, se),
         "deviation": deviation,
         "z": z,
+        "granted": np.where(still, 0.0, granted),
         "allowance": np.where(still, 0.0, granted) + rounding,
         "counted": counted,
         "resolved": abs(deviation) > rounding,
@@ -151,12 +172,15 @@ def measure_deviations(
         },
     )
     if sizes.size > 1:
-        table["mean_at_d"], table["standard_error_at_d"] = (("d", "comparison"), mean), (("d", "comparison"), error)
+        at_each = {"theory": theory_at_d, "mean": mean, "standard_error": error, "allowance": granted_at_d}
+        table["numerical_allowance"] = "comparison", numerical * scale + stated
+        for name, values in at_each.items():
+            table[f"{name}_at_d"] = ("d", "comparison"), np.broadcast_to(values, mean.shape)
         table["slope"] = "comparison", slope @ at_d
         table["slope_error"] = "comparison", np.sqrt(slope**2 @ error**2)
         exponent, exponent_error = _exponents(sizes, at_d, error, numerical * scale)
         table["exponent"], table["exponent_error"] = ("comparison", exponent), ("comparison", exponent_error)
-        table.attrs["curvature_allowance"] = float(bias * abs(intercept @ sizes**-2.0))
+        table.attrs["curvature_allowance"] = float(bias * unit.max() * abs(intercept @ sizes ** -(order + 2.0)))
         table.attrs["clock_allowance"] = float(bias * (abs(intercept) @ offset).max())
     return table, {part.name: part.scale for part in parts}
 
@@ -172,14 +196,17 @@ def _curvature(sizes: np.ndarray, deviation: np.ndarray, names: np.ndarray) -> n
     return 1.5 * np.array([largest[name] for name in names.tolist()])
 
 
-def _weights(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return w, v such that the fit of c0 + c1/d with weights ~ d has c0 = Σ w·deviation, c1 = Σ v·deviation."""
+def _weights(sizes: np.ndarray, order: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return w, v such that a fit of deviations by c/d^order + c'/d^(order+1) has c = Σ w·deviation at the smallest d,
+    that is in units of 1/min(d)^order, and c' = Σ v·deviation. The weights are those of variances ~ 1/d.
+    """
     if sizes.size == 1:
         return np.ones(1), np.zeros(1)
+    factor = (sizes / sizes.min()) ** order  # multiplied by it, deviations are c + c'/d
     design = np.stack([np.ones(sizes.size), 1 / sizes], axis=1)
-    root = np.sqrt(sizes)[:, None]
-    w, v = np.linalg.pinv(root * design, rcond=1e-15) * root.T
-    return w, v
+    root = (np.sqrt(sizes) / factor)[:, None]
+    w, v = np.linalg.pinv(root * design, rcond=1e-15) * root.T * factor
+    return w, v * sizes.min() ** order
 
 
 def _exponents(

@@ -154,7 +154,8 @@ def deviations(verdict: Verdict, ax: Axes | None = None, *, name: str | None = N
 
 
 def deviation_vs_d(verdict: Verdict | xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Draw each observable's deviation from theory against d, on logarithmic axes, with a guide 1/d.
+    """Draw each observable's deviation from theory against d, on logarithmic axes, with a guide: 1/d, or 1/d² where
+    theory is to order 1/d.
 
     The root mean square over components and times; the dotted line of the same colour is that of its standard error,
     the level at which a deviation is noise.
@@ -175,13 +176,14 @@ def deviation_vs_d(verdict: Verdict | xr.Dataset, ax: Axes | None = None) -> Axe
     largest = 0.0
     for index, name in enumerate(dict.fromkeys(table.observable.values.tolist())):
         part = table.isel(comparison=table.observable.values == name)
-        at_d = part.mean_at_d - part.theory, part.standard_error_at_d
+        at_d = part.mean_at_d - part.theory_at_d, part.standard_error_at_d
         size, noise = (np.sqrt((array**2).mean("comparison")).values for array in at_d)
         colour = COLOURS[index % len(COLOURS)]
         ax.loglog(d, size, "o-", ms=4, color=colour, label=_symbol(name))
         ax.loglog(d, noise, ":", lw=1.0, color=colour, label="its standard error" if index == 0 else None)
         largest = max(largest, float(size[0]))
-    ax.loglog(d, 1.6 * largest * d[0] / d, "--", color="0.5", lw=1.0, label="$1/d$")
+    order, label = (2, "$1/d^2$") if abs(table.correction).max() > 0 else (1, "$1/d$")
+    ax.loglog(d, 1.6 * largest * (d[0] / d) ** order, "--", color="0.5", lw=1.0, label=label)
     _decades(ax, d)
     ax.set_xlabel("input dimension $d$")
     ax.set_ylabel("rms |mean − theory|")
@@ -189,20 +191,115 @@ def deviation_vs_d(verdict: Verdict | xr.Dataset, ax: Axes | None = None) -> Axe
     return ax
 
 
+def variances(verdict: Verdict, ax: Axes | None = None, *, name: str | None = None) -> Axes:
+    """Draw variances over runs in units of what theory predicts to order 1/d, with what each is allowed.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        Of a theory from ``dynamics.fluctuations()``.
+    ax : Axes, optional
+        By default that of a new figure.
+    name : str, optional
+        The observable; by default the first.
+    """
+    if verdict.variances is None:
+        raise ValueError("variances are predicted by theory to order 1/d: integrate dynamics.fluctuations()")
+    ax = _axes(ax)
+    _, name = _rows(verdict, name)
+    table = verdict.variances
+    table = table.isel(comparison=(table.observable.values == f"Var {name}") & table.counted.values)
+    table = table.isel(comparison=~table.pooled.values & (table.theory.values > 0))
+    allowed = (table.tolerance / table.theory).values
+    for index, label in enumerate(dict.fromkeys(table.component.values.tolist())):
+        part = table.isel(comparison=table.component.values == label)
+        for d, marker in zip(np.unique(part.d.values), "osD^v<>" * 9, strict=False):
+            at_d = part.isel(comparison=part.d.values == d)
+            ax.errorbar(
+                at_d.t, at_d["mean"] / at_d.theory, at_d.standard_error / at_d.theory, ls="none", marker=marker, ms=3.4,
+                color=_line(index)["color"], mfc="white", mew=1.0, elinewidth=1.0,
+            )  # fmt: skip
+    if allowed.size:
+        ax.axhspan(1 - allowed.min(), 1 + allowed.min(), color="0.9", lw=0, zorder=0)
+    ax.axhline(1.0, color="0.5", lw=0.8, zorder=1)
+    _label(ax, verdict.table, f"Var {_symbol(name)} / predicted")
+    return ax
+
+
+def bands(
+    theory: xr.Dataset,
+    simulation: xr.Dataset | None = None,
+    ax: Axes | None = None,
+    *,
+    d: int | None = None,
+    name: str = "R",
+) -> Axes:
+    """Draw the mean that theory predicts at input dimension d, with bands that hold about 95 % of runs.
+
+    Parameters
+    ----------
+    theory : xarray.Dataset
+        A solution of ``dynamics.fluctuations()``; the limit is drawn thin.
+    simulation : xarray.Dataset, optional
+        Means over runs as points, ±1 standard deviation over runs as bars with ends.
+    ax : Axes, optional
+        By default that of a new figure.
+    d : int, optional
+        By default the (largest) one of the simulation.
+    name : str
+        The variable.
+
+    Examples
+    --------
+    >>> from effdyn import derive, solve
+    >>> dyn = derive.TeacherStudent(activation="linear").dynamics()
+    >>> params = dict(eta=0.5, sigma=0.1, T=[[1.0]], a=1.0, b=1.0)
+    >>> sol = solve.integrate(dyn.fluctuations(), (0, 5), y0=dict(Q=[[0.3]], R=[[0.1]]), params=params)
+    >>> ax = bands(sol, d=50, name="eg")
+    >>> len(ax.collections)
+    1
+    """
+    simulation = None if simulation is None else _largest(simulation)
+    if d is None:
+        if simulation is None:
+            raise ValueError("bands are those of an input dimension: give d, or a simulation")
+        d = int(simulation["d"])
+    ax = _axes(ax)
+    parts = [theory[key] for key in (name, f"{name}_mean_correction", f"{name}_variance")]
+    curves = [[values for _, values in _components(part.rename(name))] for part in parts]
+    labels = [label for label, _ in _components(theory[name])]
+    for index, (label, limit, correction, variance) in enumerate(zip(labels, *curves, strict=True)):
+        style, mean, half = _line(index), limit + correction / d, 2 * np.sqrt(np.maximum(variance, 0.0) / d)
+        ax.fill_between(theory["t"], mean - half, mean + half, color=style["color"], alpha=0.15, lw=0)
+        ax.plot(theory["t"], limit, color=style["color"], lw=0.7)
+        ax.plot(theory["t"], mean, label=label, **style)
+    if simulation is not None:
+        mean_, sd, _ = sample_moments(simulation, name)
+        for index, ((_, m), (_, s)) in enumerate(zip(_components(mean_), _components(sd), strict=True)):
+            ax.errorbar(
+                simulation["t"].values, m, s, fmt="o", ms=3.4, color=_line(index)["color"], mfc="white", elinewidth=0.8,
+                capsize=2,
+            )  # fmt: skip
+    _label(ax, theory, _symbol(name))
+    _legend(ax, len(labels))
+    return ax
+
+
 def verdict(found: Verdict) -> Figure:
     """Draw a verdict: curves above, deviations in standard errors below, one column per observable.
 
-    For several d the points are the extrapolation to d → ∞, and a last panel shows the deviation against d.
+    For several d the points are the extrapolation to d → ∞, and a last panel shows the deviation against d. For a
+    theory to order 1/d a third row has variances over what is predicted.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(found.table.observable.values.tolist()))
     several = "mean_at_d" in found.table
-    columns = len(names) + several
+    columns, spread = len(names) + several, found.variances is not None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.5 * columns, 5.4), layout="constrained")
-        grid = figure.add_gridspec(2, columns, height_ratios=(3, 2))
+        figure = Figure(figsize=(3.5 * columns, 7.2 if spread else 5.4), layout="constrained")
+        grid = figure.add_gridspec(2 + spread, columns, height_ratios=(3, 2, 2)[: 2 + spread])
         for column, name in enumerate(names):
             lower = figure.add_subplot(grid[1, column])
             upper = figure.add_subplot(grid[0, column], sharex=lower)
@@ -210,6 +307,8 @@ def verdict(found: Verdict) -> Figure:
             deviations(found, lower, name=name)
             upper.tick_params(labelbottom=False)
             upper.set_xlabel("")
+            if spread:
+                variances(found, figure.add_subplot(grid[2, column], sharex=lower), name=name)
         if several:
             deviation_vs_d(found, figure.add_subplot(grid[:, -1]))
         lines = f"{found.status}   {found.simulation}", f"theory: {found.theory}"

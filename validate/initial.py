@@ -71,14 +71,18 @@ def randomised(start: Coordinates, d: int, rng: np.random.Generator) -> Coordina
     return Coordinates(start.teacher, along, start.across @ factor / np.sqrt(d))
 
 
-def weights(start: Coordinates, d: int, init: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return w/√d of teacher and student, shapes (M, d) and (K, d), in a random orientation.
+def weights(
+    start: Coordinates, d: int, init: str, rng: np.random.Generator, orientation: str = "random"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return w/√d of teacher and student, shapes (M, d) and (K, d).
 
-    ``init`` is ``"exact"`` (the overlaps of ``start``, to rounding) or ``"random"`` (only their means).
+    ``init`` is ``"exact"`` (the overlaps of ``start``, to rounding) or ``"random"`` (only their means);
+    ``orientation`` that of the frame: ``"random"``, or ``"axes"``, the first axes of the inputs.
     """
     r, s = start.teacher.shape[1], start.across.shape[1]
     exact = init == "exact"
-    frame = np.linalg.qr(rng.standard_normal((d, r + s if exact else r)))[0].T
+    size = r + s if exact else r
+    frame = np.eye(size, d) if orientation == "axes" else np.linalg.qr(rng.standard_normal((d, size)))[0].T
     rest = frame[r:] if exact else rng.standard_normal((s, d)) / np.sqrt(d)
     return start.teacher @ frame[:r], start.along @ frame[:r] + start.across @ rest
 

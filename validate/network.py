@@ -93,10 +93,13 @@ class Network:
         self._rates = inputs.rates(d)
         self._work = np.empty(inputs.M), np.empty(inputs.K), np.empty(inputs.K)
 
+    def draw(self, steps: int) -> np.ndarray:
+        """Return standard normal inputs, shape (steps, d)."""
+        return self._inputs.standard_normal(out=self._x[:steps])
+
     def advance(self, steps: int) -> int:
         """Train on at most ``self.block`` fresh examples; return how many steps stayed finite."""
-        x, zeta, given = self._x[:steps], self._zeta[:steps], self._given
-        self._inputs.standard_normal(out=x)
+        x, zeta, given = self.draw(steps), self._zeta[:steps], self._given
         draw_noise(given, self._noise, zeta)
         return self._kernel.train(
             self.teacher, self.student, self.a, self.bias, given.b, given.teacher_bias, x, zeta,

@@ -140,12 +140,17 @@ def moments(
 
 def compile_moments(model: TeacherStudent) -> ModuleType:
     """Return the module whose ``outputs`` and ``moments`` are those of this file for this model."""
+    return compile_measuring(model, "average", outputs, moments)
+
+
+def compile_measuring(model: TeacherStudent, purpose: str, *functions: Callable) -> ModuleType:
+    """Return the module of functions that call this model's units and its ``measure``."""
     rule = MEASURES[model.labels]
     loss = print_function("loss_value", {PHI: "phi", Y: "y"}, (model.loss.expr,), ("loss", model.loss))
     text = compiled(rule).replace(f"def {rule.__name__}(", "def measure(")
     name = re.sub(r"\W", "_", model.activation.name) or "custom"
-    functions = loss, text, compiled(outputs), compiled(moments)
-    return load_generated(f"average_{name}", assemble(model, f"BIASES = {model.biases}", *functions))
+    parts = loss, text, *map(compiled, functions)
+    return load_generated(f"{purpose}_{name}", assemble(model, f"BIASES = {model.biases}", *parts))
 
 
 class Sampler:

@@ -7,41 +7,46 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from effdyn.derive import TeacherStudent
-from effdyn.derive.errors import ModelError, nearest
+from effdyn.derive.errors import ModelError
 from effdyn.solve.results import parameters_json, variable, versions_json
 
 from .align import best_order, come_apart, exchangeable, permuted, same_second_layer
-from .batches import BatchGram, BatchNetwork, compile_steps
-from .gram import Gram, compile_gram
+from .asked import Times, check_choice, check_count, dimensions, processors, seed_of, stream, times_to_save
+from .checkpoint import Checkpoint
+from .data_laws import DataLaw, Gaussian, read_law
+from .engines import ENGINES, Replicas
 from .initial import check_dimension, coordinates
 from .inputs import Inputs, read_inputs
-from .network import Network, compile_network
 from .observables import observables
+from .replicas import Divergence, Job, Outcome, State, forget, run_all, run_elsewhere
 from .simulators import by_model, simulates
 
-ENGINES: dict[str, tuple[Callable, Callable]] = {"gram": (compile_gram, Gram), "network": (compile_network, Network)}
-"""By name: what compiles a model's step, and the class of one replica."""
-BATCHED: dict[str, tuple[Callable, Callable]] = {
-    "gram": (compile_steps, BatchGram),
-    "network": (compile_steps, BatchNetwork),
-}
-"""The same for models with mini-batches or momentum."""
+__all__ = [
+    "Divergence",
+    "SimulationDiverged",
+    "State",
+    "Times",
+    "check_count",
+    "dimensions",
+    "processors",
+    "run_all",
+    "seed_of",
+    "simulate",
+    "stream",
+    "times_to_save",
+]
 
 CLOCKS = ("steps/d", "eta*steps/d")
-
-State = dict[str, np.ndarray]
 
 
 class SimulationDiverged(ArithmeticError):
@@ -92,9 +97,13 @@ def simulate(
     rng: Any = 0,
     engine: str = "gram",
     init: str = "exact",
+    inputs: Any = "gaussian",
+    orientation: str = "random",
     align: str | bool = "auto",
     store: str = "runs",
+    checkpoint: str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    executor: Any = None,
     clock: str = "steps/d",
     progress: bool = True,
 ) -> xr.Dataset:
@@ -129,14 +138,29 @@ def simulate(
     init : {"exact", "random"}
         Initial weights with exactly the overlaps ``y0``, or students drawn at random given the teacher, with ``y0`` in
         mean.
+    inputs : str, law, array or function
+        What ``engine="network"`` trains on: ``"gaussian"``, ``"rademacher"`` or ``"uniform"`` (independent entries of
+        mean 0 and variance 1); a law of :mod:`effdyn.validate.data_laws` (``StudentT(df)``, ``HiddenManifold(f,
+        ratio)``); an array (n, d), whose rows are drawn with replacement; or a function (rng, n, d) that returns n
+        examples as rows.
+    orientation : {"random", "axes"}
+        Initial weights in random directions, spread over all inputs; or, for ``engine="network"``, in the span of the
+        first axes of R^d, so that a weight is one input or a few. For Gaussian inputs it is all the same.
     align : {"auto", True, False}
         Match each replica's students to those of run 0 at the largest d, by one permutation for all times: among
         students that ``y0`` does not tell apart at this d (differences up to 1/√d), among all that have equal
         second-layer weights, or not at all. See :mod:`effdyn.validate.align`.
     store : {"runs", "moments"}
         Every run, or the mean over runs under the same names with standard deviations (ddof=1) as ``Q_std`` etc.
+    checkpoint : path, optional
+        A folder where each finished replica is kept at once. If it holds replicas of this very simulation, with any
+        number of runs, these are not run again: that is how a simulation that was killed goes on, with the same
+        numbers. It needs a seed.
     threads : int, optional
         By default as many as there are processors.
+    executor : optional
+        Who runs the replicas instead of threads of this process: anything with ``submit`` as in PEP 3148, such as
+        ``ProcessPoolExecutor``, or a ``dask.distributed.Client``. It is not shut down. The numbers are the same.
     clock : {"steps/d", "eta*steps/d"}
         What t is.
     progress : bool
@@ -148,7 +172,8 @@ def simulate(
         ``Q``, ``R`` and, where trained, ``a`` and ``bias``; of the network with these overlaps ``eg`` (the noise-free
         generalisation error) or, for labels ±1, ``error_rate``, ``loss`` (label noise included), ``cosine`` and
         ``cosine_students``; dims run[, d], t, then units. Averages without a quadrature of their own are taken over
-        points drawn anew for each run, and then scatter a little more: see :mod:`effdyn.validate.observables`.
+        points drawn anew for each run, and then scatter a little more: see :mod:`effdyn.validate.observables`. On
+        inputs that are not Gaussian they are taken over test examples: see :mod:`effdyn.validate.network_on_law`.
         ``t`` is the true time for one d; for several, the nominal one, with ``t_true`` (d, t). Attributes have the
         names that ``solve.integrate`` gives them.
 
@@ -158,6 +183,8 @@ def simulate(
         A mistake in the arguments, by the name of the argument.
     SimulationDiverged
         If any replica diverged, once the others have finished.
+    StoreInUse, ForeignStore, DamagedStore
+        If the checkpoint is being written to, holds something else, or does not hold what was written.
 
     Notes
     -----
@@ -180,60 +207,73 @@ def simulate(
     check_choice("store", store, ("runs", "moments"))
     check_choice("clock", clock, CLOCKS)
     check_choice("align", align, ("auto", True, False))
+    check_choice("orientation", orientation, ("random", "axes"))
     check_count("runs", runs)
     sizes = dimensions(d)
-    inputs = read_inputs(model, y0, params)
-    start = coordinates(inputs)
+    law = _law(inputs, orientation, engine)
+    given = read_inputs(model, y0, params)
+    start = coordinates(given)
     for size in sizes:
         check_dimension(start, size, init)
-    times = times_to_save(t_span, t_eval, sizes, clock, inputs.eta)
+    times = times_to_save(t_span, t_eval, sizes, clock, given.eta)
+    if checkpoint is not None and rng is None:
+        raise ModelError("rng", rng, "a seed, where there is a checkpoint: no other call could go on from it")
     root = seed_of(rng)
     workers = threads if threads is not None else processors()
     check_count("threads", workers)
-
-    compile_kernel, Replica = (BATCHED if model.batch or model.momentum else ENGINES)[engine]
-    kernel = compile_kernel(model)
-
-    def replica(run: int, size: int) -> Any:
-        return Replica(kernel, inputs, start, size, init, stream(root, size, run))
+    pool = _executor(executor, threads)
+    replicas = Replicas(model, given, start, engine, init, root, law, orientation)
+    replicas.compile()
+    about = {
+        "title": model.training_step().title,
+        "model": repr(model),
+        "clock": clock,
+        "simulation_status": _status(law),
+        "parameters": _json(given, params),
+        "versions": versions_json(),
+        "y0": _json(given, given.states),
+        "d": json.dumps(sizes),
+        "engine": engine,
+        "init": init,
+        "inputs": str(law or Gaussian()),
+        "orientation": orientation,
+        "seed": json.dumps({"entropy": str(root.entropy), "spawn_key": list(root.spawn_key)}),
+    }
 
     # By runs, so that an interruption leaves whole runs; within one the long replica first.
     jobs = sorted(((run, size) for run in range(runs) for size in sizes), key=lambda job: (job[0], -job[1]))
-    outcomes, interrupted = run_all(jobs, replica, times, workers, progress)
+    with ExitStack() as stack:
+        kept = None
+        if checkpoint is not None:
+            kept = stack.enter_context(Checkpoint(Path(checkpoint), about, times, _shapes(given, law, len(times.t))))
+        outcomes: dict[Job, Outcome] = {job: kept.finished[job] for job in jobs if job in kept.finished} if kept else {}
+        todo = [job for job in jobs if job not in outcomes]
+        keep = kept.keep if kept else forget
+        if pool is None:
+            fresh, interrupted = run_all(todo, replicas, times, workers, progress, keep)
+        else:
+            fresh, interrupted = run_elsewhere(todo, replicas, times, pool, progress, keep)
+        outcomes |= fresh
 
     finished = {job: outcome for job, outcome in outcomes.items() if isinstance(outcome, dict)}
     complete = [run for run in range(runs) if all((run, size) in finished for size in sizes)]
+    tested = {job: {n: state.pop(n) for n in _tested(given, law)} for job, state in finished.items()}
     diverged = {job: outcome for job, outcome in outcomes.items() if isinstance(outcome, Divergence)}
     if interrupted and not complete and not diverged:
         raise KeyboardInterrupt
     dataset = None
     if complete:
         if align is not False:
-            groups = exchangeable(inputs, min(sizes) ** -0.5) if align == "auto" else same_second_layer(inputs)
+            groups = exchangeable(given, min(sizes) ** -0.5) if align == "auto" else same_second_layer(given)
             if align == "auto":
                 reference = finished[complete[0], max(sizes)]
-                groups = [g for g in groups if len(g) > 1 and come_apart(reference, inputs, g, max(sizes))]
+                groups = [g for g in groups if len(g) > 1 and come_apart(reference, given, g, max(sizes))]
             _align(finished, complete, sizes, groups)
-        dataset = _dataset(model, inputs, finished, complete, sizes, times, workers, scalar=not np.ndim(d))
+        dataset = _dataset(model, given, finished, tested, complete, sizes, times, workers, scalar=not np.ndim(d))
         if store == "moments":
             dataset = _moments(dataset)
-        dataset.attrs = {
-            "title": model.training_step().title,
-            "model": repr(model),
-            "clock": clock,
-            "simulation_status": "exact in law at finite d for Gaussian inputs",
-            "parameters": _json(inputs, params),
-            "versions": versions_json(),
-            "y0": _json(inputs, inputs.states),
-            "d": json.dumps(sizes),
-            "runs": len(complete),
-            "engine": engine,
-            "init": init,
-            "align": str(align),
-            "store": store,
-            "seed": json.dumps({"entropy": str(root.entropy), "spawn_key": list(root.spawn_key)}),
-            "status": "diverged" if diverged else "interrupted" if interrupted else "success",
-        }
+        status = "diverged" if diverged else "interrupted" if interrupted else "success"
+        dataset.attrs = about | {"runs": len(complete), "align": str(align), "store": store, "status": status}
     if diverged:
         run, size = min(diverged)
         first = diverged[run, size]
@@ -250,166 +290,52 @@ def simulate(
 # ── What was asked ──
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
-    """When to save: nominal times ``t``, on the grid of the smallest d, and for each d the steps made by then.
-
-    A step at dimension d takes the time ``unit``/d, the first one from ``origin``.
-    """
-
-    t: np.ndarray
-    steps: dict[int, np.ndarray]
-    origin: float
-    unit: float
-
-    def at(self, step: np.ndarray | int, d: int) -> np.ndarray | float:
-        """Return the time after so many steps at dimension d."""
-        return self.origin + step * (self.unit / d)
+def _law(inputs: Any, orientation: str, engine: str) -> DataLaw | None:
+    """Return the data law; None for Gaussian inputs in general position, which the engines know by themselves."""
+    law = read_law(inputs)
+    gaussian = isinstance(law, Gaussian)
+    if engine != "network" and not gaussian:
+        raise ModelError("inputs", inputs, f"'gaussian' with engine={engine!r}: other inputs need engine='network'")
+    if engine != "network" and orientation != "random":
+        raise ModelError("orientation", orientation, f"'random' with engine={engine!r}, which has no axes")
+    return None if gaussian and orientation == "random" else law
 
 
-def times_to_save(t_span: Any, t_eval: Any, sizes: list[int], clock: str, eta: float) -> Times:
-    span = np.asarray(t_span, dtype=float)
-    if span.shape != (2,) or not np.isfinite(span).all() or span[1] < span[0]:
-        raise ModelError("t_span", t_span, "two finite times, the first not after the second")
-    if clock == "eta*steps/d" and not eta > 0:
-        raise ModelError("params['eta']", eta, "a positive learning rate, where the clock is eta*steps/d")
-    unit = eta if clock == "eta*steps/d" else 1.0
-    asked = np.linspace(span[0], span[1], 101) if t_eval is None else np.asarray(t_eval, dtype=float)
-    margin = 1e-9 * max(1.0, abs(span).max())
-    if (
-        asked.ndim != 1
-        or asked.size == 0
-        or not np.isfinite(asked).all()
-        or (np.diff(asked) < 0).any()
-        or asked[0] < span[0] - margin
-        or asked[-1] > span[1] + margin
-    ):
-        raise ModelError("t_eval", t_eval, f"ascending finite times in t_span={tuple(span.tolist())}")
-    grid = np.unique(np.rint((asked - span[0]) * (min(sizes) / unit)).astype(np.int64))
-    steps = {d: np.rint(grid * (d / min(sizes))).astype(np.int64) for d in sizes}
-    return Times(span[0] + grid * (unit / min(sizes)), steps, float(span[0]), unit)
+def _executor(executor: Any, threads: int | None) -> Any:
+    """Return the user's executor, if there is one."""
+    if executor is None:
+        return None
+    if threads is not None:
+        raise ModelError("threads", threads, "nothing where there is an executor, which has its own workers")
+    if hasattr(executor, "get_executor"):  # a dask Client, whose own futures are not those of PEP 3148
+        executor = executor.get_executor()
+    if not callable(getattr(executor, "submit", None)):
+        raise ModelError("executor", executor, "something with submit(function, *arguments), as in PEP 3148")
+    return executor
 
 
-def dimensions(d: Any) -> list[int]:
-    given = list(d) if np.ndim(d) else [d]
-    if not given or any(
-        isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1 for size in given
-    ):
-        raise ModelError("d", d, "a positive whole number, or a list of them")
-    if len(set(given)) < len(given):
-        raise ModelError("d", d, "different dimensions, each once")
-    return [int(size) for size in given]
+def _status(law: DataLaw | None) -> str:
+    if law is None:
+        return "exact in law at finite d for Gaussian inputs"
+    return f"network trained at finite d on inputs: {law}; averages over test examples"
 
 
-def check_choice(argument: str, given: Any, accepted: tuple[Any, ...]) -> None:
-    if not any(given is option or (isinstance(given, str) and given == option) for option in accepted):
-        raise ModelError(
-            argument, given, f"one of {', '.join(map(repr, accepted))}{nearest(str(given), map(str, accepted))}"
-        )
+def _tested(given: Inputs, law: DataLaw | None) -> tuple[str, ...]:
+    """Return the averages that a replica has taken over test examples itself."""
+    return () if law is None else ("eg" if given.labels == "real" else "error_rate", "loss")
 
 
-def check_count(argument: str, given: Any) -> None:
-    if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
-        raise ModelError(argument, given, "a whole number, at least 1")
-
-
-def processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def seed_of(rng: Any) -> np.random.SeedSequence:
-    if isinstance(rng, np.random.SeedSequence):
-        return rng
-    if isinstance(rng, np.random.Generator):  # a child of its stream, another one at each call
-        child = rng.spawn(1)[0].bit_generator.seed_seq
-        assert isinstance(child, np.random.SeedSequence)
-        return child
-    try:
-        return np.random.SeedSequence(rng)
-    except (TypeError, ValueError):
-        raise ModelError("rng", rng, "a seed (a non-negative integer), a SeedSequence, a Generator, or None") from None
-
-
-def stream(root: np.random.SeedSequence, d: int, run: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, d, run), pool_size=root.pool_size)
-
-
-# ── Running it ──
-
-
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    step: int
-    state: State
-
-
-def run_all(
-    jobs: list[tuple[int, int]], replica: Callable[[int, int], Any], times: Times, threads: int, progress: bool
-) -> tuple[dict[tuple[int, int], State | Divergence | None], bool]:
-    """Run every job in threads; return what became of each (None: stopped before its end), and whether by Ctrl-C."""
-    stop, interrupted = threading.Event(), False
-    outcomes: dict[tuple[int, int], State | Divergence | None] = {}
-    queue = iter(enumerate(jobs))  # threads take from it one by one
-    done = [0] * len(jobs)  # steps made: each replica writes its own entry, the bar reads all
-    total = sum(int(times.steps[d][-1]) for _, d in jobs)
-
-    def work() -> None:
-        for index, (run, d) in queue:
-            if stop.is_set():
-                return
-            outcomes[run, d] = _trajectory(replica(run, d), times.steps[d], stop, done, index)
-
-    with (
-        tqdm(total=total, unit="step", unit_scale=True, disable=None if progress else True) as bar,
-        ThreadPoolExecutor(threads, thread_name_prefix="effdyn-simulate") as pool,
-    ):
-        try:
-            workers = [pool.submit(work) for _ in range(threads)]
-            pending = set(workers)
-            while pending:
-                ready, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
-                for worker in ready:
-                    worker.result()  # an error in a replica ends the rest
-                bar.update(sum(done) - bar.n)
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            stop.set()
-    return outcomes, interrupted
-
-
-def _trajectory(
-    replica: Any, saves: np.ndarray, stop: threading.Event, done: list[int], index: int
-) -> State | Divergence | None:
-    """Advance one replica through its saves; return its states there, with t as first axis."""
-    saved: list[State] = []
-    step = 0
-
-    def state() -> State:
-        with np.errstate(over="ignore", invalid="ignore"):  # looked for below, and reported as divergence
-            return replica.state()
-
-    for save in saves.tolist():
-        while step < save:
-            if stop.is_set():
-                return None
-            wanted = min(replica.block, save - step)
-            made = replica.advance(wanted)
-            step += made
-            done[index] = step
-            if made < wanted:
-                return Divergence(step, state())
-        reached = state()
-        if not all(np.isfinite(array).all() for array in reached.values()):
-            return Divergence(step, reached)
-        saved.append(reached)
-    return {name: np.stack([reached[name] for reached in saved]) for name in saved[0]}
+def _shapes(given: Inputs, law: DataLaw | None, times: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array of a finished replica."""
+    names = dict.fromkeys(("Q", "R", "a", *given.states))
+    states = {name: (times, *getattr(given, name).shape) for name in names}
+    return states | {name: (times,) for name in _tested(given, law)}
 
 
 # ── What it gives ──
 
 
-def _align(finished: dict[tuple[int, int], State], runs: list[int], sizes: list[int], groups: list[list[int]]) -> None:
+def _align(finished: dict[Job, State], runs: list[int], sizes: list[int], groups: list[list[int]]) -> None:
     if all(len(group) == 1 for group in groups):
         return
     reference = finished[runs[0], max(sizes)]
@@ -421,20 +347,18 @@ def _align(finished: dict[tuple[int, int], State], runs: list[int], sizes: list[
 
 def _dataset(
     model: TeacherStudent,
-    inputs: Inputs,
-    finished: dict[tuple[int, int], State],
+    given: Inputs,
+    finished: dict[Job, State],
+    tested: dict[Job, State],
     runs: list[int],
     sizes: list[int],
     times: Times,
     threads: int,
     scalar: bool,
 ) -> xr.Dataset:
-    arrays = {
-        name: np.stack([np.stack([finished[run, d][name] for d in sizes]) for run in runs])
-        for name in finished[runs[0], sizes[0]]
-    }
-    measured = observables(model, inputs, arrays, [[(run, d) for d in sizes] for run in runs], threads)
-    arrays = {name: arrays[name] for name in inputs.states} | measured
+    arrays = _stacked(finished, runs, sizes)
+    measured = observables(model, given, arrays, [[(run, d) for d in sizes] for run in runs], threads)
+    arrays = {name: arrays[name] for name in given.states} | measured | _stacked(tested, runs, sizes)
     step = model.training_step()
     quantities = {q.name: q for q in (*step.states, *(q for q, _ in (*step.averages, *step.formulas)))}
     variables = {name: variable(quantities[name], array, ("run", "d", "t")) for name, array in arrays.items()}
@@ -444,11 +368,19 @@ def _dataset(
     return dataset.assign_coords(t_true=(("d", "t"), np.stack([times.at(times.steps[d], d) for d in sizes])))
 
 
+def _stacked(states: dict[Job, State], runs: list[int], sizes: list[int]) -> State:
+    """Return the arrays of all replicas, with axes run, d before their own."""
+    return {
+        name: np.stack([np.stack([states[run, d][name] for d in sizes]) for run in runs])
+        for name in states[runs[0], sizes[0]]
+    }
+
+
 def _moments(dataset: xr.Dataset) -> xr.Dataset:
     mean = dataset.mean("run", skipna=False)  # a cosine of a vector of length 0 stays undefined
     spread = dataset.std("run", ddof=1, skipna=False) if dataset.sizes["run"] > 1 else mean * np.nan
     return mean.merge(spread.rename({name: f"{name}_std" for name in dataset.data_vars}))
 
 
-def _json(inputs: Inputs, names: Iterable[str]) -> str:
-    return parameters_json({name: getattr(inputs, name) for name in names})
+def _json(given: Inputs, names: Iterable[str]) -> str:
+    return parameters_json({name: getattr(given, name) for name in names})

@@ -5,11 +5,15 @@ from __future__ import annotations
 import html
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+
+from .joint import Joint
+from .time_shift import Shift, slope_in_ln_d
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,8 +33,10 @@ class Verdict:
         Why, in one sentence.
     table : xarray.Dataset
         One row per comparison, dim ``comparison``, with coordinates ``observable``, ``component`` (as on paper,
-        ``R[1,2]``) and ``t``; variables ``theory``, ``mean``, ``standard_error``, ``deviation`` (mean − theory),
-        ``z`` (in standard errors), ``allowance`` (what is granted besides noise), ``tolerance`` (z·SE + allowance),
+        ``R[1,2]``) and ``t``; variables ``theory``, ``correction`` (of it the order 1/d, if it is known), ``mean``,
+        ``standard_error``, ``deviation`` (mean − theory),
+        ``z`` (in standard errors), ``granted`` (for what theory drops), ``allowance`` (that and numerical errors),
+        ``tolerance`` (z·SE + allowance),
         ``n`` (runs), ``counted`` (False for what is constant by construction), ``resolved`` (False where the deviation
         is within the error of the numbers themselves), ``moving`` (False once the observable has settled) and
         ``passed``. One d: it is the scalar coordinate ``d``. Several: mean, standard_error, deviation and z are of the
@@ -55,6 +61,18 @@ class Verdict:
         What was compared with what.
     notes : tuple of str
         What was not compared, not checked, or not allowed for.
+    variances : xarray.Dataset or None
+        Of a theory to order 1/d: the same columns for variances over runs, with ``d`` for each row, ``freedom`` (of the
+        chi-squared distribution), ``detectable`` (relative) and ``pooled``.
+    joint : tuple of Joint
+        Of a theory to order 1/d: Hotelling's test of all means at each d.
+    shifts : tuple of Shift
+        By how much the simulation is late at each d: ``time``, ``standard_error``, ``residual`` (what remains, in
+        units of the tolerance); :func:`effdyn.validate.time_shift.slope_in_ln_d` of them is a plateau's ``slope``.
+    power : dict
+        The smallest relative errors that would have given FAIL: see :func:`effdyn.validate.power.measure_power`.
+    sources : dict
+        The attributes of theory and simulation.
     """
 
     status: str
@@ -71,6 +89,11 @@ class Verdict:
     theory: str
     simulation: str
     notes: tuple[str, ...] = ()
+    variances: xr.Dataset | None = None
+    joint: tuple[Joint, ...] = ()
+    shifts: tuple[Shift, ...] = ()
+    power: dict[str, float] = field(default_factory=dict)
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -87,6 +110,15 @@ class Verdict:
         from .figures import verdict
 
         return verdict(self)
+
+    def report(self, path: str | Path) -> Path:
+        """Write an HTML page with all of it, figures included, and what it takes to repeat it; return its path.
+
+        The page is one file and loads nothing.
+        """
+        from .report import write_report
+
+        return write_report(self, Path(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the table, in types that JSON takes; numbers that are not finite become None."""
@@ -106,6 +138,9 @@ class Verdict:
             "notes": list(self.notes),
             "worst": _plain(self.worst.drop_dims("d", errors="ignore")),
             "observables": rows,
+            "joint": [asdict(test) for test in self.joint],
+            "shifts": [asdict(shift) for shift in self.shifts],
+            "power": {name: _finite(value) for name, value in self.power.items()},
         }
 
     def to_json(self) -> str:
@@ -137,8 +172,37 @@ class Verdict:
             else:
                 text += "  constant by construction"
             lines.append(text)
-        lines += [f"  {line}".rstrip() for line in self._finite_size()]
+        lines += [f"  {line}".rstrip() for line in (*self._order_one(), *self._of_shift(), *self._finite_size())]
         return "\n".join(lines)
+
+    def _order_one(self) -> list[str]:
+        """Return what is said of a theory to order 1/d beside its means."""
+        if self.variances is None:
+            return []
+        lines = [""]
+        counted = self.variances.isel(comparison=self.variances.counted.values)
+        if counted.sizes["comparison"]:
+            wrong = int((~counted.passed).sum())
+            lines += [
+                f"variances over runs: {counted.sizes['comparison']} comparisons, {wrong} violated, max |z| "
+                f"{float(abs(counted.z).max()):.3g}, the worst {describe(counted.isel(comparison=worst_row(counted)))}"
+            ]
+            pooled = counted.isel(comparison=counted.pooled.values)
+            lines += [_pooled(pooled.isel(comparison=i)) for i in range(pooled.sizes["comparison"])]
+        lines += [str(test) for test in self.joint]
+        said = ", ".join(f"{name} {100 * size:.2g} %" for name, size in self.power.items() if np.isfinite(size))
+        return [*lines, f"smallest relative errors that would have been caught: {said}"]
+
+    def _of_shift(self) -> list[str]:
+        lines = [
+            f"shift of time: {shift} ({shift.time / shift.standard_error if shift.standard_error else 0.0:.2g} SE); "
+            f"what remains is {shift.residual:.3g} of the tolerance at most"
+            for shift in self.shifts
+        ]
+        if len(self.shifts) > 1:
+            slope, error = slope_in_ln_d(self.shifts)
+            lines.append(f"shift of time against ln d: slope {slope:.3g} ± {error:.2g}")
+        return lines
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -152,13 +216,15 @@ class Verdict:
             f"d={int(d)}: {int((~table.passed_at_d.sel(d=d)).sum())}" for d in np.atleast_1d(table.d.values)
         )
         noise = f"{self.critical:.3g}·SE + " if self.critical != 0 else ""
-        lines = ["", f"violations of |deviation| <= {noise}{self.bias:g}/d at each d alone: {alone}"]
+        limit, power = (f"{self.bias:g}/d", "1/d") if self.variances is None else (f"{self.bias:g}·max|m|/d²", "1/d²")
+        lines = ["", f"violations of |deviation| <= {noise}{limit} at each d alone: {alone}"]
         for name in self.summary.observable.values:
             rows = table.isel(comparison=table.observable.values == name)
             if not rows.sizes["comparison"]:
                 continue
             row = rows.isel(comparison=int(np.argmax(abs(rows.slope.values))))
-            text = f"{name}: largest slope {float(row.slope):.3g} ± {float(row.slope_error):.2g} in 1/d ({_where(row)})"
+            slope = f"{float(row.slope):.3g} ± {float(row.slope_error):.2g} in {power}"
+            text = f"{name}: largest slope {slope} ({_where(row)})"
             if np.isfinite(rows.exponent).any():
                 sharp = rows.isel(comparison=int(np.nanargmin(rows.exponent_error.values)))
                 p, half = float(sharp.exponent), float(sharp.exponent_interval)
@@ -195,7 +261,15 @@ def describe(row: xr.Dataset) -> str:
 
 
 def _where(row: xr.Dataset) -> str:
-    return f"{row.component.item()} at t={float(row.t):.6g}"
+    at_d = f", d={int(row.d)}" if "freedom" in row else ""
+    return f"{row.component.item()} at t={float(row.t):.6g}{at_d}"
+
+
+def _pooled(row: xr.Dataset) -> str:
+    return (
+        f"{row.component.item()} at d={int(row.d)}: {float(row['mean']):.5g} ± {float(row.standard_error):.2g} of what "
+        f"is predicted, tolerance {float(row.tolerance):.3g}"
+    )
 
 
 def _plain(row: xr.Dataset) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import sys
 import warnings
 
 import numpy as np
@@ -11,9 +10,9 @@ import xarray as xr
 
 from effdyn import solve
 from effdyn.derive import ModelError, TeacherStudent
+from effdyn.validate import replicas
 from effdyn.validate.simulate import SimulationDiverged, simulate
 
-module = sys.modules["effdyn.validate.simulate"]  # effdyn.validate.simulate is the function
 MODEL = TeacherStudent(activation="erf")
 TRAINED = TeacherStudent(activation="erf", second_layer="trained")
 Y0 = dict(Q=[[0.5, 0.1], [0.1, 0.6]], R=[[0.2, 0.1], [0.0, 0.3]])
@@ -221,7 +220,7 @@ def test_divergence_is_an_error_with_what_is_left(engine):
 
 def _interrupt_after(monkeypatch, calls):
     """Press Ctrl-C in the main thread once some replicas are finished."""
-    original, count = module._trajectory, [0]
+    original, count = replicas._trajectory, [0]
 
     def trajectory(*args):
         result = original(*args)
@@ -233,8 +232,8 @@ def _interrupt_after(monkeypatch, calls):
             pass
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_trajectory", trajectory)
-    monkeypatch.setattr(module, "wait", wait)
+    monkeypatch.setattr(replicas, "_trajectory", trajectory)
+    monkeypatch.setattr(replicas, "wait", wait)
 
 
 def test_interruption_keeps_finished_runs(monkeypatch):
@@ -256,7 +255,7 @@ def test_an_error_inside_a_replica_is_raised(monkeypatch):
     def broken(*_):
         raise RuntimeError("from a thread")
 
-    monkeypatch.setattr(module, "_trajectory", broken)
+    monkeypatch.setattr(replicas, "_trajectory", broken)
     with pytest.raises(RuntimeError, match="from a thread"):
         run()
 

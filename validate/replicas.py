@@ -1,0 +1,179 @@
+"""Running replicas: in threads or by an executor, with progress, Ctrl-C and a place for what is finished.
+
+Knows nothing of models: a replica is what has ``block``, ``advance(steps)`` and ``state()``.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from effdyn.derive.errors import ModelError
+
+from .asked import Times
+
+State = dict[str, np.ndarray]
+Job = tuple[int, int]
+"""A run, and d."""
+PORTIONS, LARGEST = 64, 32
+"""An executor's jobs are handed out in about so many portions, of at most so many replicas: a replica may take less
+time than its sending."""
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    step: int
+    state: State
+
+
+Outcome = State | Divergence | None
+"""What became of a replica; None if it was stopped before its end."""
+
+
+def forget(job: Job, outcome: State | Divergence) -> None:
+    """Keep an outcome nowhere."""
+
+
+def run_all(
+    jobs: Sequence[Job],
+    replica: Callable[[int, int], Any],
+    times: Times,
+    threads: int,
+    progress: bool,
+    keep: Callable[[Job, State | Divergence], None] = forget,
+) -> tuple[dict[Job, Outcome], bool]:
+    """Run every job in threads; return what became of each, and whether Ctrl-C stopped it.
+
+    ``keep`` is called with each job that has ended, in the thread that ran it.
+    """
+    stop, interrupted = threading.Event(), False
+    outcomes: dict[Job, Outcome] = {}
+    queue = iter(enumerate(jobs))  # threads take from it one by one
+    done = [0] * len(jobs)  # steps made: each replica writes its own entry, the bar reads all
+    total = sum(int(times.steps[d][-1]) for _, d in jobs)
+
+    def work() -> None:
+        for index, (run, d) in queue:
+            if stop.is_set():
+                return
+            outcome = _trajectory(replica(run, d), times.steps[d], stop, done, index)
+            outcomes[run, d] = outcome
+            if outcome is not None:
+                keep((run, d), outcome)
+
+    with (
+        tqdm(total=total, unit="step", unit_scale=True, disable=None if progress else True) as bar,
+        ThreadPoolExecutor(threads, thread_name_prefix="effdyn-simulate") as pool,
+    ):
+        try:
+            workers = [pool.submit(work) for _ in range(threads)]
+            pending = set(workers)
+            while pending:
+                ready, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+                for worker in ready:
+                    worker.result()  # an error in a replica ends the rest
+                bar.update(sum(done) - bar.n)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            stop.set()
+    return outcomes, interrupted
+
+
+def run_elsewhere(
+    jobs: Sequence[Job],
+    replica: Callable[[int, int], Any],
+    times: Times,
+    executor: Executor,
+    progress: bool,
+    keep: Callable[[Job, State | Divergence], None] = forget,
+) -> tuple[dict[Job, Outcome], bool]:
+    """Have every job run by an executor; return what became of each, and whether Ctrl-C stopped it.
+
+    ``keep`` is called here, with each job that has ended.
+    """
+    task = (replica, times) if isinstance(executor, ThreadPoolExecutor) else _pickled(replica, times)
+    outcomes: dict[Job, Outcome] = {}
+    size = max(1, min(LARGEST, len(jobs) // PORTIONS))
+    interrupted = False
+    with tqdm(total=len(jobs), unit="replica", disable=None if progress else True) as bar:
+        pending = {executor.submit(run_portion, task, jobs[i : i + size]) for i in range(0, len(jobs), size)}
+
+        def collect(portions: Iterable[Future]) -> None:
+            for portion in portions:
+                for job, outcome in portion.result():
+                    outcomes[job] = outcome
+                    keep(job, outcome)
+                    bar.update()
+                pending.discard(portion)
+
+        try:
+            while pending:
+                collect(wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION).done)
+        except KeyboardInterrupt:
+            interrupted = True
+            begun = [portion for portion in pending if not portion.cancel()]
+            collect(p for p in begun if p.done() and p.exception() is None)
+        finally:
+            for portion in pending:
+                portion.cancel()
+    return outcomes, interrupted
+
+
+def run_portion(task: Any, jobs: Sequence[Job]) -> list[tuple[Job, State | Divergence]]:
+    """Return what became of some jobs; ``task`` is (replica, times), or that pickled."""
+    replica, times = _opened(task) if isinstance(task, bytes) else task
+    found = []
+    for run, d in jobs:
+        outcome = _trajectory(replica(run, d), times.steps[d], threading.Event(), [0], 0)
+        assert outcome is not None  # nobody stops it
+        found.append(((run, d), outcome))
+    return found
+
+
+def _pickled(replica: Callable[[int, int], Any], times: Times) -> bytes:
+    """Return both as bytes, which cost little to send again, and which a process opens once."""
+    try:
+        return pickle.dumps((replica, times))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        accepted = "threads where something cannot be sent to another process, such as a lambda"
+        raise ModelError("executor", error, accepted) from error
+
+
+@lru_cache(maxsize=1)
+def _opened(task: bytes) -> Any:
+    return pickle.loads(task)
+
+
+def _trajectory(replica: Any, saves: np.ndarray, stop: threading.Event, done: list[int], index: int) -> Outcome:
+    """Advance one replica through its saves; return its states there, with t as first axis."""
+    saved: list[State] = []
+    step = 0
+
+    def state() -> State:
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for below, and reported as divergence
+            return replica.state()
+
+    for save in saves.tolist():
+        while step < save:
+            if stop.is_set():
+                return None
+            wanted = min(replica.block, save - step)
+            made = replica.advance(wanted)
+            step += made
+            done[index] = step
+            if made < wanted:
+                return Divergence(step, state())
+        reached = state()
+        if not all(np.isfinite(array).all() for array in reached.values()):
+            return Divergence(step, reached)
+        saved.append(reached)
+    return {name: np.stack([reached[name] for reached in saved]) for name in saved[0]}
