@@ -83,6 +83,18 @@ ENTRIES: dict[str, Entry] = {
             "escape times from the symmetric plateau grow as ln(d)/(2 lambda), K = M = 2, d from 100 to 100 000",
         ),
         Entry(
+            "goldt-2019",
+            "goldt_2019",
+            "Goldt, Advani, Saxe, Krzakala & Zdeborova, NeurIPS 2019",
+            "over-parameterised students: the error at rest grows with K, stays, or falls, by layers trained",
+        ),
+        Entry(
+            "finite-size",
+            "finite_size",
+            "Saad & Solla, Phys. Rev. E 52, 4225 (1995), to the next order in 1/d",
+            "runs at d = 20 to 10 000 in predicted bands; mean and variance of what is left over, times d, collapse",
+        ),
+        Entry(
             "saxe",
             "saxe",
             "Saxe, McClelland & Ganguli, ICLR 2014, and from random layers",
