@@ -1,6 +1,9 @@
 """Where a solution is sound as numbers and misleading as physics: what ``integrate`` warns of."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -27,6 +30,30 @@ class BelowResolution(RuntimeWarning):
     small."""
 
 
+Heard = list[tuple[type[Warning], str]]
+_listener: ContextVar[Heard | None] = ContextVar("_listener", default=None)
+"""Of this thread alone, as filters of warnings are not."""
+
+
+@contextmanager
+def heard() -> Iterator[Heard]:
+    """Collect what would be warned of here, for a caller of many integrations that has one warning for all."""
+    found: Heard = []
+    token = _listener.set(found)
+    try:
+        yield found
+    finally:
+        _listener.reset(token)
+
+
+def _warn(text: str, category: type[Warning], stacklevel: int) -> None:
+    found = _listener.get()
+    if found is None:
+        warnings.warn(text, category, stacklevel=stacklevel + 1)
+    else:
+        found.append((category, text))
+
+
 def warn_of_symmetry(dynamics: Dynamics, inputs: Inputs, stacklevel: int = 3) -> None:
     """Warn, with :class:`SymmetricStart`, of students whose exchange changes neither state nor parameters."""
     sizes = [q.shape[0] for q in dynamics.states if q.dims[:1] == ("student",)]
@@ -37,11 +64,11 @@ def warn_of_symmetry(dynamics: Dynamics, inputs: Inputs, stacklevel: int = 3) ->
     axes = [(values, [n for n, size in enumerate(q.shape) if size == sizes[0]]) for q, values in arrays]
     for i, j in combinations(range(inputs.sizes[str(sizes[0])]), 2):
         if all(_same(values, along, i, j) for values, along in axes):
-            warnings.warn(
+            _warn(
                 f"students {i + 1} and {j + 1} start exactly alike: they stay so in the exact solution, and part in a "
                 "computed one, if at all, by rounding; make them differ, by 1e-9 or more, if they are to specialise",
                 SymmetricStart,
-                stacklevel=stacklevel,
+                stacklevel,
             )
             return
 
@@ -71,9 +98,9 @@ def flag_below_resolution(solution: "xr.Dataset", rtol: float, atol: float, stac
     negative = (eg < 0) & (eg >= -resolution)
     if not negative.any():
         return
-    warnings.warn(
+    _warn(
         f"eg is below its resolution, {resolution:.0e} at rtol = {rtol:g}, and negative there, first at t = "
         f"{float(solution.t.values[negative][0]):.6g}: take such values for zero, or give a smaller rtol",
         BelowResolution,
-        stacklevel=stacklevel,
+        stacklevel,
     )

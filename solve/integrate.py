@@ -15,10 +15,21 @@ from effdyn.derive import Dynamics, Fluctuations, ModelError, NotYet
 from effdyn.derive.errors import nearest
 
 from . import certification
+from .arguments import (
+    MAX_STEPS,
+    OURS,
+    check_limits,
+    check_method,
+    checked_span,
+    checked_times,
+    events_of,
+    refuse,
+    steppers,
+)
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
 from .hazards import flag_below_resolution, warn_of_symmetry
 from .integrators import trajectory, warmup
-from .integrators.dop853 import DOP853, Method, Status
+from .integrators.dop853 import Status
 from .integrators.events import Event, events_kernel
 from .integrators.jacobian import jacobian_for
 from .integrators.referees import REFEREES, run_referee
@@ -31,10 +42,11 @@ from .results import parameters_json, to_dataset
 if TYPE_CHECKING:
     import xarray as xr
 
-OURS = ("DOP853", "DOPRI5", "Adams", "Radau5", "auto")
 METHODS = (*OURS, *REFEREES)
 HUGE = 1e100
 """An order parameter beyond this has diverged; the equations' cubes are still finite there."""
+SDE_ONLY = ("dt", "runs", "rng", "brownian_dt", "threads")
+"""Arguments that stochastic differential equations take besides."""
 
 
 def integrate(
@@ -48,7 +60,7 @@ def integrate(
     atol: float = 1e-12,
     method: str = "DOP853",
     events: Sequence[Event | str] = (),
-    max_steps: int = 1_000_000,
+    max_steps: int = MAX_STEPS,
     max_step: float = math.inf,
     first_step: float | None = None,
     wall_limit: float | None = None,
@@ -61,7 +73,8 @@ def integrate(
     its times are whole steps; a Volterra equation is solved, and formulas are evaluated, to ``rtol`` and ``atol``, from
     t = 0 on. These take no ``method``, ``events`` or limits of steps; their errors are stated in
     ``attrs["numerical_error"]``. A stochastic differential equation is sampled, by ``method="euler-maruyama"`` (the
-    default), ``"milstein"`` or ``"weak2"``, in steps of length ``dt``; its solution has a dim ``run``.
+    default, also where ``method="DOP853"`` is given), ``"milstein"`` or ``"weak2"``, in steps of length ``dt``; its
+    solution has a dim ``run``. Tolerances other than the default ones, and limits without a meaning, are refused.
 
     Parameters
     ----------
@@ -90,7 +103,8 @@ def integrate(
     events : sequence of Event or str
         Zeros to find, such as ``Event("eg - 1e-3", terminal=True)`` or ``"eg - 1e-3"``.
     max_steps, max_step, first_step, wall_limit :
-        Limits: attempted steps, longest step, first step, seconds.
+        Limits: attempted steps, longest step, first step, seconds. SciPy's and CyRK's methods count only the steps that
+        succeed; ``"heyoka:taylor"`` refuses ``max_steps`` and ``wall_limit``.
     progress : bool
         Whether to show a progress bar.
     **more :
@@ -105,7 +119,8 @@ def integrate(
         other. Where expectations are numerical, ``attrs["numerical_error"]`` holds, as JSON, the estimated error of
         each time derivative and observable at the first and the last time (see
         :func:`effdyn.solve.numerical_error`). Interrupted with Ctrl-C, the solution so far, with
-        ``attrs["status"] == "interrupted"`` and a warning.
+        ``attrs["status"] == "interrupted"`` and a warning; SciPy's, CyRK's and heyoka's methods raise
+        KeyboardInterrupt.
 
     Raises
     ------
@@ -124,35 +139,40 @@ def integrate(
     >>> bool(sol.eg[-1] < 1e-3 < sol.eg[0])
     True
     """
+    limits: dict[str, Any] = {"max_step": max_step, "first_step": first_step, "wall_limit": wall_limit}
     if isinstance(dynamics, Fluctuations):
         from .fluctuations import integrate_fluctuations
 
         if method != "DOP853" or len(events):
             raise NotYet("method= and events= with fluctuations", "DOP853, which is theirs, and a look at the solution")
+        refuse("nothing, with fluctuations: they have no such limits", max_steps=max_steps, **limits)
         return integrate_fluctuations(dynamics, t_span, y0, params, t_eval=t_eval, rtol=rtol, atol=atol, **more)
     check_dynamics(dynamics)
-    span = _checked_span(t_span)
-    times = _checked_times(t_eval, span)
-    _check_numbers(
-        rtol=rtol, atol=atol, max_steps=max_steps, **({} if wall_limit is None else {"wall_limit": wall_limit})
-    )
+    span = checked_span(t_span)
+    times = checked_times(t_eval, span)
+    check_limits(rtol=rtol, atol=atol, max_steps=max_steps, **limits)
+    found = events_of(events)
+    for name in more:
+        if dynamics.kind != "sde" or name not in SDE_ONLY:
+            near = nearest(name, SDE_ONLY) if dynamics.kind == "sde" else ""
+            raise TypeError(f"integrate() got {name!r}, unknown to equations of kind {dynamics.kind!r}{near}")
     if dynamics.kind == "sde":
         from .stochastic.integrate import integrate_sde
 
-        if len(events) or wall_limit is not None:
+        if found or wall_limit is not None:
             raise NotYet("events= and wall_limit= with equations of kind 'sde'", "max_steps=, and a look at the paths")
+        refuse("nothing, with equations of kind 'sde': their steps have the length dt", rtol=rtol, atol=atol, **limits)
         scheme = {} if method == "DOP853" else {"method": method}
         options = {"t_eval": times, "max_steps": max_steps, "progress": progress, **scheme, **more}
         return integrate_sde(dynamics, span, y0, params, **options)
-    if more:
-        raise TypeError(f"integrate() got {next(iter(more))!r}, unknown to equations of kind {dynamics.kind!r}")
     if dynamics.kind != "ode":
+        refuse(f"nothing, with equations of kind {dynamics.kind!r}: their steps are their own", **limits)
         given = _Call(dynamics, span, y0, params, times, rtol, atol)
-        return _without_steps_of_our_own(given, method, events, progress)
+        return _without_steps_of_our_own(given, method, found, progress)
+    check_method(method, METHODS)
+    if found and method not in OURS:
+        raise NotYet(f"events= with method={method!r}", f"events with one of {', '.join(OURS)}")
     inputs = read_inputs(dynamics, y0, params)
-    found = [
-        e if isinstance(e, Event) else Event(e) for e in ([events] if isinstance(events, (str, Event)) else events)
-    ]
     if method in ("DOP853", "auto"):
         warmup.start()
     warn_of_symmetry(dynamics, inputs)
@@ -164,16 +184,11 @@ def integrate(
         parameter_vector(dynamics, inputs),
         pack(dynamics.states, inputs.y0),
     )
-    options = {"rtol": rtol, "atol": atol, "max_step": max_step, "first_step": first_step}
+    options = {"rtol": rtol, "atol": atol, "max_steps": max_steps, **limits}
     if method in OURS:
-        limits = {"max_steps": max_steps, "wall_limit": wall_limit}
-        run = _ours(problem, span, times, found, {**options, **limits}, method, progress)
-    elif method in METHODS:
-        if found:
-            raise NotYet(f"events= with method={method!r}", f"events with one of {', '.join(OURS)}")
-        run = run_referee(method, problem, span, times, options)
+        run = _ours(problem, span, times, found, options, method, progress)
     else:
-        raise ModelError("method", method, f"one of {', '.join(METHODS)}{_nearest_method(str(method))}")
+        run = run_referee(method, problem, span, times, options)
     attrs = {"y0": parameters_json(inputs.y0), "method": method, "rtol": rtol, "atol": atol}
     solution = _finish(problem, run, span, attrs)
     certification.check()
@@ -241,8 +256,7 @@ def _ours(
         observables_kernel(problem.dynamics)  # compiled before the wait
     if method in ("DOP853", "auto"):
         warmup.wait()
-    if method != "DOP853":
-        options = {**options, **_methods(method)}
+    options = {**options, **steppers(method)}
     with _progress_bar(span, progress) as tick:
         r = trajectory.compute_trajectory(
             problem.rhs.address,
@@ -264,14 +278,6 @@ def _ours(
     if r.interrupted:
         facts["status"] = stopped = "interrupted"
     return Run(r.t, r.y, stopped, facts, (r.t_event, [events[i].name for i in r.i_event]) if events else None)
-
-
-def _methods(name: str) -> dict[str, Method]:
-    from .integrators.other_methods import ADAMS, DOPRI5, RADAU5  # only here: most integrations need none
-
-    if name == "auto":
-        return {"method": DOP853, "other": RADAU5}
-    return {"method": {m.name: m for m in (ADAMS, DOPRI5, RADAU5)}[name]}
 
 
 def _finish(problem: Problem, run: Run, span: tuple[float, float], attrs: dict[str, Any]) -> "xr.Dataset":
@@ -399,53 +405,7 @@ def observe(dynamics: Dynamics, inputs: Inputs, t: np.ndarray, y: np.ndarray) ->
     return unpack(compiled.outputs, out, inputs.sizes)
 
 
-# -- checks and progress -----------------------------------------------------------------------------------------------
-
-
-def _nearest_method(method: str) -> str:
-    same = [m for m in METHODS if method.lower() in (m.lower(), m.rpartition(":")[2].lower())]
-    return f", did you mean {same[0]!r}?" if same else nearest(method, METHODS)
-
-
-def _checked_span(t_span: tuple[float, float]) -> tuple[float, float]:
-    try:
-        start, stop = map(float, t_span)
-    except (TypeError, ValueError):
-        raise ModelError("t_span", t_span, "two times, (from, to)") from None
-    if not (math.isfinite(start) and math.isfinite(stop)) or start == stop:
-        raise ModelError("t_span", t_span, "two different finite times")
-    return start, stop
-
-
-def _checked_times(t_eval: Any, span: tuple[float, float]) -> np.ndarray | None:
-    if t_eval is None:
-        return None
-    try:
-        times = np.atleast_1d(np.asarray(t_eval, dtype=float))
-    except (TypeError, ValueError):
-        raise ModelError("t_eval", t_eval, "increasing times") from None
-    low, high = sorted(span)
-    order = np.diff(times) * np.sign(span[1] - span[0])
-    if (
-        times.ndim != 1
-        or not len(times)
-        or not np.isfinite(times).all()
-        or (order <= 0).any()
-        or times.min() < low
-        or times.max() > high
-    ):
-        raise ModelError("t_eval", t_eval, f"increasing times within t_span = {span}")
-    return times
-
-
-def _check_numbers(**limits: float) -> None:
-    for name, value in limits.items():
-        if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-            raise ModelError(name, value, "a positive number")
-    if limits.get("rtol", 1.0) < trajectory.RTOL_MIN:
-        raise ModelError(
-            "rtol", limits["rtol"], f"at least {trajectory.RTOL_MIN:g}: below, rounding errors exceed the tolerance"
-        )
+# -- progress ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,15 +14,17 @@ from effdyn.derive import Dynamics, ModelError, NotYet, Quantity
 from effdyn.derive.errors import Described, nearest
 
 from .. import certification
+from ..arguments import MAX_STEPS, OURS, check_limits, check_method, checked_span, checked_times, events_of, steppers
 from ..given import step_length
-from ..integrate import HUGE, OURS, _check_numbers, _checked_span, _checked_times, _methods
+from ..integrate import HUGE
 from ..integrators import warmup
-from ..integrators.dop853 import DOP853, Status
 from ..integrators.dop853 import HUGE as LARGEST
+from ..integrators.dop853 import Status
 from ..integrators.events import Event, events_kernel
 from ..integrators.jacobian import jacobian_kernel
 from ..kernels.kernel import Kernel, check_dynamics, kernel, observables_kernel
 from ..kernels.layout import packed_length, unpack
+from ..processors import processors
 from ..results import parameters_json, variable, versions_json
 from .hazards import flag_below_resolution, warn_of_symmetry
 from .inputs import Batch, gram_places, read_batch
@@ -60,7 +61,7 @@ def ensemble(
     keep: Sequence[str] | None = None,
     method: str = "DOP853",
     events: Sequence[Event | str] = (),
-    max_steps: int = 1_000_000,
+    max_steps: int = MAX_STEPS,
     max_step: float = math.inf,
     first_step: float | None = None,
     lanes: bool = True,
@@ -94,7 +95,7 @@ def ensemble(
         Names of the states and observables to return, by default all. Memory is what is returned, plus one trajectory a
         thread.
     method : str
-        ``"DOP853"``, ``"DOPRI5"``, ``"Radau5"`` or ``"auto"``, as for :func:`effdyn.solve.integrate`.
+        ``"DOP853"``, ``"DOPRI5"``, ``"Adams"``, ``"Radau5"`` or ``"auto"``, as for :func:`effdyn.solve.integrate`.
     events : sequence of Event or str
         Zeros to find in each member; a terminal one ends that member alone.
     max_steps, max_step, first_step :
@@ -151,15 +152,13 @@ def ensemble(
     check_dynamics(dynamics)
     if dynamics.kind not in ("ode", "map"):
         raise NotYet(f"ensembles of equations of kind {dynamics.kind!r}", "solve.integrate for each member")
-    span = _checked_span(t_span)
-    times = _checked_times(np.linspace(*span, 101) if t_eval is None else t_eval, span)
+    span = checked_span(t_span)
+    times = checked_times(np.linspace(*span, 101) if t_eval is None else t_eval, span)
     assert times is not None  # None only of None
-    _check_limits(rtol, atol, max_steps, max_step, first_step)
+    check_limits(rtol=rtol, atol=atol, max_steps=max_steps, max_step=max_step, first_step=first_step)
     workers = _checked_threads(threads)
     names = _checked_names(dynamics, keep)
-    found = [
-        e if isinstance(e, Event) else Event(e) for e in ([events] if isinstance(events, (str, Event)) else events)
-    ]
+    found = events_of(events)
     _check_method(dynamics, method, found)
     batch = read_batch(dynamics, y0, params)
     warn_of_symmetry(dynamics, batch)
@@ -249,9 +248,8 @@ def _stepping(
         return Stepping(MAP), []
     compiled = events_kernel(dynamics, events, sizes) if events else None
     slopes = jacobian_kernel(dynamics) if method in ("Radau5", "auto") else None
-    how = {"method": DOP853} if method == "DOP853" else _methods(method)
     stepping = Stepping(
-        **how,
+        **steppers(method),
         jacobian=slopes.address if slopes else 0,
         events=compiled.address if compiled else 0,
         directions=tuple(e.direction for e in events),
@@ -408,22 +406,13 @@ def _check_method(dynamics: Dynamics, method: str, events: Sequence[Event]) -> N
             raise ModelError("method", method, "nothing: there is one method for equations of kind 'map'")
         if events:
             raise NotYet("events= with equations of kind 'map'", "events with differential equations")
-    elif method not in OURS:
-        raise ModelError("method", method, f"one of {', '.join(OURS)}{nearest(str(method), OURS)}")
-
-
-def _check_limits(rtol: float, atol: float, max_steps: int, max_step: float, first_step: float | None) -> None:
-    _check_numbers(
-        rtol=rtol, atol=atol, max_steps=max_steps, **({} if first_step is None else {"first_step": first_step})
-    )
-    if not (isinstance(max_step, (int, float)) and max_step > 0):
-        raise ModelError("max_step", max_step, "a positive number, or math.inf")
+    else:
+        check_method(method, OURS)
 
 
 def _checked_threads(threads: int | None) -> int:
     if threads is None:
-        available = getattr(os, "sched_getaffinity", None)
-        return len(available(0)) if available else os.cpu_count() or 1
+        return processors()
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
         raise ModelError("threads", threads, "a positive whole number, or None for as many as there are processors")
     return int(threads)

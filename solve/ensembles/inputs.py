@@ -144,10 +144,19 @@ def _read_member(
     try:
         return read_inputs(dynamics, y0, params)
     except ModelError as error:
-        if not shape:
+        if not shape or not _varies(dynamics, quantities, given, error.argument):
             raise
         what = error.given.tolist() if isinstance(error.given, np.ndarray) else error.given
         raise ModelError(error.argument, what, f"{error.accepted}; so it is in member {member}") from None
+
+
+def _varies(
+    dynamics: Dynamics, quantities: Mapping[str, Quantity], given: Mapping[str, np.ndarray], argument: str
+) -> bool:
+    """Return whether what is wrong with an argument may be right in another member: not that a name is unknown."""
+    if argument == "y0":  # overlaps, to which all that varies contributes, or states that are missing
+        return all(q.name in given for q in dynamics.states)
+    return any(argument == _place(dynamics, name) and _lead(quantities[name], given[name]) for name in given)
 
 
 def _states_of(dynamics: Dynamics, y0: Any) -> Any:

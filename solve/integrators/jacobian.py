@@ -56,7 +56,7 @@ def jacobian_for(method: str, dynamics: Dynamics) -> tuple[Kernel | None, str]:
     """
     reason = why_none(dynamics)
     if method == "auto" and dynamics.sizes and not reason:
-        reason = "method='Radau5' has the symbolic one"
+        reason = "the symbolic one of matrices takes seconds to compile; method='Radau5' uses it"
     return (None, f"finite differences: {reason}") if reason else (jacobian_kernel(dynamics), "symbolic")
 
 
