@@ -127,7 +127,7 @@ def check_diffusion(dyn: "Dynamics") -> None:
         _check_state(entry.other, states, entry.state)
         pair = frozenset((entry.state.name, entry.other.name))
         if pair in pairs:
-            raise ModelError("diffusion", entry, "each pair of states once")
+            raise ModelError("diffusion", Described(str(entry)), "each pair of states once")
         pairs.add(pair)
 
 
@@ -135,20 +135,27 @@ def _check_state(q: Quantity, states: dict[str, Quantity], first: Quantity | Non
     """Compare with the state of that name; of a covariation's second state the indices must be others."""
     known = states.get(q.name)
     if known is None:
-        raise ModelError("diffusion", q, f"noise of one of the states {', '.join(states)}{nearest(q.name, states)}")
+        raise ModelError(
+            "diffusion", _shown(q), f"noise of one of the states {', '.join(states)}{nearest(q.name, states)}"
+        )
     if q.shape != known.shape or (first is None and q.indices != known.indices):
-        raise ModelError("diffusion", q, f"{known} of shape {known.shape}, as in its equation")
+        raise ModelError("diffusion", _shown(q), f"{_shown(known)}, as in its equation")
     if first is not None and set(q.indices) & set(first.indices):
-        raise ModelError("diffusion", q, f"a state with indices of its own beside {first}")
+        raise ModelError("diffusion", _shown(q), f"a state with indices of its own beside {first}")
+
+
+def _shown(q: Quantity) -> Described:
+    """Return a quantity as a message shows it, with its shape if it has one."""
+    return Described(f"{q} of shape ({', '.join(map(str, q.shape))})" if q.shape else str(q))
 
 
 def _check_noise(noise: Quantity, dyn: "Dynamics") -> None:
     names = {q.name for q in (*dyn.states, *dyn.parameters)}
     if noise.name in names:
-        raise ModelError("diffusion", noise, "Brownian motions with a name of their own")
+        raise ModelError("diffusion", _shown(noise), "Brownian motions with a name of their own")
     if unknown := [str(size) for size in noise.shape if size not in dyn.sizes]:
         accepted = f"as many Brownian motions as states and parameters tell: sizes {', '.join(map(str, dyn.sizes))}"
         raise ModelError("diffusion", Described(f"{noise} of size {', '.join(unknown)}"), accepted)
     others = (e.noise for e in dyn.diffusion if isinstance(e, Amplitude) and e.noise.name == noise.name)
     if any(other.shape != noise.shape for other in others):
-        raise ModelError("diffusion", noise, f"one shape for all of {noise.name}")
+        raise ModelError("diffusion", _shown(noise), f"one shape for all of {noise.name}")

@@ -206,6 +206,9 @@ class Dynamics:
             from .diffusion import check_diffusion
 
             check_diffusion(self)
+        from .declared import check_declared
+
+        check_declared(self, TIME)
 
     @property
     def unknowns(self) -> dict[str, sympy.Expr]:

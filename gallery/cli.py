@@ -161,17 +161,20 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Solve the equations of motion for every combination of parameters and initial values in a file."""
+    from effdyn.solve.sweeps.sweep import stated
     from effdyn.solve.sweeps.sweep import sweep as run
 
     asked = read_config(config, SWEEP)
     assert asked.store is not None
     path = _writable(out or asked.out)
+    dynamics = asked.dynamics()
+    stated(dynamics, **asked.arguments)  # a mistake in the file is said first: it is there whatever the store
     if asked.store.exists() and not resume:
         raise StoreError(asked.store, "exists", "Add --resume to go on with the sweep in it, or give another store.")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="interrupted", category=RuntimeWarning)  # said below
         try:
-            found = run(asked.dynamics(), **asked.arguments, store=asked.store, progress=not quiet)
+            found = run(dynamics, **asked.arguments, store=asked.store, progress=not quiet)
         except KeyboardInterrupt:
             typer.echo("effdyn: interrupted before a cell was finished", err=True)
             raise typer.Exit(130) from None

@@ -201,9 +201,12 @@ KEYS: dict[str, Key] = {
     "runs": Key(_whole, (SIMULATE,), "independent replicas"),
     "engine": Key(_text, (SIMULATE,), "`gram` or `network`"),
     "init": Key(_text, (SIMULATE,), "`exact` or `random` initial weights"),
+    "inputs": Key(_text, (SIMULATE,), "law of the inputs: `gaussian`, `rademacher` or `uniform`"),
+    "orientation": Key(_text, (SIMULATE,), "`random` or `axes`: directions of the initial weights"),
     "align": Key(_switch_or_text, (SIMULATE,), "whether replicas' students are matched"),
     "clock": Key(_text, (SIMULATE,), "what t is"),
     "rng": Key(_whole, (SIMULATE,), "seed"),
+    "checkpoint": Key(_path, (SIMULATE,), "folder where finished replicas are kept, to go on from"),
     "threads": Key(_whole, BOTH, "how many threads; all processors by default"),
     "out": Key(_path, BOTH, "netCDF file for the result; `simulate`: the name of the file with `.nc` by default"),
 }

@@ -17,9 +17,10 @@ from effdyn.derive.errors import nearest
 from .. import certification
 from ..errors import Diverged, IntegrationError, NotPositiveSemidefinite
 from ..kernels.layout import read_inputs, unpack
+from ..processors import processors
 from ..results import parameters_json, to_dataset
-from .commutative import commutes
-from .replicas import Failure, Plan, path, processors, run_all, seed_of, stream
+from .commutative import commutes, commutes_around
+from .replicas import Failure, Plan, path, run_all, seed_of, stream
 from .steps import EULER_MARUYAMA, MILSTEIN, NOT_PSD, WEAK2
 from .system import System, system_of
 
@@ -64,7 +65,8 @@ def integrate_sde(
         The length of a step; shortened, if need be, so that whole steps fill the span.
     method : str
         ``"euler-maruyama"``: any noise; strong order 1/2 (1 if the noise does not depend on the state), weak order 1.
-        ``"milstein"``: noise that commutes (scalar, diagonal, independent of the state, …), which is checked; strong
+        ``"milstein"``: noise that commutes (scalar, diagonal, independent of the state, …), which is checked, by
+        numbers: at the start, along a few steps, and as far from there as the noise alone carries in ``t_span``; strong
         order 1, weak order 1; m + 1 evaluations of the diffusion a step, m the number of Brownian motions.
         ``"weak2"``: any noise, weak order 2: for averages over runs, since its increments take three values each; two
         evaluations of the drift, 4 m + 1 of the diffusion (3 if m is 1).
@@ -186,12 +188,15 @@ def _positive(name: str, value: Any) -> float:
 
 
 def _check_commutes(system: System, plan: Plan) -> None:
-    """Look at the noise where it starts, and along a few steps of Euler and Maruyama, wherever it is a number."""
+    """Look at the noise where it starts, along a few steps of Euler and Maruyama, and as far from there as it carries
+    in the whole time, wherever it is a number."""
     pilot = Plan(EULER_MARUYAMA, plan.t0, plan.h, 1, np.arange(PILOT_STEPS + 1))
     states = np.full((PILOT_STEPS + 1, len(system.y0)), np.nan)
     path(system, pilot, stream(np.random.SeedSequence(0), 0), states, lambda: False)
     sound = states[np.isfinite(states).all(axis=1)]
-    if not all(commutes(system, plan.t0 + n * plan.h, y) for n, y in enumerate(sound)):
+    duration = float(plan.saves[-1]) * plan.h
+    near = all(commutes(system, plan.t0 + n * plan.h, y) for n, y in enumerate(sound))
+    if not near or not all(commutes_around(system, plan.t0, y, duration) for y in sound):
         accepted = "'euler-maruyama' or 'weak2': strong order 1 needs noise that commutes, and this does not"
         raise ModelError("method", "milstein", accepted)
 

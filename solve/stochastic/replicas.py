@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -77,10 +76,6 @@ def stream(root: np.random.SeedSequence, run: int) -> np.random.Generator:
     """Return the random numbers of a run: they depend on nothing but the root and its number."""
     seed = np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, run), pool_size=root.pool_size)
     return np.random.Generator(np.random.PCG64DXSM(seed))
-
-
-def processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def path(

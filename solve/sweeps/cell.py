@@ -14,12 +14,13 @@ import numpy as np
 from effdyn.derive import Dynamics, ModelError
 
 from ..errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit
+from ..hazards import BelowResolution, Heard, SymmetricStart, heard
 from ..integrate import integrate
 
 STATUS: dict[type[Exception], str] = {
     Diverged: "diverged",
-    NotPositiveSemidefinite: "not positive semidefinite",
-    StepLimit: "step limit",
+    NotPositiveSemidefinite: "not_positive_semidefinite",
+    StepLimit: "step_limit",
     ModelError: "refused",
     IntegrationError: "failed",
     ArithmeticError: "failed",
@@ -27,6 +28,8 @@ STATUS: dict[type[Exception], str] = {
 }
 """What a cell is called that ends in one of these errors: facts about its numbers. Any other error ends the sweep."""
 
+HAZARDS: tuple[type[Warning], ...] = (SymmetricStart, BelowResolution)
+"""What the message of a cell begins with, by name, that has numbers which are sound but may mislead."""
 
 MESSAGE_LENGTH = 200
 """Characters that are kept of a message."""
@@ -75,7 +78,7 @@ class Outcome:
     t_reached : float
         The last time with a valid state.
     message : str
-        What went wrong, in a sentence; empty if nothing did.
+        What went wrong, in a sentence, or of which :data:`HAZARDS` ``integrate`` would have warned; empty if neither.
     values : ndarray
         Every variable at every time, one after the other; NaN after ``t_reached``.
     """
@@ -93,21 +96,33 @@ def solve_cell(pickled: bytes, y0: Mapping[str, np.ndarray], params: Mapping[str
     """
     common = _unpickled(pickled)
     try:
-        solution = integrate(
-            common.dynamics,
-            common.t_span,
-            {**common.y0, **y0},
-            {**common.params, **params},
-            t_eval=common.t,
-            **common.options,
-        )
+        with heard() as hazards:
+            solution = integrate(
+                common.dynamics,
+                common.t_span,
+                {**common.y0, **y0},
+                {**common.params, **params},
+                t_eval=common.t,
+                **common.options,
+            )
     except tuple(STATUS) as error:
         if isinstance(error, ModelError) and not error.argument.startswith(("y0", "params")):
             raise  # wrong in every cell
         return _failed(common, error)
     if solution.attrs["status"] == "interrupted":  # a Ctrl-C that reached this process: half a cell is none
         raise KeyboardInterrupt
-    return Outcome("success", float(common.t[-1]), "", _flat(common, solution))
+    return Outcome("success", float(common.t[-1]), _told(hazards), _flat(common, solution))
+
+
+def _told(hazards: Heard) -> str:
+    """Return hazards as a message: their names first, which a cut leaves whole."""
+    names = " and ".join(kind.__name__ for kind, _ in hazards)
+    return f"{names}: {'; '.join(text for _, text in hazards)}"[:MESSAGE_LENGTH] if hazards else ""
+
+
+def hazard_in(message: str, kind: type[Warning]) -> bool:
+    """Return whether a message tells of a hazard."""
+    return kind.__name__ in message.partition(":")[0]
 
 
 @lru_cache(maxsize=4)

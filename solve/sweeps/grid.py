@@ -12,6 +12,7 @@ import numpy as np
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.errors import nearest
 
+from ..arguments import checked_span, checked_times
 from ..given import Given, step_length
 from ..kernels.layout import HasQuantities, Inputs, read_inputs
 from ..results import variable
@@ -179,10 +180,8 @@ def output_times(dynamics: Dynamics, grid: Grid, t_span: Any, t_eval: Any) -> np
     ModelError
         If the steps of a map are of different lengths in different cells.
     """
-    from ..integrate import _checked_span, _checked_times
-
-    span = _checked_span(t_span)
-    times = _checked_times(t_eval, span)
+    span = checked_span(t_span)
+    times = checked_times(t_eval, span)
     times = np.linspace(*span, 101) if times is None else times
     if dynamics.kind != "map":
         return times

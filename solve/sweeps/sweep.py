@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effdyn.derive import Dynamics, ModelError
+from effdyn.derive import Dynamics, ModelError, NotYet
 
-from ..integrate import _check_numbers, _checked_span
+from ..arguments import check_method, check_numbers, checked_span
+from ..integrate import METHODS
 from ..kernels.kernel import check_dynamics
+from ..processors import processors
 from ..results import parameters_json, versions_json
-from .cell import Common, Outcome, solve_cell
+from .cell import HAZARDS, Common, Outcome, hazard_in, solve_cell
 from .fingerprint import fingerprint
 from .grid import Grid, output_quantities, output_times, read_grid
 from .layout import Layout, MemoryStore, Store
@@ -84,16 +86,24 @@ def sweep(
     -------
     xarray.Dataset
         Every state and observable, with the dims of ``over``, then ``t``, then its own; and for each cell ``status``
-        (``"success"``, ``"diverged"``, ``"not positive semidefinite"``, ``"step limit"``, ``"refused"`` where values
-        do not go together, ``"failed"``), ``t_reached``, after which its numbers are NaN, and ``message``. Up to 1 GB
-        are loaded; more is read from the store as it is used.
+        (``"success"``, ``"diverged"``, ``"not_positive_semidefinite"``, ``"step_limit"``, ``"refused"`` where values
+        do not go together, ``"failed"``), ``t_reached``, after which its numbers are NaN, and ``message``: what went
+        wrong, or which warning ``integrate`` would have given. Up to 1 GB are loaded; more is read from the store as it
+        is used.
 
     Raises
     ------
     ModelError
         For a bad argument, naming it, before anything is computed.
+    NotYet
+        For stochastic equations.
     StoreInUse, ForeignStore, DamagedStore
         If the store is being written to, holds something else, or does not hold what was written.
+
+    Warns
+    -----
+    SymmetricStart, BelowResolution
+        Once for all cells, with their number; as :func:`effdyn.solve.integrate` does.
 
     Notes
     -----
@@ -112,16 +122,17 @@ def sweep(
     >>> bool((grid.eg.sel(sigma=0.1).isel(t=-1) > grid.eg.sel(sigma=0.0).isel(t=-1)).all())
     True
     """
-    check_dynamics(dynamics)
-    _check_numbers(rtol=rtol, atol=atol, max_steps=max_steps)
-    options = {"rtol": rtol, "atol": atol, "method": method, "max_steps": max_steps}
-    common, grid = _stated(dynamics, over, t_span, y0, params, t_eval, options)
+    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "method": method, "max_steps": max_steps}
+    common, grid = stated(dynamics, over, t_span, y0, params, t_eval=t_eval, **options)
+    if store is not None and not os.fspath(store):
+        raise ModelError("store", store, "a folder, or None for a sweep in memory")
     layout = Layout.of(common, grid, _attributes(common, grid))
+    workers = _executor(executor, threads)
     with ExitStack() as stack:
         kept: Store = MemoryStore(layout)
         if store is not None:
             kept = stack.enter_context(ZarrStore(Path(store), layout, fingerprint(common, grid)))
-        pool = stack.enter_context(_executor(executor, threads))
+        pool = stack.enter_context(workers)
         interrupted = False
         if not kept.done.all():
             interrupted = _run(pool, common, grid, kept, progress, store, own=executor is None)
@@ -130,18 +141,58 @@ def sweep(
     if interrupted:
         found, total = int(kept.done.sum()), grid.size
         warnings.warn(f"interrupted: {found} of {total} cells are finished", RuntimeWarning, stacklevel=2)
+    _warn_of_hazards(result)
     return result
 
 
-def _stated(
-    dynamics: Dynamics, over: Any, t_span: Any, y0: Any, params: Any, t_eval: Any, options: Mapping[str, Any]
+def _warn_of_hazards(result: "xr.Dataset") -> None:
+    """Warn once of each hazard that cells tell of in their messages."""
+    messages = result.message.values
+    for kind in HAZARDS:
+        concerned = [index for index, message in np.ndenumerate(messages) if hazard_in(str(message), kind)]
+        if concerned:
+            cell = ", ".join(f"{dim}[{i}]" for dim, i in zip(result.message.dims, concerned[0], strict=True))
+            text = str(messages[concerned[0]]).partition(": ")[2]
+            what = f"{len(concerned)} of {messages.size} cells say {kind.__name__} in their message"
+            warnings.warn(f"{what}, the first at {cell}: {text}", kind, stacklevel=3)
+
+
+def stated(
+    dynamics: Dynamics,
+    over: Any,
+    t_span: Any,
+    y0: Any = None,
+    params: Any = None,
+    *,
+    t_eval: Any = None,
+    rtol: float = 1e-10,
+    atol: float = 1e-12,
+    method: str = "DOP853",
+    max_steps: int = 1_000_000,
+    threads: int | None = None,
 ) -> tuple[Common, Grid]:
-    """Return what was asked for, checked."""
+    """Return what a sweep with these arguments is to compute, checked as :func:`sweep` does; nothing is computed.
+
+    Raises
+    ------
+    ModelError
+        For a bad argument, naming it.
+    NotYet
+        For stochastic equations.
+    """
+    check_dynamics(dynamics)
+    if dynamics.kind == "sde":
+        raise NotYet("sweep() of equations of kind 'sde'", "solve.integrate for each set of parameters")
+    check_numbers(rtol=rtol, atol=atol, max_steps=max_steps)
+    if dynamics.kind == "ode":
+        check_method(method, METHODS)
+    _checked_threads(threads)
+    options = {"rtol": rtol, "atol": atol, "method": method, "max_steps": max_steps}
     grid = read_grid(dynamics, over, y0, params)
     times = output_times(dynamics, grid, t_span, t_eval)
     sizes = grid.first.sizes
     shapes = {q.name: tuple(sizes[str(s)] for s in q.shape) for q in output_quantities(dynamics)}
-    return Common(dynamics, _checked_span(t_span), times, grid.y0, grid.params, shapes, options), grid
+    return Common(dynamics, checked_span(t_span), times, grid.y0, grid.params, shapes, options), grid
 
 
 def _attributes(common: Common, grid: Grid) -> dict[str, str]:
@@ -169,10 +220,7 @@ def _executor(executor: Any, threads: int | None) -> Any:
     ModelError
     """
     if executor is None:
-        count = threads if threads is not None else _processors()
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-            raise ModelError("threads", threads, "a whole number, at least 1")
-        return ThreadPoolExecutor(count, thread_name_prefix="effdyn-sweep")
+        return ThreadPoolExecutor(_checked_threads(threads), thread_name_prefix="effdyn-sweep")
     if threads is not None:
         raise ModelError("threads", threads, "nothing where there is an executor, which has its own workers")
     if hasattr(executor, "get_executor"):  # a dask Client, whose own futures are not those of PEP 3148
@@ -182,8 +230,11 @@ def _executor(executor: Any, threads: int | None) -> Any:
     return nullcontext(executor)
 
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _checked_threads(threads: int | None) -> int:
+    count = processors() if threads is None else threads
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        raise ModelError("threads", threads, "a whole number, at least 1")
+    return int(count)
 
 
 def _run(pool: Executor, common: Common, grid: Grid, kept: Store, progress: bool, store: Any, own: bool) -> bool:

@@ -13,6 +13,7 @@ from effdyn.derive.conservation.first_integrals import first_integrals
 from effdyn.derive.conservation.laws import ConservationLaws
 from effdyn.derive.conservation.networks import linear_network_parametrisation
 from effdyn.derive.conservation.parametrisation import Parametrisation
+from effdyn.derive.dynamics import TIME
 from effdyn.derive.errors import ModelError
 
 
@@ -20,7 +21,7 @@ def by_hand(equations, parameters=(), title="by hand", kind="ode"):
     """A Dynamics of scalars from {name: formula in the names}."""
     states = {name: Quantity(name) for name in equations}
     constants = {name: Quantity(name) for name in parameters}
-    symbols = {name: q.symbol for name, q in (states | constants).items()}
+    symbols = {"t": TIME} | {name: q.symbol for name, q in (states | constants).items()}
     drift = tuple(Equation(states[name], sympy.sympify(text, symbols)) for name, text in equations.items())
     return Dynamics(title, kind, "time", drift, tuple(constants.values()))
 

@@ -220,7 +220,7 @@ def test_functions_that_a_module_could_not_define_are_an_error():
     h = sympy.IndexedBase("h", real=True)
     drift = (dataclasses.replace(dyn.drift[0], expr=Joint(own(h[dyn.drift[0].quantity.indices[0]]))),)
     with pytest.raises(derive.NotYet, match="bump"):
-        numpy_module(dataclasses.replace(dyn, drift=drift, model=None, steps=(), dropped=()))
+        numpy_module(dataclasses.replace(dyn, drift=drift, observables=(), model=None, steps=(), dropped=()))
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

@@ -87,6 +87,7 @@ def test_mean_of_one_step_at_finite_d(options, extra, unit, rng):
     assert seen > 8, "the limit alone would have passed: the terms of order 1/d were not tested"
 
 
+@pytest.mark.slow
 def test_mean_of_one_step_with_a_field_that_contains_label_noise(rng):
     """log cosh(y − φ) of linear networks is a function of one field, noise included, which |x|² does not stretch."""
     d, samples = 6, 100_000

@@ -112,7 +112,7 @@ def test_every_argument_of_sweep_and_simulate_has_a_key():
     assert set(inspect.signature(sweep).parameters) - {"dynamics", "executor", "progress"} <= own
     own = {name for name, key in KEYS.items() if SIMULATE in key.commands}
     # `store` of simulate is about runs or moments: a file holds the runs
-    assert set(inspect.signature(validate.simulate).parameters) - {"progress", "store"} <= own
+    assert set(inspect.signature(validate.simulate).parameters) - {"executor", "progress", "store"} <= own
 
 
 def test_every_key_is_documented():
@@ -244,6 +244,20 @@ def test_effdyn_sweep_computes_resumes_and_writes(file, monkeypatch, capsys):
         xr.testing.assert_identical(written.load(), alone)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("sigma = [0.0, 0.1]", "sigma = [-1.0]", "over['sigma'][0]"),
+        ("rtol = 1e-9", "method = 'DOP835'", "did you mean 'DOP853'"),
+        ("threads = 2", "threads = 0", "threads = 0"),
+    ],
+)
+def test_a_mistake_in_the_file_is_said_before_a_store_that_exists(old, new, named, file, monkeypatch, capsys):
+    Path("eta.zarr").mkdir()
+    message = refusal(monkeypatch, capsys, "sweep", str(file(changed(SWEEP_TOML, old, new))), "--quiet")
+    assert named in message and "--resume" not in message
+
+
 def test_effdyn_sweep_says_which_cells_failed(file):
     text = changed(SWEEP_TOML, "{geomspace = [0.25, 1.0, 3]}", "[0.5, 9.0]")
     text = changed(changed(text, "t_span = [0, 4]", "t_span = [0, 40]"), "[0, 4, 5]", "[0, 40, 5]")
@@ -287,6 +301,16 @@ def test_effdyn_simulate_writes_what_simulate_gives(file):
     )  # fmt: skip
     with xr.open_dataset("runs.nc") as written:
         xr.testing.assert_identical(written.load(), alone)
+
+
+def test_effdyn_simulate_takes_its_inputs_and_keeps_its_replicas(file):
+    text = 'engine = "network"\ninputs = "rademacher"\norientation = "axes"\ncheckpoint = "runs"\n'
+    text = changed(SIMULATE_TOML, 'engine = "gram"\n', text)
+    assert invoke("simulate", str(file(text)), "--quiet").exit_code == 0 and Path("runs").is_dir()
+    read = read_config(file(text), SIMULATE)
+    alone = validate.simulate(read.model, **{**read.arguments, "checkpoint": None}, progress=False)
+    with xr.open_dataset("runs.nc") as written:
+        np.testing.assert_array_equal(written.Q, alone.Q)
 
 
 def test_effdyn_simulate_that_diverges_ends_with_1(file):

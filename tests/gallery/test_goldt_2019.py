@@ -34,6 +34,7 @@ def test_every_comparison_passes_and_had_power(made):
         assert row["tolerance"] < (0.01 if row["what"] == "limit" else 0.1) * row["expected"], row
 
 
+@pytest.mark.slow  # its fixture takes 14 s, once more in another process
 def test_everything_is_written(made):
     out = made[1]
     dynamics = derive.TeacherStudent(activation="erf", second_layer="trained").dynamics()

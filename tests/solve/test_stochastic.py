@@ -295,6 +295,23 @@ def test_noise_that_does_not_commute_is_refused_by_milstein():
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("power", [1, 2, 6, 12])
+def test_noise_that_commutes_near_its_start_alone_is_refused_by_milstein(power):
+    y, own = Quantity("y"), Quantity("V")
+    still = [(x, sympy.S.Zero), (y, sympy.S.Zero)]
+    call = dict(t_span=(0, 1), y0=dict(x=0.0, y=0.0), params={}, dt=1e-3, method="milstein")
+    gated = sde(still, Amplitude(x, W, sympy.S.One), Amplitude(y, own, x.symbol**power))
+    with pytest.raises(ModelError, match="commutes"):
+        solve.integrate(gated, **call)
+    # of one noise and of its own, the same powers commute
+    for alike in (
+        sde(still, Amplitude(x, W, sympy.S.One), Amplitude(y, W, x.symbol**power)),
+        sde(still, Amplitude(x, W, 1 + x.symbol**power / 9), Amplitude(y, own, 1 + y.symbol**power / 9)),
+    ):
+        assert solve.integrate(alike, **{**call, "t_span": (0, 0.1)}).attrs["status"] == "success"
+        assert solve.integrate(alike, **{**call, "dt": 0.01}).attrs["status"] == "success"
+
+
 # -- streams, times, stops ---------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,8 @@ import pytest
 import xarray as xr
 
 from effdyn import derive, solve
-from effdyn.solve.sweeps.cell import solve_cell
+from effdyn.solve.sweeps.cell import _told as told_of
+from effdyn.solve.sweeps.cell import hazard_in, solve_cell
 from effdyn.solve.sweeps.errors import DamagedStore, ForeignStore, StoreInUse
 from effdyn.solve.sweeps.journal import JOURNAL
 from effdyn.solve.sweeps.lock import only_writer
@@ -170,6 +171,7 @@ def test_maps_integral_equations_and_flows_of_regression(limit):
         (dict(threads=0), ["threads"]),
         (dict(executor=object()), ["executor", "submit"]),
         (dict(executor=Executor(), threads=2), ["threads"]),
+        (dict(threads=1.5), ["threads"]),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(changed, named, tmp_path):
@@ -178,8 +180,54 @@ def test_mistakes_are_named_before_anything_is_written(changed, named, tmp_path)
         sweep(DYN, **PROBLEM | changed, store=store)
     for part in named:
         assert part in str(error.value)
-    if "method" not in changed and "executor" not in changed and "threads" not in changed:
-        assert not store.exists()
+    assert not store.exists()
+
+
+def test_a_store_without_a_name_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(derive.ModelError, match="store = ''"):
+        sweep(DYN, **PROBLEM, store="")
+    assert not list(tmp_path.iterdir())
+
+
+def test_stochastic_equations_are_refused_before_anything_is_computed(tmp_path, computed):
+    with pytest.raises(derive.NotYet, match="kind 'sde'"):
+        sweep(DYN.sde(), **PROBLEM | dict(params=PROBLEM["params"] | dict(d=100)), store=tmp_path / "a.zarr")
+    assert not computed and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_hazards_are_one_warning_and_stand_in_the_messages(threads, tmp_path, computed):
+    """Without noise eg decays to zero: below the resolution of a coarse rtol it is negative, in some cells."""
+    call = PROBLEM | dict(over=dict(eta=[0.5, 0.8, 1.5], sigma=[0.0, 0.1]))
+    call |= dict(rtol=1e-4, atol=1e-6, t_eval=np.linspace(0, 40, 400), threads=threads, store=tmp_path / "a.zarr")
+    for _ in range(2):  # the second time from the store
+        with pytest.warns(solve.BelowResolution) as told:
+            grid = sweep(DYN, **call)
+        negative = (grid.eg < 0).any("t").values
+        assert negative.any() and not negative.all()
+        count = int(negative.sum())
+        (warning,) = told
+        assert f"{count} of 6 cells say BelowResolution" in str(warning.message)
+        eta, sigma = np.argwhere(negative)[0]
+        assert f"the first at eta[{eta}], sigma[{sigma}]: eg is below" in str(warning.message)
+        assert warning.filename == __file__
+        found = np.vectorize(lambda message: message.startswith("BelowResolution: eg is below"))(grid.message.values)
+        assert (found == negative).all() and (grid.status == "success").all()
+        assert (grid.message.values[~negative] == "").all()
+    assert len(computed) == 6
+
+
+def test_both_hazards_of_a_cell_are_told():
+    call = PROBLEM | dict(over=dict(eta=[0.5, 1.0]), y0=dict(Q=np.full((2, 2), 0.5), R=[[0.1], [0.1]]), t_eval=[0, 1])
+    with pytest.warns(
+        solve.SymmetricStart, match="2 of 2 cells .* eta.0.: students 1 and 2 start exactly alike"
+    ) as told:
+        grid = sweep(DYN, **call | dict(params=PROBLEM["params"] | dict(sigma=0.1)))
+    assert len(told) == 1 and all(len(str(m)) <= 200 for m in grid.message.values)
+    both = told_of([(solve.SymmetricStart, "s" * 300), (solve.BelowResolution, "b")])
+    assert len(both) == 200 and hazard_in(both, solve.SymmetricStart) and hazard_in(both, solve.BelowResolution)
+    assert not hazard_in("eg: BelowResolution", solve.BelowResolution) and told_of([]) == ""
 
 
 # ── Executors ──
@@ -326,7 +374,8 @@ from effdyn import derive
 import effdyn.solve.sweeps.sweep
 sweeping = sys.modules["effdyn.solve.sweeps.sweep"]
 storing = sys.modules["effdyn.solve.sweeps.store"]
-from effdyn.solve.sweeps.cell import solve_cell
+from effdyn.solve.sweeps.cell import _told as told_of
+from effdyn.solve.sweeps.cell import hazard_in, solve_cell
 def slow(*given):
     time.sleep(0.02)
     return solve_cell(*given)
