@@ -26,6 +26,7 @@ from .blocks import Block
 from .elementary import NODE_FUNCTIONS
 from .functions import LIBRARY
 from .kinks import Choice, kink_text
+from .legend import Legend
 from .sources import CALLABLE
 from .sums import SymmetricSum, calls, extent, free_sums, outer_sums, outermost
 
@@ -84,6 +85,7 @@ class Emitter:
         self.element, self.canonical, self.streamed = element, canonical, streamed
         self.stack = [Block()]
         self.workspace: list[tuple[str, tuple[sympy.Expr, ...]]] = []  # rows: name, and its shape
+        self.legend = Legend()
         self.functions: set[str] = set()
         self._counter = 0
         self._uses: dict[sympy.Expr, int] = {}
@@ -102,6 +104,7 @@ class Emitter:
     def loop(self, index: sympy.Symbol, size: sympy.Expr, start: str = "", stop: str = "") -> None:
         """Open a loop; :meth:`end` closes it."""
         bounds = ", ".join(b for b in (start, stop or str(size)) if b)
+        self.legend.see(index, size)
         self.stack.append(Block(index, size, f"for {index} in range({bounds}):"))
 
     def end(self) -> None:
@@ -281,8 +284,7 @@ class Emitter:
         else:
             loops = home.pending.setdefault(shape, loops)
         self.stack = self.stack + loops
-        name = self._name("row")
-        self.workspace.append((name, shape))
+        name = self._new_row(template, generic, shape)
         value = self._named(template, len(self.stack) - 1)
         self.line(f"work[{name} + {flat_index([str(g) for g in generic], shape)}] = {value}")
         if alone:
@@ -302,8 +304,7 @@ class Emitter:
         """Write the loops that fill a row over a streamed size; a sum is added up term by term."""
         outer, self.stack = self.stack, self.stack[: depth + 1]
         home, count = self.stack[-1], len(shape)
-        name = self._name("row")
-        self.workspace.append((name, shape))
+        name = self._new_row(template, generic, shape)
         place = f"work[{name} + {flat_index([str(g) for g in generic], shape)}]"
         self._count(template)
         loops = [
@@ -326,6 +327,13 @@ class Emitter:
             self.end()
         home.rows[key] = name
         self.stack = outer
+
+    def _new_row(self, template: sympy.Expr, generic: list[sympy.Symbol], shape: tuple[sympy.Expr, ...]) -> str:
+        """Return the name of a new array of the workspace, and note what it holds."""
+        name = self._name("row")
+        self.workspace.append((name, shape))
+        self.legend.add(name, template, generic, shape)
+        return name
 
     def _name(self, prefix: str) -> str:
         self._counter += 1
@@ -413,7 +421,7 @@ class Emitter:
             else:
                 above.append(self._code(operand))
         text = "*".join(above) or "1.0"
-        return f"({text}/({'*'.join(below)}))" if below else f"({text})"
+        return f"({text}/{_divisor(below)})" if below else f"({text})"
 
     def _power_text(self, expr: sympy.Expr) -> str:
         base, exponent = expr.base, expr.exp
@@ -427,7 +435,8 @@ class Emitter:
             if isinstance(base, (sympy.Symbol, sympy.Indexed)) or self._streams(base)
             else self._named(base, self._depth(base))
         )
-        return "(" + "*".join([code] * int(whole) + ([f"math.sqrt({code})"] if half else [])) + ")"
+        factors = [code] * int(whole) + ([f"math.sqrt({code})"] if half else [])
+        return f"({'*'.join(factors)})" if whole else factors[0]
 
     def _call_text(self, expr: sympy.Expr) -> str:
         name = expr.func.__name__
@@ -539,6 +548,7 @@ class Emitter:
         if key not in home.rows:
             home.rows[key] = name = self._name("weights")
             self.workspace.append((name, (size, size)))  # half of it is used
+            self.legend.notes[name] = f"{weight}, doubled for {second} < {first}, in the order of the gathered values"
             self.line("w = 0")
             self.loop(first, size)
             diagonal = self.canonical(weight.xreplace({second: first}))
@@ -568,7 +578,7 @@ class Emitter:
         if innermost:
             self.stack.pop()
         if functions:
-            self.line("at = 0")
+            self.line("at = 0  # position behind gather")
         for function in functions:
             self.functions.add(function)
             region = Region(function, *(self._name(part) for part in ("base", "stride", "stop")))
@@ -577,16 +587,19 @@ class Emitter:
             if innermost:
                 self.loop(*innermost)
             self.line("begin = at")
-            for one in (s for s in sums if self._single_call(s) == function):
-                start = self._name("start")
-                self.line(f"{start} = at - begin")
+            for n, one in enumerate(s for s in sums if self._single_call(s) == function):
+                place = region.base
+                if n:  # the first begins where the region does
+                    start = self._name("start")
+                    self.line(f"{start} = at - begin")
+                    place = f"{region.base} + {start}"
                 self._fill(one)
-                self._gathered[one] = f"{region.base} + {start}"
+                self._gathered[one] = place
                 self._gather_size += extent(one) * (innermost[1] if innermost else 1)
             self.line(f"{region.stride} = at - begin")
             if innermost:
                 self.end()
-            self.line(f"{region.stop} = at = (at + {LANES - 1}) // {LANES} * {LANES}")
+            self.line(f"{region.stop} = at = (at + {LANES - 1}) // {LANES} * {LANES}  # whole SIMD lanes")
             self._gather_size += LANES
         for region in regions:
             self.line(f"for q in range(gather + {region.base}, gather + {region.stop}):")
@@ -649,6 +662,24 @@ class Emitter:
     def _rewind(self, expr: sympy.Expr) -> None:
         if expr in self._gathered:
             self.line(f"at = {self._gathered[expr]}")
+
+
+def _divisor(factors: Sequence[str]) -> str:
+    """Return a product by which something is divided: in brackets, unless it is one factor that has its own."""
+    alone = factors[0] if len(factors) == 1 else ""
+    return alone if alone.endswith(")") and _closing(alone) == len(alone) - 1 else f"({'*'.join(factors)})"
+
+
+def _closing(text: str) -> int:
+    """Return where the first bracket of a text is closed, if only a function's name is before it; else -1."""
+    depth = 0
+    for n, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0 and character == ")":
+            return n
+        if depth == 0 and not (character.isalnum() or character in "._"):
+            return -1
+    return -1
 
 
 def flat_index(indices: Sequence[str], shape: Sequence[sympy.Expr]) -> str:

@@ -1,7 +1,12 @@
 """Special functions as source text, to be pasted into generated kernels, which must be self-contained.
 
 Numba does not track what a cached function calls in another file; a changed helper would go unnoticed. The arc sine is
-free of branches, so that LLVM vectorises loops around it. What lies outside a domain gives NaN, not a clamped value.
+free of branches, so that LLVM vectorises loops around it.
+
+What lies outside a domain gives NaN, but for a margin, where the value is that at the edge: 1e-5 for the arc sine, for
+correlations, and for the pivots of Cholesky's factor (in ``nodes``), 1e-6 for covariances of signs. Realisable dynamics
+converge to the edge of the admissible states (a student that becomes its teacher has correlation 1 with it), and steps
+of integrators land slightly beyond. What lies beyond the margin is not clamped: NaN makes an integrator reject a step.
 """
 
 from collections.abc import Iterable

@@ -115,8 +115,29 @@ class Memory:
         """Return the text of the position of a family's first field among all."""
         return "0" if family == str(self.families[0].base) else str(self.families[0].size)
 
-    def prologue(self, scratch: Sequence[tuple[str, tuple[sympy.Expr, ...]]]) -> list[str]:
-        """Return the statements that name sizes, scalars and offsets, and unpack states."""
+    @property
+    def notes(self) -> dict[str, str]:
+        """What the arrays hold that the prologue fills, and those of numerical rules, by name: for readers."""
+        found = {
+            "gather": "arguments of functions that are evaluated together, then their values",
+            "factor": "of the covariance of all fields",
+            "mean": "of each field",
+            "field": "each field at each node",
+        }
+        if self._fused:
+            names = [str(family.base) for family in self.families]
+            blocks = ", ".join(f"<{f} {g}> is {base}" for base, (f, g) in self._blocks.items())
+            found["C"] = f"C[u, v]: overlaps of all {ALL} fields, those of {names[0]} before {names[1]}; {blocks}"
+            for values, weight in self._fused.weights.items():
+                both = ", ".join(f"{value} for {name}" for value, name in zip(values, names, strict=True))
+                found[str(weight)] = f"{weight}[u]: {both}"
+        return found
+
+    def prologue(
+        self, scratch: Sequence[tuple[str, tuple[sympy.Expr, ...]]], notes: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Return the statements that name sizes, scalars and offsets, with remarks, and unpack states."""
+        remarks = self.notes | dict(notes or {})
         sizes = (*self.dynamics.sizes, *node_sizes(self.tables))
         lines = [f"{size} = int(par[{n}])" for n, size in enumerate(sizes)]
         offset = str(len(lines))
@@ -139,7 +160,8 @@ class Memory:
             offset = plus(offset, packed_size(q))
         offset = "0"
         for name, shape in scratch:
-            lines.append(f"{_offset_name(name, self._quantities)} = {offset}")
+            remark = f"  # {remarks[name]}" if name in remarks else ""
+            lines.append(f"{_offset_name(name, self._quantities)} = {offset}{remark}")
             offset = plus(_offset_name(name, self._quantities), _product(shape))
         return lines + [line for q in self._quantities.values() for line in self._unpack(q)]
 

@@ -1,5 +1,6 @@
 """``solve.linearize``: the flow near a state, as eigenvalues and labelled directions."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 SAME = 1e-7
 """Difference of entries up to which a state counts as symmetric, relative: Newton's steps end well below it."""
+
+
+AT_REST = 1e-6
+"""The largest time derivative of a fixed point, relative to the Jacobian times the state: about as far may the state
+be from it. Newton's steps end at 1e-12, integration over a long time near its tolerance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +59,14 @@ def linearize(dynamics: Dynamics, y0: Any, params: Mapping[str, Any]) -> "xr.Dat
         directions as perturbations of the states, ``Q_direction`` (mode, student, student_2), … (real part);
         ``jacobian`` (coordinate, coordinate_2); the states and observables at the state. ``coordinate`` are the
         independent entries: of a symmetric matrix those on and above the diagonal, so each eigenvalue of the flow
-        counts once. ``attrs["residual"]`` is the largest time derivative at the state, zero for a fixed point.
+        counts once. ``attrs["residual"]`` is the largest time derivative at the state, zero for a fixed point;
+        ``attrs["status"]`` is ``"fixed point"`` or ``"not a fixed point"``.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the state is not a fixed point (its residual is not small): growth rates then tell how the difference of two
+        neighbouring trajectories changes while they are there, not how the state is approached or left.
 
     Raises
     ------
@@ -77,6 +90,17 @@ def linearize(dynamics: Dynamics, y0: Any, params: Mapping[str, Any]) -> "xr.Dat
     flow = Flow.at(dynamics, y0, params)
     y = flow.start
     jacobian = finite_jacobian(flow, y)
+    residual = float(np.abs(flow.drift(y)).max(initial=0.0))
+    at_rest = residual <= AT_REST * float(np.abs(jacobian).max(initial=0.0)) * max(
+        1.0, float(np.abs(y).max(initial=0.0))
+    )
+    if not at_rest:
+        warnings.warn(
+            f"the state is not a fixed point: its largest time derivative is {residual:.3g}. Growth rates are those of "
+            "the difference of neighbouring trajectories; fixed_points() and plateau() find fixed points",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     group = group_of(flow).stabiliser(y, SAME * max(1.0, float(np.abs(y).max(initial=0.0))))
     found = spectrum(jacobian, group)
     directions = flow.unpacked(found.vectors.real.T)
@@ -97,7 +121,7 @@ def linearize(dynamics: Dynamics, y0: Any, params: Mapping[str, Any]) -> "xr.Dat
             **_single(states_at(flow, y[None], ("state",))),
         },
         coords={"coordinate": names, "coordinate_2": names},
-        attrs=attributes(flow) | {"residual": float(np.abs(flow.drift(y)).max())},
+        attrs=attributes(flow) | {"residual": residual, "status": "fixed point" if at_rest else "not a fixed point"},
     )
 
 

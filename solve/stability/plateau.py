@@ -30,6 +30,18 @@ NEAR = 0.3
 """How far, relative to the state, a Newton search may end from where the symmetric flow is: else the flow goes on."""
 
 
+class NoPlateau(ModelError):
+    """A start from which training reaches no plateau, with the reason.
+
+    ``argument``, ``given`` and ``accepted`` are those of every :class:`~effdyn.derive.ModelError`: what leads to none,
+    the reason, and what would have one.
+    """
+
+    def __init__(self, argument: str, given: object, accepted: str) -> None:
+        super().__init__(argument, given, accepted)
+        self.args = (f"no plateau from this {argument}: {given}. A plateau needs {accepted}",)
+
+
 def plateau(dynamics: Dynamics, y0: Any, params: Mapping[str, Any]) -> "xr.Dataset":
     """Return the plateau that training from a start without preferences reaches, and the rate of escape from it.
 
@@ -53,7 +65,8 @@ def plateau(dynamics: Dynamics, y0: Any, params: Mapping[str, Any]) -> "xr.Datas
     Raises
     ------
     ModelError
-        If there is no plateau from this start: the symmetric flow reaches no fixed point, or nothing leaves it.
+        For bad input, naming it. If there is no plateau from this start, as :class:`NoPlateau`, with the reason: no two
+        units may be exchanged, the symmetric flow reaches no fixed point, or nothing leaves it.
     ArithmeticError
         If the symmetric flow diverges, with the time and state reached.
 
@@ -70,13 +83,20 @@ def plateau(dynamics: Dynamics, y0: Any, params: Mapping[str, Any]) -> "xr.Datas
     """
     flow = Flow.at(dynamics, y0, params)
     group = group_of(flow)
+    if len(group.actions) == 1:
+        units = ", ".join(f"{size} = {flow.inputs.sizes[str(size)]}" for size in dynamics.sizes)
+        reason = f"no two units may be exchanged ({units}), so there is no symmetry to break"
+        raise NoPlateau("y0", Described(reason), "several units, which a single student has not")
     point = symmetric_fixed_point(flow, group)
     modes = linearize(dynamics, flow.unpacked(point), params)
     breaking = modes.growth.values[~modes.symmetric.values]
     scale = float(np.abs(modes.jacobian).max())
     if not len(breaking) or breaking[0] <= NEUTRAL * scale:
-        given = f"a start whose symmetric fixed point has growth rates {np.array2string(breaking, precision=4)}"
-        raise ModelError("y0", Described(given), "a model with several units, whose symmetric fixed point is a saddle")
+        rates = np.array2string(breaking, precision=4)
+        reason = (
+            f"nothing leaves its symmetric fixed point, where perturbations that break the symmetry grow at {rates}"
+        )
+        raise NoPlateau("y0", Described(reason), "a symmetric fixed point that is a saddle")
     rate = float(breaking[0])
     keeping = modes.growth.values[modes.symmetric.values]
     return modes.assign(
@@ -92,7 +112,7 @@ def symmetric_fixed_point(flow: Flow, group: Symmetries) -> np.ndarray:
 
     Raises
     ------
-    ModelError
+    NoPlateau
         If the flow is not at a fixed point at the time :data:`LONGEST`, or that has neighbours.
     """
     y, stop, done = group.average(flow.start), 1.0, 0.0
@@ -103,12 +123,19 @@ def symmetric_fixed_point(flow: Flow, group: Symmetries) -> np.ndarray:
         if zero.converged and near and flow.least_eigenvalue(zero.y) > -ADMISSIBLE:
             growth, scale = _symmetric_growth(flow, zero.y, group)
             if abs(growth) <= NEUTRAL * scale:  # as linear students have: no end of the flow will be told from it
-                given = "a start whose symmetric fixed point is one of a continuum"
-                raise ModelError("y0", Described(given), "equations with an isolated symmetric fixed point")
+                reason = "its symmetric fixed point is one of a continuum"
+                raise NoPlateau("y0", Described(reason), "an isolated symmetric fixed point")
             if growth < 0:  # it ends here, and does not just pass by
                 return group.average(zero.y)
-    given = f"a start whose symmetric flow is not at rest by t = {LONGEST:g}"
-    raise ModelError("y0", Described(given), "a flow that ends at a fixed point: try a smaller learning rate or noise")
+    rest = float(np.abs(group.average(flow.drift(y))).max())
+    state = ", ".join(f"{name} = {value:.4g}" for name, value in zip(flow.coordinates, y, strict=True))
+    reason = (
+        f"at t = {LONGEST:g} the symmetric flow is not at a fixed point where it could end, but at {state}, where the "
+        f"largest time derivative is {rest:.3g}"
+    )
+    raise NoPlateau(
+        "y0", Described(reason), "a symmetric flow that comes to rest: try a smaller learning rate or noise"
+    )
 
 
 def _symmetric_growth(flow: Flow, y: np.ndarray, group: Symmetries) -> tuple[float, float]:

@@ -46,7 +46,9 @@ def symmetric_reduction(dynamics: Dynamics, ansatz: str = "symmetric") -> Dynami
     """Return the equations of motion of symmetric states: a few scalars for any numbers of units.
 
     Nothing is approximated: a symmetric state stays symmetric, so this is the flow from such a start. Whether it is
-    stable is another question, which the reduction cannot answer (see :func:`linearize`).
+    stable is another question, which the reduction cannot answer (see :func:`linearize`). Nor does it know of vectors:
+    values that no vectors have are not refused, and moments may be NaN there. What :func:`reduce_inputs` returns is
+    admissible.
 
     Parameters
     ----------

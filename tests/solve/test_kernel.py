@@ -4,6 +4,7 @@ import ast
 import builtins
 import math
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -275,6 +276,24 @@ def test_source_is_self_contained_and_says_what_it_computes():
         assert "drift" not in name or "# dQ[i, k]/dt = " in source, "the equation stands above its loops"
 
 
+def test_a_legend_says_what_each_array_holds():
+    for name, source in sources():
+        lines = source.split("def kernel")[1].splitlines()
+        for line in lines:
+            if array := re.match(r"\s+((?:row|weights)\d+) = ", line):
+                assert f"# {array[1]}[" in line or ("weights" in array[1] and ", doubled for " in line), (name, line)
+    source = dict(sources())["erf, high-dimensional, drift"]
+    # <h h> = Q in the matrix of all overlaps C, as u runs over students and teacher units; 1 + <h h> of the erf forms.
+    assert re.search(r"# row\d+\[i, u\] = c\[u\]/sqrt\(C\[u, u\] \+ 1 - C\[i, u\]\*\*2/\(C\[i, i\] \+ 1\)\)", source)
+    assert "# c[u]: -a[u] for h, b[u] for h_star" in source and "<h h_star> is R" in source
+
+
+def test_where_the_first_gathered_sum_begins_is_no_variable():
+    for name, source in sources():
+        assert not re.search(r"begin = at\n +start", source), name
+        assert "/((math.sqrt(" not in source, name
+
+
 def test_source_does_not_depend_on_the_hash_seed():
     """Sets of strings and SymPy objects iterate in an order that changes from process to process."""
     code = """
@@ -543,7 +562,8 @@ def test_names_of_users_do_not_collide_with_names_in_the_source(name):
             )
             source, shapes = generate(dynamics, [(e.quantity, e.expr) for e in dynamics.drift], "names")
         except ValueError:
-            assert length is size and name in ("i", "j"), "only what is an index and a size at once may be refused"
+            refused = ("i", "j") if length is size else ("t",)
+            assert name in refused, "only what is an index and a size at once, or has the name of time, may be refused"
             continue
         coupling = np.eye(4) + 0.3
         values = {scalar.name: 3.0, "rate": 0.25, "v": np.array([1.0, 2.0, -3.0, 4.0]), "G": coupling}

@@ -1,5 +1,7 @@
 """Fixed points, Jacobians, plateaus, critical rates: against differences, trajectories, limits, sums done by hand."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,16 @@ def test_linear_student_by_hand():
     assert modes.attrs["residual"] < 1e-15 and modes.attrs["jacobian"] == "symbolic"
 
 
+def test_a_state_that_moves_is_said():
+    moving = {"Q": [[0.5]], "R": [[0.2]]}
+    with pytest.warns(RuntimeWarning, match="not a fixed point"):
+        modes = linearize(LINEAR, moving, params(1, 0.6))
+    # By hand, as above: dR/dt = 0.6 (1 − 0.2), dQ/dt = 2 · 0.6 (0.2 − 0.5) + 0.36 (1 − 0.4 + 0.5).
+    assert modes.attrs["residual"] == pytest.approx(0.48, rel=1e-12) and modes.attrs["status"] == "not a fixed point"
+    assert linearize(LINEAR, {"Q": [[1.0]], "R": [[1.0]]}, params(1, 0.6)).attrs["status"] == "fixed point"
+
+
+@pytest.mark.filterwarnings("ignore:the state is not a fixed point")
 def test_modes_solve_the_eigenvalue_problem_and_are_labelled():
     start = {"Q": [[0.5, 0.1], [0.1, 0.4]], "R": [[0.3, 0.1], [0.2, 0.4]]}
     modes = linearize(ERF, start, params())
@@ -101,6 +113,7 @@ def test_modes_solve_the_eigenvalue_problem_and_are_labelled():
     np.testing.assert_array_equal(modes.Q_direction[:, 0, 1], modes.direction[:, at])
 
 
+@pytest.mark.filterwarnings("ignore:the state is not a fixed point")
 def test_directions_keep_or_break_the_symmetry_of_the_state():
     point = {"Q": [[0.4, 0.1], [0.1, 0.4]], "R": [[0.3, 0.3], [0.3, 0.3]]}
     modes = linearize(ERF, point, params())
@@ -249,8 +262,17 @@ def test_linear_students_have_a_continuum_of_fixed_points():
 
 
 def test_one_unit_has_no_plateau():
-    with pytest.raises(ModelError, match="several units"):
+    with pytest.raises(ModelError, match=r"no two units may be exchanged \(K = 1, M = 1\).*single student"):
         plateau(ERF, {"Q": [[0.1]], "R": [[0.01]]}, params(1))
+
+
+def test_a_symmetric_flow_that_does_not_end_is_said_in_a_sentence():
+    with pytest.raises(
+        ModelError, match=r"^no plateau from this y0: at t = .* Q\[1,1\] = .* smaller learning rate"
+    ) as error:
+        plateau(ERF, SYMMETRIC[2], params(2, 50.0))
+    assert error.value.argument == "y0"
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
 
 
 # -- critical learning rates -------------------------------------------------------------------------------------------
