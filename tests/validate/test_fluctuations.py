@@ -66,7 +66,9 @@ def drift_at(model: Any, given: dict[str, Any], y: np.ndarray) -> np.ndarray:
     return rates(model, state, given["params"]).drift
 
 
-@pytest.mark.parametrize(("activation", "K", "M"), [("erf", 3, 2), ("linear", 2, 1)])
+@pytest.mark.parametrize(
+    ("activation", "K", "M"), [("erf", 2, 1), pytest.param("erf", 3, 2, marks=pytest.mark.slow), ("linear", 2, 1)]
+)
 def test_derivatives_are_those_of_the_drift(activation: str, K: int, M: int) -> None:
     """J C + C Jᵀ, J m and ½ H:C, against differences of the drift along coordinates (fourth order and second)."""
     model = derive.TeacherStudent(activation=activation)

@@ -36,6 +36,7 @@ def test_covariances_are_those_of_one_step(activation: str) -> None:
     np.testing.assert_allclose(50.0 * B @ B.T, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow  # 12 s: 3000 paths in steps of 1/d
 def test_paths_are_distributed_as_exact_chains() -> None:
     """One student and teacher, one step of training a step: mean and variance over runs. The chain's mean is shifted
     besides by the 1/d term of its mean increment, which the Langevin form leaves out: it is at most all of the mean
