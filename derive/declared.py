@@ -32,6 +32,7 @@ def check_declared(dyn: "Dynamics", time: sympy.Symbol) -> None:
             raise ModelError(argument, Described(f"a quantity named {time.name}"), "any other name: that is time's")
     known = {q.name for q in quantities} | {str(size) for q in quantities for size in q.shape}
     known |= {str(part) for family in dyn.families for part in (family.base, family.size)} | _arguments(dyn)
+    known |= {name for pair, _ in dyn.covariance for name in pair}
     known |= {NOISE.name} if dyn.families else set()  # over which expectations are, as over the local fields
     for place, name, indices, expr in _expressions(dyn):
         own = known | {str(index) for index in indices}
