@@ -15,7 +15,7 @@ from effdyn.derive import Dynamics
 from .kernels.cache import load_generated
 from .kernels.kernel import loops_source
 from .kernels.tape import Computed, Operation, Tape, TooLong, Value, Writer
-from .kernels.unroll import LONGEST, Rolled, _body, _Evaluation
+from .kernels.unroll import LONGEST, Rolled, recorded
 
 LANES = 16
 ROOM = 5
@@ -43,14 +43,11 @@ def derivatives_address(dynamics: Dynamics, sizes: tuple[int, ...]) -> int:
 
 def derivatives_source(source: str, sizes: Sequence[int]) -> str | None:
     """Return the source of the derivatives of a kernel for these sizes; ``None`` if it is long or not smooth."""
-    evaluation = _Evaluation(sizes)
     try:
-        evaluation.run(_body(source))
-        written = evaluation.arrays["out"]
-        results = [written[i] for i in range(len(written))]
-        if len(evaluation.tape.used(results)) > LONGEST:
+        tape, results = recorded(source, sizes)
+        if len(tape.used(results)) > LONGEST:
             return None
-        tangents = Tangents(evaluation.tape, results)
+        tangents = Tangents(tape, results)
     except (Rolled, TooLong, NotSmooth):
         return None
     n = len(results)

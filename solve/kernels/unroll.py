@@ -59,18 +59,32 @@ def unrolled(source: str, sizes: Sequence[int]) -> tuple[str, int] | None:
         ``None`` where there is no straight-line form or it has more than :data:`LONGEST` operations.
     """
     try:
-        evaluation = _Evaluation(sizes)
-        evaluation.run(_body(source))
+        tape, values = recorded(source, sizes)
     except (Rolled, TooLong):
         return None
-    results = {f"out[{n}]": value for n, value in sorted(evaluation.arrays["out"].items())}
-    if len(evaluation.tape.used(list(results.values()))) > LONGEST:
+    if len(tape.used(values)) > LONGEST:
         return None
-    writer = Writer(evaluation.tape, results)
+    writer = Writer(tape, {f"out[{n}]": value for n, value in enumerate(values)})
     head, signature, body = source.partition("def kernel(t, y, out, par, work):\n")
     comments = [line.strip() for line in body.splitlines() if line.strip().startswith("# ")]
     lines = [f"# for {', '.join(map(str, sizes))}: the sizes that par begins with", *comments, *writer.lines]
     return head + signature + "".join(f"    {line}\n" for line in lines), writer.buffer
+
+
+def recorded(source: str, sizes: Sequence[int]) -> tuple[Tape, list[Value]]:
+    """Return the operations that a kernel makes at these sizes, and which of them it writes to ``out``, in order.
+
+    Raises
+    ------
+    Rolled
+        If it holds what has no straight-line form.
+    TooLong
+        If there are more operations than are recorded.
+    """
+    evaluation = _Evaluation(sizes)
+    evaluation.run(_body(source))
+    written = evaluation.arrays["out"]
+    return evaluation.tape, [written[n] for n in range(len(written))]
 
 
 def _body(source: str) -> list[ast.stmt]:
