@@ -113,10 +113,10 @@ def _symbols() -> list[sympy.Basic]:
 
 
 @intrinsic
-def _call(typing_context, address, t, y, dy, par, n_par):  # type: ignore[no-untyped-def]  # Numba has no types
+def _call(typing_context, address, t, y, dy, par, n_par):  # type: ignore[no-untyped-def]  # Numba has the types
     """Call the kernel whose address is ``address``; the workspace follows the parameters."""
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]  # Numba has the types
         double, pointer = ir.DoubleType(), ir.DoubleType().as_pointer()
         function = ir.FunctionType(ir.VoidType(), [double, *[pointer] * 4])
         kernel, t, y, dy, par, n_par = arguments
@@ -127,17 +127,17 @@ def _call(typing_context, address, t, y, dy, par, n_par):  # type: ignore[no-unt
 
 
 @intrinsic
-def _after(typing_context, pointer, n):  # type: ignore[no-untyped-def]
+def _after(typing_context, pointer, n):  # type: ignore[no-untyped-def]  # Numba has the types
     """Return the pointer n doubles further on."""
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]  # Numba has the types
         return builder.gep(arguments[0], [arguments[1]])
 
     return pointer(pointer, types.int64), generate
 
 
 @cfunc("void(CPointer(float64), float64, CPointer(float64), CPointer(float64), voidptr)")
-def _for_cyrk(dy, t, y, args, _):  # type: ignore[no-untyped-def]
+def _for_cyrk(dy, t, y, args, _):  # type: ignore[no-untyped-def]  # Numba has the types
     """Be the right-hand side in CyRK's convention: ``args`` holds its address and the number of parameters first."""
     _call(int(args[0]) * 4096 + int(args[1]), t, y, dy, _after(args, 3), int(args[2]))
 

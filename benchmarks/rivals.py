@@ -131,7 +131,7 @@ def cyrks(problem: Compiled) -> Solver | None:
 
 
 @numba.njit(error_model="numpy")
-def _euler(address, y, par, work, dt, steps, every, out):  # type: ignore[no-untyped-def]
+def _euler(address, y, par, work, dt, steps, every, out):  # type: ignore[no-untyped-def]  # Numba has the types
     dy = np.empty_like(y)
     for step in range(steps):
         if step % every == 0:

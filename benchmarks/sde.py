@@ -1,6 +1,8 @@
 """Nanoseconds per step of Euler and Maruyama: ours, NumPy over all paths at once, and a loop written for one model."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import sympy
@@ -65,7 +67,7 @@ def linear(rounds: int) -> list[Row]:
             y = y - y @ rates.T * DT + y * (dW @ gains.T)
 
     @njit
-    def loop(rng):  # type: ignore[no-untyped-def]
+    def loop(rng):  # type: ignore[no-untyped-def]  # Numba has the types
         new, dW = np.empty(N), np.empty(N)
         for _ in range(RUNS):
             y = np.ones(N)
@@ -84,11 +86,18 @@ def linear(rounds: int) -> list[Row]:
     return rows(f"{N} states, {N} noises", dynamics, call, vectorised, lambda: loop(np.random.default_rng(0)), rounds)
 
 
-def rows(name, dynamics, call, vectorised, loop, rounds) -> list[Row]:  # type: ignore[no-untyped-def]
+def rows(
+    name: str,
+    dynamics: Dynamics,
+    call: dict[str, Any],
+    vectorised: Callable[[], object],
+    loop: Callable[[], object],
+    rounds: int,
+) -> list[Row]:
     """Return our nanoseconds per step and path, against NumPy's and the loop's."""
 
-    def ours(method: str):  # type: ignore[no-untyped-def]
-        options = dict(dt=DT, runs=RUNS, t_eval=[STEPS * DT], threads=1, method=method)
+    def ours(method: str) -> Callable[[], object]:
+        options: dict[str, Any] = dict(dt=DT, runs=RUNS, t_eval=[STEPS * DT], threads=1, method=method)
         return lambda: solve.integrate(dynamics, (0, STEPS * DT), **call, **options)
 
     methods = ("euler-maruyama", "milstein", "weak2")
