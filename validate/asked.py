@@ -5,7 +5,6 @@ Knows nothing of models nor of engines. Every mistake is reported under the name
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,24 +74,3 @@ def check_choice(argument: str, given: Any, accepted: tuple[Any, ...]) -> None:
 def check_count(argument: str, given: Any) -> None:
     if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
         raise ModelError(argument, given, "a whole number, at least 1")
-
-
-def processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def seed_of(rng: Any) -> np.random.SeedSequence:
-    if isinstance(rng, np.random.SeedSequence):
-        return rng
-    if isinstance(rng, np.random.Generator):  # a child of its stream, another one at each call
-        child = rng.spawn(1)[0].bit_generator.seed_seq
-        assert isinstance(child, np.random.SeedSequence)
-        return child
-    try:
-        return np.random.SeedSequence(rng)
-    except (TypeError, ValueError):
-        raise ModelError("rng", rng, "a seed (a non-negative integer), a SeedSequence, a Generator, or None") from None
-
-
-def stream(root: np.random.SeedSequence, d: int, run: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, d, run), pool_size=root.pool_size)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .asked import stream
+from effdyn.solve.streams import stream
+
 from .batches import BatchGram, BatchNetwork, compile_steps
 from .data_laws import DataLaw
 from .gram import Gram, compile_gram

@@ -19,8 +19,9 @@ from effdyn.derive import LinearNetwork
 from effdyn.derive.errors import ModelError
 from effdyn.solve.linear_networks import reduce
 from effdyn.solve.results import parameters_json, variable, versions_json
+from effdyn.solve.streams import seed_of
 
-from .simulate import check_count, seed_of
+from .asked import check_count
 from .simulators import simulates
 
 Weights = list[np.ndarray]

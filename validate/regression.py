@@ -18,22 +18,14 @@ from effdyn.derive.errors import ModelError
 from effdyn.derive.regression import LinearRegression
 from effdyn.solve.given import Given
 from effdyn.solve.kernels.layout import read_inputs
+from effdyn.solve.processors import processors
 from effdyn.solve.results import parameters_json, variable, versions_json
+from effdyn.solve.streams import seed_of, stream
 
+from .asked import Times, check_count, dimensions, times_to_save
 from .regression_replicas import REPLICAS, Problem
-from .simulate import (
-    Divergence,
-    SimulationDiverged,
-    State,
-    Times,
-    check_count,
-    dimensions,
-    processors,
-    run_all,
-    seed_of,
-    stream,
-    times_to_save,
-)
+from .replicas import Divergence, State, run_all
+from .simulate import SimulationDiverged
 from .simulators import simulates
 
 CLOCKS = {"one-pass": "steps/d", "multi-pass": "steps/n", "gradient-flow": "eta*steps"}

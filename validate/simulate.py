@@ -18,10 +18,12 @@ import xarray as xr
 
 from effdyn.derive import TeacherStudent
 from effdyn.derive.errors import ModelError
+from effdyn.solve.processors import processors
 from effdyn.solve.results import parameters_json, variable, versions_json
+from effdyn.solve.streams import seed_of
 
 from .align import best_order, come_apart, exchangeable, permuted, same_second_layer
-from .asked import Times, check_choice, check_count, dimensions, processors, seed_of, stream, times_to_save
+from .asked import Times, check_choice, check_count, dimensions, times_to_save
 from .checkpoint import Checkpoint
 from .data_laws import DataLaw, Gaussian, read_law
 from .engines import ENGINES, Replicas
@@ -30,21 +32,6 @@ from .inputs import Inputs, read_inputs
 from .observables import observables
 from .replicas import Divergence, Job, Outcome, State, forget, run_all, run_elsewhere
 from .simulators import by_model, simulates
-
-__all__ = [
-    "Divergence",
-    "SimulationDiverged",
-    "State",
-    "Times",
-    "check_count",
-    "dimensions",
-    "processors",
-    "run_all",
-    "seed_of",
-    "simulate",
-    "stream",
-    "times_to_save",
-]
 
 CLOCKS = ("steps/d", "eta*steps/d")
 

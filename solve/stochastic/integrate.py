@@ -19,8 +19,9 @@ from ..errors import Diverged, IntegrationError, NotPositiveSemidefinite
 from ..kernels.layout import read_inputs, unpack
 from ..processors import processors
 from ..results import parameters_json, to_dataset
+from ..streams import generator, seed_of
 from .commutative import commutes, commutes_around
-from .replicas import Failure, Plan, path, run_all, seed_of, stream
+from .replicas import Failure, Plan, path, run_all
 from .steps import EULER_MARUYAMA, MILSTEIN, NOT_PSD, WEAK2
 from .system import System, system_of
 
@@ -192,7 +193,7 @@ def _check_commutes(system: System, plan: Plan) -> None:
     in the whole time, wherever it is a number."""
     pilot = Plan(EULER_MARUYAMA, plan.t0, plan.h, 1, np.arange(PILOT_STEPS + 1))
     states = np.full((PILOT_STEPS + 1, len(system.y0)), np.nan)
-    path(system, pilot, stream(np.random.SeedSequence(0), 0), states, lambda: False)
+    path(system, pilot, generator(np.random.SeedSequence(0), 0), states, lambda: False)
     sound = states[np.isfinite(states).all(axis=1)]
     duration = float(plan.saves[-1]) * plan.h
     near = all(commutes(system, plan.t0 + n * plan.h, y) for n, y in enumerate(sound))

@@ -6,12 +6,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from effdyn.derive import ModelError
-
+from ..streams import generator
 from .steps import OK, WEAK2, compiled_advance
 from .system import System
 
@@ -50,32 +48,6 @@ class Failure:
     why: int
     t: float
     y: np.ndarray
-
-
-def seed_of(rng: Any) -> np.random.SeedSequence:
-    """Return the root of all streams.
-
-    Raises
-    ------
-    ModelError
-        If ``rng`` is no seed.
-    """
-    if isinstance(rng, np.random.SeedSequence):
-        return rng
-    if isinstance(rng, np.random.Generator):  # a child of its stream, another one at each call
-        child = rng.spawn(1)[0].bit_generator.seed_seq
-        assert isinstance(child, np.random.SeedSequence)
-        return child
-    try:
-        return np.random.SeedSequence(rng)
-    except (TypeError, ValueError):
-        raise ModelError("rng", rng, "a seed (a non-negative integer), a SeedSequence, a Generator, or None") from None
-
-
-def stream(root: np.random.SeedSequence, run: int) -> np.random.Generator:
-    """Return the random numbers of a run: they depend on nothing but the root and its number."""
-    seed = np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, run), pool_size=root.pool_size)
-    return np.random.Generator(np.random.PCG64DXSM(seed))
 
 
 def path(
@@ -128,7 +100,7 @@ def run_all(
         for run in queue:
             if stop.is_set():
                 return
-            outcomes[run] = path(system, plan, stream(root, run), out[run], stop.is_set)
+            outcomes[run] = path(system, plan, generator(root, run), out[run], stop.is_set)
 
     interrupted = False
     with ThreadPoolExecutor(threads) as pool:
