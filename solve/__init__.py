@@ -3,28 +3,63 @@
 if __name__ != "effdyn.solve":
     raise ImportError("this folder is the package effdyn.solve: pip install -e . and import that")
 
-from .ensembles.ensemble import ensemble
+from typing import TYPE_CHECKING
+
+from effdyn.derive.loading import on_demand, set_aside
+
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
 from .hazards import BelowResolution, SymmetricStart
-from .implicit_bias import (
-    RateBound,
-    TwoLayerRegression,
-    conditional_mean,
-    crossover_width,
-    limit_of_flow,
-    width_bound,
-    width_distance,
-    width_slope,
-)
 from .integrate import integrate
 from .integrators.events import Event
 from .kernels.kernel import Kernel, kernel
-from .linear_networks import correlations, reduced_inputs
 from .numerical_error import numerical_error
 from .riccati import riccati
-from .stability import critical_rate, fixed_points, lift, linearize, plateau, reduce_inputs, symmetric_reduction
-from .sweeps.errors import DamagedStore, ForeignStore, StoreError, StoreInUse
-from .sweeps.sweep import sweep
+
+if TYPE_CHECKING:
+    from .ensembles.ensemble import ensemble
+    from .implicit_bias import (
+        RateBound,
+        TwoLayerRegression,
+        conditional_mean,
+        crossover_width,
+        limit_of_flow,
+        width_bound,
+        width_distance,
+        width_slope,
+    )
+    from .linear_networks import correlations, reduced_inputs
+    from .stability.critical import critical_rate
+    from .stability.fixed_points import fixed_points
+    from .stability.linearize import linearize
+    from .stability.plateau import plateau
+    from .stability.symmetric_reduction import lift, reduce_inputs, symmetric_reduction
+    from .sweeps.errors import DamagedStore, ForeignStore, StoreError, StoreInUse
+    from .sweeps.sweep import sweep
+else:  # what a first figure does not need loads when it is asked for
+    __getattr__ = on_demand(
+        __name__,
+        {
+            "ensembles.ensemble": ["ensemble"],
+            "implicit_bias": [
+                "RateBound",
+                "TwoLayerRegression",
+                "conditional_mean",
+                "crossover_width",
+                "limit_of_flow",
+                "width_bound",
+                "width_distance",
+                "width_slope",
+            ],
+            "linear_networks": ["correlations", "reduced_inputs"],
+            "stability.critical": ["critical_rate"],
+            "stability.fixed_points": ["fixed_points"],
+            "stability.linearize": ["linearize"],
+            "stability.plateau": ["plateau"],
+            "stability.symmetric_reduction": ["lift", "reduce_inputs", "symmetric_reduction"],
+            "sweeps.errors": ["DamagedStore", "ForeignStore", "StoreError", "StoreInUse"],
+            "sweeps.sweep": ["sweep"],
+        },
+    )
 
 __all__ = [
     "BelowResolution",
@@ -64,3 +99,5 @@ __all__ = [
     "width_distance",
     "width_slope",
 ]
+
+set_aside()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effdyn.derive import Dynamics, Quantity
+from effdyn.derive.loading import first_use
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,7 +46,10 @@ def to_dataset(
 ) -> "xr.Dataset":
     """Return a solution as a Dataset with one variable for each state and observable, and dim ``t``; before it ``run``,
     of solutions that have several."""
-    import xarray as xr
+    with first_use("xarray"):
+        import xarray as xr
+
+        xr.Variable((), 0.0)  # with the first one it loads dask, where that is installed
 
     quantities = {q.name: q for q in (*dynamics.states, *(e.quantity for e in dynamics.observables))}
     lead = ("t",) if runs is None else ("run", "t")

@@ -4,10 +4,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from effdyn.derive import ModelError
-from effdyn.derive.closed_flows.factor_step import factors_at
 from effdyn.derive.errors import Described
 
 from .results import versions_json
@@ -89,6 +87,10 @@ def riccati(F: Any, Q0: Any, t: Any, tau: float = 1.0, coupling: float = 0.5) ->
 
 def _factors(F: np.ndarray, Q: np.ndarray, times: np.ndarray, coupling: float) -> np.ndarray:
     """Return Q at each time, (T, n, h); after Ctrl-C, at the times that were reached."""
+    from tqdm.auto import tqdm
+
+    from effdyn.derive.closed_flows.factor_step import factors_at
+
     found: list[np.ndarray] = []
     try:
         for factor in tqdm(factors_at(F, Q, times, coupling), "matrix Riccati", len(times), unit="time", delay=SLOW):

@@ -1,5 +1,6 @@
 """What is installed is what is in the folders, and layers keep to themselves."""
 
+import ast
 import configparser
 import importlib
 import importlib.util
@@ -91,8 +92,21 @@ def test_room_is_an_index_of_its_public_names(room):
 @pytest.mark.parametrize(
     ("room", "absent"),
     [
-        ("derive", ["numba", "llvmlite", "scipy", "matplotlib", "effdyn.solve", "effdyn.validate", "effdyn.gallery"]),
-        ("solve", ["matplotlib", "effdyn.validate", "effdyn.gallery"]),
+        (
+            "derive",
+            [
+                "numpy",
+                "tqdm",
+                "numba",
+                "llvmlite",
+                "scipy",
+                "matplotlib",
+                "effdyn.solve",
+                "effdyn.validate",
+                "effdyn.gallery",
+            ],
+        ),
+        ("solve", ["matplotlib", "xarray", "pandas", "scipy.linalg", "tqdm", "effdyn.validate", "effdyn.gallery"]),
         ("validate", ["effdyn.gallery"]),
     ],
 )
@@ -119,3 +133,17 @@ def test_version_and_console_script():
 @pytest.mark.parametrize("file", ["README.md", ".ci/run"])
 def test_readme_and_ci_test_with_the_same_command(file):
     assert README_COMMAND in (ROOT / file).read_text(encoding="utf-8")
+
+
+@each_room
+def test_names_that_load_on_demand_are_those_that_type_checkers_see(room):
+    """A room lists them twice: for type checkers as imports, for Python in a table."""
+    tree = ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8"))
+    blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    for block in blocks:
+        imported = {node.module: [name.name for name in node.names] for node in block.body}
+        (assignment,) = block.orelse
+        assert ast.literal_eval(assignment.value.args[1]) == imported
+        modules = {path.stem for path in (ROOT / room).iterdir()}
+        assert not modules & {name for names in imported.values() for name in names}, "the module would hide the name"
+    assert blocks or room not in ("derive", "solve")

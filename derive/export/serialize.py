@@ -84,33 +84,33 @@ def _model_document(model: Any) -> dict[str, Any]:
     return {"model": type(model).__name__, "arguments": model.arguments(), "version": VERSION}
 
 
-def _models() -> dict[str, Callable[..., Any]]:
-    """Return the classes that are models: what the room makes public and states its arguments."""
+def _model_class(name: Any) -> Callable[..., Any]:
+    """Return the model of that name: a class that the room makes public and that states its arguments."""
     room = sys.modules["effdyn.derive"]
-    public = {name: getattr(room, name) for name in room.__all__}
-    return {
-        name: c
-        for name, c in public.items()
-        if isinstance(c, type) and hasattr(c, "arguments") and hasattr(c, "dynamics")
-    }
+    if name in room.__all__ and _is_model(found := getattr(room, name)):  # others are not imported to read this one
+        return found
+    models = [public for public in room.__all__ if _is_model(getattr(room, public))]
+    raise ModelError("model", name, f"one of {', '.join(map(repr, models))}{nearest(str(name), models)}")
+
+
+def _is_model(public: Any) -> bool:
+    return isinstance(public, type) and hasattr(public, "arguments") and hasattr(public, "dynamics")
 
 
 def _model_from(document: Mapping[str, Any]) -> Any:
-    models = _models()
     name, arguments = document.get("model"), document.get("arguments", {})
-    if name not in models:
-        raise ModelError("model", name, f"one of {', '.join(map(repr, models))}{nearest(str(name), models)}")
+    model = _model_class(name)
     if not isinstance(arguments, dict) or not all(
         isinstance(v, (str, int, float, bool, type(None))) for v in arguments.values()
     ):
         raise ModelError("arguments", arguments, "an object of texts, numbers, true and false")
-    known = {field for field in getattr(models[name], "__dataclass_fields__", {})}
+    known = {field for field in getattr(model, "__dataclass_fields__", {})}
     for argument in arguments:
         if argument not in known:
             raise ModelError(
                 argument, arguments[argument], f"{name} takes {', '.join(sorted(known))}{nearest(argument, known)}"
             )
-    return models[name](**arguments)
+    return model(**arguments)
 
 
 def _document(text: str, key: str) -> dict[str, Any]:

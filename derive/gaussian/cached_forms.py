@@ -22,7 +22,7 @@ import sympy
 from ..cache_directory import preferred_directory
 
 T = TypeVar("T")
-WORTH = 0.05
+WORTH = 0.002
 """Seconds: what is derived faster is not stored."""
 DIGEST = 32
 

@@ -22,8 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from effdyn.derive.cache_directory import cache_directory
-
-from ..loading import collector_at_rest
+from effdyn.derive.loading import first_use
 
 _MTIME = 946_684_800  # 2000-01-01: Numba and Python's bytecode cache compare it, so every writer sets the same
 _loading = threading.RLock()  # re-entrant: a generated module may load another one
@@ -94,7 +93,7 @@ def _import_file(module_name: str, path: Path) -> types.ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # before it runs, as `import` does: pickle and Numba look modules up by name
     try:
-        with collector_at_rest():  # with the first one Numba loads its other half, and SciPy's
+        with first_use("numba"):  # which loads its other half, and SciPy's, with the first kernel
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[module_name]

@@ -4,14 +4,15 @@ import gc
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 import sympy
 
 from effdyn import derive
+from effdyn.derive import loading
 from effdyn.derive.gaussian import cached_forms
 from effdyn.solve.kernels import kernel, remembered
-from effdyn.solve.loading import collector_at_rest
 
 
 @pytest.fixture(autouse=True)
@@ -71,12 +72,33 @@ def test_the_name_does_not_depend_on_the_hash_seed(directory):
 
 
 @pytest.mark.parametrize("on", [True, False])
-def test_the_collector_rests_and_goes_on_as_before(on):
+def test_the_collector_rests_while_a_library_loads_and_goes_on_as_before(on, monkeypatch):
+    monkeypatch.setattr(loading, "_used", set())
     (gc.enable if on else gc.disable)()
     try:
-        with pytest.raises(RuntimeError, match="inside"), collector_at_rest():
+        with pytest.raises(RuntimeError, match="inside"), loading.first_use("a library"):
             assert not gc.isenabled()
             raise RuntimeError("inside")
         assert gc.isenabled() == on
+        frozen = gc.get_freeze_count()
+        with loading.first_use("a library"):  # the one that failed is tried again
+            loaded = [[] for _ in range(1000)]
+        assert gc.isenabled() == on and gc.get_freeze_count() > frozen + len(loaded) / 2
+        frozen = gc.get_freeze_count()
+        with loading.first_use("a library"):
+            assert gc.isenabled() == on
+        assert gc.get_freeze_count() <= frozen, "what a user makes later is collected as ever"
     finally:
         gc.enable()
+
+
+def test_cycles_of_a_user_are_collected_after_the_libraries_have_loaded():
+    class Node:
+        pass
+
+    node = Node()
+    node.itself = node
+    gone = weakref.ref(node)
+    del node
+    gc.collect()
+    assert gone() is None
