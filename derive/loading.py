@@ -15,16 +15,14 @@ _used: set[str] = set()
 
 @contextmanager
 def first_use(library: str) -> Iterator[None]:
-    """Collect no garbage inside while a library loads, and set aside what it made; when used again, do nothing."""
-    if library in _used:
-        yield
-        return
+    """Collect no garbage inside, after it as before; and set aside what was made, where a library is used first."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
-        _used.add(library)
-        set_aside()
+        if library not in _used:
+            _used.add(library)
+            set_aside()
     finally:
         if enabled:
             gc.enable()

@@ -35,6 +35,15 @@ def versions_json() -> str:
     return json.dumps({name: version(name) for name in ("effdyn", "numpy", "numba", "sympy")})
 
 
+@cache
+def load_xarray() -> None:
+    """Import xarray, and dask, where that is installed, which xarray imports with its first variable."""
+    with first_use("xarray"):
+        import xarray as xr
+
+        xr.Variable((), 0.0)
+
+
 def to_dataset(
     dynamics: Dynamics,
     t: np.ndarray,
@@ -46,10 +55,8 @@ def to_dataset(
 ) -> "xr.Dataset":
     """Return a solution as a Dataset with one variable for each state and observable, and dim ``t``; before it ``run``,
     of solutions that have several."""
-    with first_use("xarray"):
-        import xarray as xr
-
-        xr.Variable((), 0.0)  # with the first one it loads dask, where that is installed
+    load_xarray()
+    import xarray as xr
 
     quantities = {q.name: q for q in (*dynamics.states, *(e.quantity for e in dynamics.observables))}
     lead = ("t",) if runs is None else ("run", "t")

@@ -16,6 +16,7 @@ import numba
 
 from effdyn.derive.cache_directory import cache_directory
 
+from ..results import load_xarray
 from . import dop853
 
 _COMPILE = """
@@ -63,6 +64,7 @@ def wait() -> None:
         return
     process = start()
     if process is not None:
+        load_xarray()  # which a solution needs: half a second of the two that this process would be idle
         process.wait()
     dop853.compiled_advance(False)
     _marker().touch()

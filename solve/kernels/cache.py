@@ -93,7 +93,7 @@ def _import_file(module_name: str, path: Path) -> types.ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # before it runs, as `import` does: pickle and Numba look modules up by name
     try:
-        with first_use("numba"):  # which loads its other half, and SciPy's, with the first kernel
+        with first_use("numba"):  # with the first kernel it loads its other half, and SciPy's
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[module_name]

@@ -86,7 +86,8 @@ def test_the_collector_rests_while_a_library_loads_and_goes_on_as_before(on, mon
         assert gc.isenabled() == on and gc.get_freeze_count() > frozen + len(loaded) / 2
         frozen = gc.get_freeze_count()
         with loading.first_use("a library"):
-            assert gc.isenabled() == on
+            pass
+        assert gc.isenabled() == on
         assert gc.get_freeze_count() <= frozen, "what a user makes later is collected as ever"
     finally:
         gc.enable()
