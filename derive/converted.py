@@ -82,9 +82,19 @@ def _setting(convention: Convention, relations: Mapping[str, Relation], step: St
         named = rewrite(left) if name == "w" else left.func(rewrite(left.args[0]) / units["a"]) if left.args else left
         return named, _times(1 / units.get(name, sympy.S.One), right)
 
+    explanation = f"{step.explanation} A local field is {_text_of_field(convention)}."
     return Step(
-        f"{step.title}, as in {convention.title}", step.explanation, tuple(in_units(*pair) for pair in step.equations)
+        f"{step.title}, as in {convention.title}", explanation, tuple(in_units(*pair) for pair in step.equations)
     )
+
+
+def _text_of_field(convention: Convention) -> str:
+    """Return ``w·x/√N``: the paper's weights and input, and what it divides their product by."""
+    divisor = convention.formula("normalisation")
+    if divisor == 1:
+        return "w·x"
+    root = divisor**2
+    return f"w·x/√{root}" if divisor.is_Pow and root.is_Symbol else f"w·x/({divisor})"
 
 
 def _check_has(convention: Convention, relations: Mapping[str, Relation], dynamics: Dynamics) -> None:

@@ -4,6 +4,8 @@ What each was checked against stands in its ``checked``; the tests compare the e
 ones.
 """
 
+from typing import Any
+
 from .convention import Convention
 from .errors import ModelError, nearest
 
@@ -18,6 +20,17 @@ _EPFL_LETTERS = (
     *(("h", r"\lambda"), ("h_star", r"\lambda^{\star}")),
 )
 
+_EPFL_SCALES: dict[str, Any] = {
+    **{"output_scale": "1/p", "teacher_scale": "1/k", "noise": "sqrt(Delta)"},
+    "indices": _STUDENTS,
+}
+_TRAINED = (("a", "v"), ("b", "v_star"), ("eta_a", "eta_v"))
+"""Second layers."""
+_TRAINED_LETTERS = (("eta_v", r"\eta_v"), ("v_star", r"v^{\star}"))
+_SOFT_LETTERS = (("eta", r"\eta"), ("sigma", r"\sigma"), ("eg", r"\epsilon_g"))
+_XY_LETTERS = (*_SOFT_LETTERS, ("loss", r"\langle\epsilon\rangle"), ("h", "x"), ("h_star", "y"))
+_KAPPA = ("kappa", r"\kappa")
+
 CONVENTIONS: dict[str, Convention] = {
     convention.name: convention
     for convention in (
@@ -30,25 +43,21 @@ CONVENTIONS: dict[str, Convention] = {
             learning_rate="eta/N",
             decay="kappa/N",
             clock="steps/N",
-            letters=(
-                *(("eta", r"\eta"), ("kappa", r"\kappa"), ("sigma", r"\sigma"), ("eg", r"\epsilon_g")),
-                *(("loss", r"\langle\epsilon\rangle"), ("h", "x"), ("h_star", "y")),
-            ),
+            letters=(*_XY_LETTERS, _KAPPA),
             checked="its equations, which follow; not its printed pages. The decay's letter is not from it",
         ),
         Convention(
             name="goldt-2019",
             title="Goldt et al. 2019",
             source="S. Goldt, M. Advani, A. Saxe, F. Krzakala, L. Zdeborová, NeurIPS 2019, arXiv:1906.08632",
-            names=(*_SOFT, ("a", "v"), ("b", "v_star"), ("eta_a", "eta_v"), ("kappa", "kappa"), ("d", "N")),
+            names=(*_SOFT, *_TRAINED, ("kappa", "kappa"), ("d", "N")),
             normalisation="sqrt(N)",
             second_learning_rate="eta_v/N",
             decay="kappa/N",
             clock="steps/N",
             letters=(
-                *(("eta", r"\eta"), ("eta_v", r"\eta_v"), ("kappa", r"\kappa"), ("sigma", r"\sigma")),
-                *(("eg", r"\epsilon_g"), ("v_star", r"v^{\star}"), ("h", r"\lambda"), ("h_star", r"\rho")),
-                ("loss", r"\langle\ell\rangle"),
+                *(*_SOFT_LETTERS, *_TRAINED_LETTERS, _KAPPA),
+                *(("loss", r"\langle\ell\rangle"), ("h", r"\lambda"), ("h_star", r"\rho")),
             ),
             checked="the authors' code (github.com/sgoldt/nn2pp), whose two learning rates are lr and lr2",
         ),
@@ -57,12 +66,9 @@ CONVENTIONS: dict[str, Convention] = {
             title="Arnaboldi et al. 2023",
             source="L. Arnaboldi, L. Stephan, F. Krzakala, B. Loureiro, COLT 2023, arXiv:2302.05882",
             names=(*_EPFL, ("eta", "gamma")),
-            output_scale="1/p",
-            teacher_scale="1/k",
             learning_rate="gamma",
-            noise="sqrt(Delta)",
             clock="gamma*steps/(p*d)",
-            indices=_STUDENTS,
+            **_EPFL_SCALES,
             letters=(*_EPFL_LETTERS, ("gamma", r"\gamma")),
             checked="the authors' code (github.com/IdePHICS/DimensionlessDynamicsSGD); second layers are 1 in it",
         ),
@@ -71,12 +77,9 @@ CONVENTIONS: dict[str, Convention] = {
             title="Veiga et al. 2022",
             source="R. Veiga, L. Stephan, B. Loureiro, F. Krzakala, L. Zdeborová, NeurIPS 2022, arXiv:2202.00293",
             names=(*_EPFL, ("eta", "gamma_0")),
-            output_scale="1/p",
-            teacher_scale="1/k",
             learning_rate="gamma_0/d**delta",
-            noise="sqrt(Delta)",
             clock="p_0*steps/(p*d**(1 + delta))",  # steps/d^(1+κ+δ), where p = p_0 d^κ
-            indices=_STUDENTS,
+            **_EPFL_SCALES,
             letters=(*_EPFL_LETTERS, ("gamma_0", r"\gamma_0"), ("delta", r"\delta"), ("p_0", "p_0")),
             checked="the authors' code (github.com/rodsveiga/phdiag_sgd), its clock for κ + δ ≥ 0",
         ),
@@ -84,16 +87,12 @@ CONVENTIONS: dict[str, Convention] = {
             name="biehl-schwarze-1995",
             title="Biehl & Schwarze 1995",
             source="M. Biehl, H. Schwarze, J. Phys. A 28, 643 (1995); P. Riegler, M. Biehl, J. Phys. A 28, L507 (1995)",
-            names=(*_SOFT, ("a", "v"), ("b", "v_star"), ("eta_a", "eta_v"), ("d", "N")),
+            names=(*_SOFT, *_TRAINED, ("d", "N")),
             normalisation="1",
             learning_rate="eta/N",
             second_learning_rate="eta_v/N",
             clock="steps/N",
-            letters=(
-                *(("eta", r"\eta"), ("eta_v", r"\eta_v"), ("sigma", r"\sigma"), ("eg", r"\epsilon_g")),
-                *(("loss", r"\langle\epsilon\rangle"), ("h", "x"), ("h_star", "y")),
-                ("v_star", r"v^{\star}"),
-            ),
+            letters=(*_XY_LETTERS, *_TRAINED_LETTERS),
             checked="its equations for K = M = 1, which follow; not its printed pages. Second layers' letters are ours",
         ),
     )

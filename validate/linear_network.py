@@ -90,7 +90,9 @@ def simulate_descent(
     Returns
     -------
     xarray.Dataset
-        Dims run[, eta], t, then those of the variables. ``parameters`` and ``y0`` in its attributes are those of the
+        Dims run[, eta], t, then those of the variables. ``t`` are whole steps of the largest ``eta``; the times that
+        each step has really reached, the nearest whole numbers of it, are the coordinate ``t_true`` (eta, t), and
+        :func:`compare` grants what they differ by. ``parameters`` and ``y0`` in its attributes are those of the
         reduction, where all runs share them.
 
     Raises

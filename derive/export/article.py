@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sympy
+from sympy.core.alphabets import greeks
 from sympy.core.function import AppliedUndef
 
 from ..averages import LABEL
@@ -118,15 +119,15 @@ def _setting(dyn: "Dynamics", printer: PaperPrinter) -> str:
         named = str(left) in ("phi", "y", "y_star", "ell")
         rows.append(row(_left(left, printer), _terms(right if named else shorten(right), printer), PAGE))
     text = [text_latex(step.explanation), environment("align*", _compact([*rows, *activation_rows(dyn, printer)]))]
+    letters = {f: overlap.variables[0] for (f, g), overlap in dyn.covariance if f == g}
     units = [
         rf"${printer._print(f.base)}_{{{i}}}$ ($1 \le {i} \le {printer._print(f.size)}$)"
-        for f, i in zip(dyn.families, "in", strict=False)
+        for f, i in ((f, printer._print(letters[str(f.base)])) for f in dyn.families if not f.derived)
     ]
     if units:
-        text.append(
-            rf"The local fields {' and '.join(units)} are the inner products of the weight vectors with the input, "
-            r"divided by $\sqrt{d}$."
-        )
+        fields = f"The local fields {' and '.join(units)} are the inner products of the weight vectors with the input"
+        # In another convention the explanation has said what they are divided by.
+        text.append(fields + (r", divided by $\sqrt{d}$." if dyn.model is not None else ", as stated."))
     if any(right.has(sympy.Symbol("zeta", real=True)) for _, right in step.equations):
         text.append(r"The label noise is $\zeta \sim N(0, 1)$.")
     if any(right.has(LABEL) for stage in dyn.steps for _, right in stage.equations):
@@ -338,8 +339,12 @@ def _named_beside(rows: list[Row]) -> list[Row]:
 
 
 def _clock(clock: str) -> str:
+    r"""Return what t is: ``\gamma\,\text{steps}/(p\,d^{1 + \delta})`` from ``gamma*steps/(p*d**(1 + delta))``."""
+    powers = re.sub(r"\*\*(?:\(([^()]*)\)|(\w+))", lambda m: f"^{{{m[1] or m[2]}}}", clock)
     return re.sub(
-        r"[A-Za-z]{2,}", lambda m: r"\eta" if m[0] == "eta" else rf"\text{{{m[0]}}}", clock.replace("*", r"\,")
+        r"[A-Za-z]{2,}",
+        lambda m: rf"\{m[0]}" if m[0] in greeks else rf"\text{{{m[0]}}}",
+        powers.replace("*", r"\,"),
     )
 
 

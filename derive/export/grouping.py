@@ -42,19 +42,14 @@ Member = tuple[sympy.Expr, sympy.Expr]
 
 def grouped(expr: sympy.Expr, printer: PaperPrinter) -> tuple[Item, ...]:
     """Return the terms of an equation, those with the same prefactor (η a_i, η² a_i a_k, …) in one bracket."""
+    numbers = _numbers_of_units(expr)
     groups: dict[sympy.Expr, list[Member]] = {}
     lone = []
     for term in sympy.Add.make_args(expr):
         number, rest = term.as_coeff_Mul()
         factors = sympy.Mul.make_args(rest)
         body = sympy.Mul(*(f for f in factors if f.has(*_BODY)))
-        sizes = sympy.Mul(
-            *(
-                f
-                for f in factors
-                if f.free_symbols and all(str(s) in "KM" for s in f.free_symbols) and not f.has(*_BODY)
-            )
-        )
+        sizes = sympy.Mul(*(f for f in factors if f.free_symbols and f.free_symbols <= numbers and not f.has(*_BODY)))
         prefix = sympy.Mul(*(f for f in factors if not f.has(*_BODY))) / sizes  # a Piecewise does not cancel
         if body.has(sympy.Sum):
             groups.setdefault(prefix, []).append((number * sizes, body))
@@ -69,6 +64,12 @@ def grouped(expr: sympy.Expr, printer: PaperPrinter) -> tuple[Item, ...]:
         else:
             groups[host].append((number * prefix / host, body))
     return _in_brackets([*groups.items(), *_by_unit(alone)], printer)
+
+
+def _numbers_of_units(expr: sympy.Expr) -> set[sympy.Symbol]:
+    """Return the symbols for numbers of units, whatever their letters: whole and positive, and no index."""
+    indices = {i for entry in expr.atoms(sympy.Indexed) for i in entry.indices}
+    return {s for s in expr.free_symbols - indices if isinstance(s, sympy.Symbol) and s.is_integer and s.is_positive}
 
 
 def _by_unit(terms: Iterable[tuple[sympy.Expr, sympy.Expr, sympy.Expr]]) -> list[tuple[sympy.Expr, list[Member]]]:

@@ -166,3 +166,17 @@ def test_how_moments_were_asked_for_stands_in_the_source():
     numeric = derive.TeacherStudent(activation="erf").dynamics(moments="numeric")
     assert r"moments='numeric'" in article.article_latex(numeric).replace(r"\allowbreak{}", "")
     assert "moments=" not in source("erf").replace(r"\allowbreak{}", "")
+
+
+def test_an_article_in_another_convention_has_its_clock_letters_and_units(tmp_path):
+    dyn = derive.TeacherStudent(activation="erf", output_scale="1/K").dynamics()
+    text = derive.convention("veiga-2022").convert(dyn).article(tmp_path / "veiga.tex").read_text(encoding="utf-8")
+    assert r"With $t = p_0\,\text{steps}/(p\,d^{1 + \delta})$," in text
+    assert r"g(\lambda) &= \operatorname{erf}\left(\frac{\lambda}{\sqrt{2}}\right)" in text
+    assert r"The local fields $\lambda_{j}$ ($1 \le j \le p$) and $\lambda^{\star}_{r}$ ($1 \le r \le k$)" in text
+    assert r"A local field is $\mathbf{w}\cdot \mathbf{x}/\surd d$." in text
+    # Numbers of units stand in the bracket whatever their letters, as K and M do.
+    assert r"\frac{\mathrm{d}M_{jr}}{\mathrm{d}t} &= \frac{\gamma_0}{p_0} \Bigl[ \frac{1}{k} \sum_{s=1}^{k}" in text
+    own = derive.convention("saad-solla-1995").convert(derive.TeacherStudent(activation="erf").dynamics())
+    text = own.article(tmp_path / "saad.tex").read_text(encoding="utf-8")
+    assert r"A local field is $\mathbf{w}\cdot \mathbf{x}$." in text and "divided by" not in text
