@@ -14,10 +14,12 @@ from .fluctuations import Fluctuations
 from .gaussian.closed_forms import closed_form
 from .known_conventions import CONVENTIONS, convention
 from .limits import LIMITS, Dropped, Limit
+from .linear.network import LinearNetwork
 from .loading import on_demand, set_aside
 from .loss import Loss, loss
 from .moments import Joint, Moment, Univariate
 from .named_moments import NamedMoment
+from .regression.model import LinearRegression
 from .teacher_student import TeacherStudent
 
 if TYPE_CHECKING:
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from .export.serialize import dynamics_from_json, model_from_json
     from .gaussian.certificate import Certificate, certify
     from .gaussian.expectations import Expectation, expectation
-    from .linear.network import LinearNetwork
-    from .regression.model import LinearRegression
 else:  # what a first figure does not need loads when it is asked for
     __getattr__ = on_demand(
         __name__,
@@ -47,8 +47,6 @@ else:  # what a first figure does not need loads when it is asked for
             "export.serialize": ["dynamics_from_json", "model_from_json"],
             "gaussian.certificate": ["Certificate", "certify"],
             "gaussian.expectations": ["Expectation", "expectation"],
-            "linear.network": ["LinearNetwork"],
-            "regression.model": ["LinearRegression"],
         },
     )
 

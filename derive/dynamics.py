@@ -168,6 +168,9 @@ class Dynamics:
     model, limit, method, reduction
         What it was derived from, in which limit, how moments were to be computed, and what it was reduced to; ``None``
         and ``""`` for equations written by hand.
+    gram : tuple of tuple of sympy.Expr
+        A matrix, by rows, of scalar states and parameters, without negative eigenvalues where there are vectors with
+        these overlaps: of equations that have no families of fields to say so, such as a symmetric reduction's.
 
     Examples
     --------
@@ -198,6 +201,7 @@ class Dynamics:
     limit: str = field(default="", repr=False)
     method: str = field(default="auto", repr=False)
     reduction: str = field(default="", repr=False)
+    gram: tuple[tuple[sympy.Expr, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -5,6 +5,7 @@ ones at the end of the process walk once more. That was a third of the time from
 """
 
 import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -47,6 +48,8 @@ def on_demand(package: str, places: Mapping[str, Sequence[str]]) -> Callable[[st
     def __getattr__(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{module_of[name]}"), name)
+        value = getattr(import_module(f"{package}.{module_of[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
 
     return __getattr__

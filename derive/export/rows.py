@@ -92,7 +92,9 @@ def _items(dyn: "Dynamics", equation: "Equation", printer: PaperPrinter | PlainP
 
 def activation_rows(dyn: "Dynamics", printer: PaperPrinter) -> list[Row]:
     """Return the definitions of the activation functions."""
-    return [row(f"{printer._print(u)}({printer._print(_H)})", arranged(u.function(_H), printer)) for u in activations(dyn)]
+    return [
+        row(f"{printer._print(u)}({printer._print(_H)})", arranged(u.function(_H), printer)) for u in activations(dyn)
+    ]
 
 
 def network_rows(dyn: "Dynamics", printer: PaperPrinter) -> list[Row]:

@@ -90,32 +90,43 @@ def read_inputs(problem: HasQuantities, y0: Any, params: Mapping[str, Any]) -> I
 def gram_matrix(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """Return Ω, the covariance of all local fields, family after family; leading axes of the arrays are kept.
 
-    ``None`` if there are no fields, or their covariance is not simply made of blocks of the order parameters.
+    Of a Dynamics with a ``gram``, that. ``None`` if there are no fields, or their covariance is not simply made of
+    blocks of the order parameters.
     """
-    covariance = dict(problem.covariance)
-    rows = []
-    families = [family for family in problem.families if not family.derived]
-    for f in families:
-        row = []
-        for g in families:
-            block = covariance.get((str(f.base), str(g.base)))
-            transposed = block is None
-            block = covariance.get((str(g.base), str(f.base))) if block is None else block
-            if (
-                block is None
-                or not isinstance(block.expr, sympy.Indexed)
-                or block.expr.indices != tuple(block.variables)
-            ):
-                return None
-            array = arrays[str(block.expr.base)]
-            row.append(np.swapaxes(array, -1, -2) if transposed else array)
-        rows.append(row)
-    if not rows:
+    if isinstance(problem, Dynamics) and problem.gram:
+        return _evaluated(problem.gram, arrays)
+    blocks = gram_blocks(problem)
+    if blocks is None:
         return None
+    rows = [[np.swapaxes(arrays[name], -1, -2) if swap else arrays[name] for name, swap in row] for row in blocks]
     lead = np.broadcast_shapes(*(a.shape[:-2] for row in rows for a in row))
     return np.concatenate(
         [np.concatenate([np.broadcast_to(a, (*lead, *a.shape[-2:])) for a in row], axis=-1) for row in rows], axis=-2
     )
+
+
+def gram_blocks(problem: HasQuantities) -> list[list[tuple[str, bool]]] | None:
+    """Return the arrays that make up Ω by name, and which are transposed there, or None: see :func:`gram_matrix`."""
+    covariance = dict(problem.covariance)
+    families = [str(family.base) for family in problem.families if not family.derived]
+    rows = []
+    for f in families:
+        row = []
+        for g in families:
+            block = covariance.get((f, g), covariance.get((g, f)))
+            if block is None or not isinstance(block.expr, sympy.Indexed) or block.expr.indices != block.variables:
+                return None
+            row.append((str(block.expr.base), (f, g) not in covariance))
+        rows.append(row)
+    return rows or None
+
+
+def _evaluated(matrix: tuple[tuple[sympy.Expr, ...], ...], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return a matrix of scalar quantities, which may have leading axes."""
+    symbols = sorted({s for row in matrix for entry in row for s in entry.free_symbols}, key=str)
+    entries = sympy.lambdify(symbols, [list(row) for row in matrix], "numpy")(*(arrays[str(s)] for s in symbols))
+    lead = np.broadcast_shapes(*(np.shape(entry) for row in entries for entry in row))
+    return np.stack([np.stack([np.broadcast_to(e, lead) for e in row], axis=-1) for row in entries], axis=-2)
 
 
 def pack(quantities: Sequence[Quantity], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -316,13 +327,10 @@ def _check_gram(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> Non
         return
     eigenvalues = np.linalg.eigvalsh(gram)
     if eigenvalues[0] < -PSD_TOLERANCE * len(gram) * max(eigenvalues[-1], 0.0) or eigenvalues[-1] < 0:
-        names = ", ".join(
-            dict.fromkeys(
-                str(block.expr.base) for _, block in problem.covariance if isinstance(block.expr, sympy.Indexed)
-            )
-        )
+        names = dict.fromkeys(name for row in gram_blocks(problem) or () for name, _ in row)
+        which = f"the matrix made of {', '.join(names)}" if names else "dynamics.gram, at these values,"
         raise ModelError(
             "y0",
             Described(f"overlaps with smallest eigenvalue {eigenvalues[0]:.3g}"),
-            f"overlaps of actual vectors: the matrix made of {names} must have no negative eigenvalue",
+            f"overlaps of actual vectors: {which} must have no negative eigenvalue",
         )

@@ -9,7 +9,7 @@ import sympy
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.errors import Described
 
-from ..kernels.layout import pack
+from ..kernels.layout import gram_matrix, pack
 from .flow import check_sizes
 
 SCALES = (0.1, 2.0)
@@ -22,7 +22,22 @@ def random_state(dynamics: Dynamics, sizes: Mapping[str, int], params: Mapping[s
     Students are random combinations of the teacher's vectors plus as much again in other directions.
     """
     arrays = {q.name: _plain(q, sizes, rng) for q in dynamics.states}
-    return pack(dynamics.states, arrays | _overlaps(dynamics, sizes, params, rng))
+    return pack(dynamics.states, _admissible(dynamics, arrays | _overlaps(dynamics, sizes, params, rng), params))
+
+
+def _admissible(dynamics: Dynamics, arrays: dict[str, np.ndarray], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return values of scalars that vectors can have: the lengths as they are, all else halved until it is so."""
+    if not dynamics.gram:
+        return arrays
+    lengths = {q.name for q in dynamics.states if q.minimum is not None}
+    fixed = {q.name: np.asarray(params[q.name], dtype=float) for q in dynamics.parameters}
+    for halvings in range(64):
+        tried = {name: value if name in lengths else value * 0.5**halvings for name, value in arrays.items()}
+        gram = gram_matrix(dynamics, fixed | tried)
+        assert gram is not None
+        if np.linalg.eigvalsh(gram)[0] >= 0:
+            return tried
+    return arrays  # the given ones are impossible among themselves, and reading them says so
 
 
 def _plain(q: Quantity, sizes: Mapping[str, int], rng: Any) -> np.ndarray:

@@ -19,7 +19,7 @@ import sympy
 from effdyn.derive import Dynamics, Equation, ModelError, NotYet, Quantity
 from effdyn.derive.errors import Described, nearest
 
-from ..kernels.layout import Inputs, read_inputs
+from ..kernels.layout import Inputs, gram_blocks, read_inputs
 
 GROUPS = {
     "symmetric": "all students may be exchanged with each other, and all teacher units with each other",
@@ -46,9 +46,8 @@ def symmetric_reduction(dynamics: Dynamics, ansatz: str = "symmetric") -> Dynami
     """Return the equations of motion of symmetric states: a few scalars for any numbers of units.
 
     Nothing is approximated: a symmetric state stays symmetric, so this is the flow from such a start. Whether it is
-    stable is another question, which the reduction cannot answer (see :func:`linearize`). Nor does it know of vectors:
-    values that no vectors have are not refused, and moments may be NaN there. What :func:`reduce_inputs` returns is
-    admissible.
+    stable is another question, which the reduction cannot answer (see :func:`linearize`). It does know which values
+    vectors can have (``.gram``, the Gram matrix of all vectors up to a rotation): others are refused by solvers.
 
     Parameters
     ----------
@@ -105,6 +104,7 @@ def symmetric_reduction(dynamics: Dynamics, ansatz: str = "symmetric") -> Dynami
         assumptions=(*dynamics.assumptions, f"{GROUPS[ansatz]}: the start and the parameters do not tell them apart"),
         status=dynamics.status,
         limit=dynamics.limit,
+        gram=_gram(dynamics, values, ansatz),
     )
 
 
@@ -230,7 +230,8 @@ def _kinds(q: Quantity, ansatz: str) -> tuple[bool | None, ...]:
 
 def _scalar(q: Quantity, name: str, same: bool | None) -> Quantity:
     which = {True: ", equal indices", False: ", different indices", None: ""}[same]
-    minimum = q.minimum if same is not False else None
+    length = q.symmetric and same is True  # squared, of a vector
+    minimum = 0.0 if length else q.minimum if same is not False else None
     return Quantity(name, latex=name.replace("_off", "'"), meaning=f"{q.meaning}{which}", minimum=minimum)
 
 
@@ -265,6 +266,37 @@ def _unit_numbers(inputs: Inputs, dynamics: Dynamics, ansatz: str) -> dict[str, 
         given = ", ".join(f"{s} = {n}" for s, n in zip(dynamics.sizes, numbers, strict=True))
         raise ModelError("y0", Described(given), "as many students as teacher units: a specialised state pairs them")
     return {str(q): float(inputs.sizes[str(q)]) for q in _numbers(dynamics, ansatz)}
+
+
+# -- overlaps of vectors -----------------------------------------------------------------------------------------------
+
+
+def _gram(
+    dynamics: Dynamics, values: Mapping[tuple[str, bool | None], Quantity], ansatz: str
+) -> tuple[tuple[sympy.Expr, ...], ...]:
+    """Return the Gram matrix of all vectors, in the basis in which symmetric ones are few numbers.
+
+    With n units in a population, these are their sum over √n, and n − 1 differences that are alike. So the eigenvalues
+    of the whole matrix are those of the one between sums, (u + (n − 1)v) on the diagonal and √(n n') v off it (u for
+    equal indices, v for others), and those of the one between differences, u − v: diagonal, unless units go in pairs.
+    """
+    blocks = gram_blocks(dynamics)
+    if blocks is None:
+        return ()
+    sizes = [_count(sympy.sympify(f.size), dynamics, ansatz) for f in dynamics.families if not f.derived]
+
+    def entries(name: str, row: int, column: int) -> tuple[sympy.Expr, sympy.Expr]:
+        if (name, None) in values:  # students with teachers, all alike
+            return sympy.sqrt(sizes[row] * sizes[column]) * values[name, None].symbol, sympy.S.Zero
+        u, v = (values[name, same].symbol for same in (True, False))
+        # One unit alone has no differences: then v means nothing.
+        return u + (sizes[row] - 1) * v, (u - v) * sympy.Min(1, sizes[row] - 1)
+
+    pairs = [[entries(name, i, j) for j, (name, _) in enumerate(row)] for i, row in enumerate(blocks)]
+    zeros = (sympy.S.Zero,) * len(blocks)
+    sums = [(*(s for s, _ in row), *zeros) for row in pairs]
+    differences = [(*zeros, *(d for _, d in row)) for row in pairs]
+    return (*sums, *differences)
 
 
 # -- equations ---------------------------------------------------------------------------------------------------------

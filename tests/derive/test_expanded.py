@@ -135,7 +135,7 @@ def test_representation_is_short_and_evaluates(closed):
     assert repr(written) == (
         "TeacherStudent(activation='erf').dynamics(limit='high-dimensional').expand(K=2, M=1)" + ".closed()" * closed
     )
-    assert eval(repr(written), vars(derive)) == written
+    assert eval(repr(written), {name: getattr(derive, name) for name in derive.__all__}) == written
 
 
 def test_representation_without_a_model_evaluates_too():

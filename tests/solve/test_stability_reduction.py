@@ -6,6 +6,7 @@ import sympy
 
 from effdyn import derive, solve
 from effdyn.derive import ModelError, NotYet
+from effdyn.solve.kernels.layout import gram_matrix
 from effdyn.solve.stability import fixed_points, lift, reduce_inputs, symmetric_reduction
 
 # The full equations from symmetric starts are what the reduction is compared with, on purpose.
@@ -64,7 +65,7 @@ def test_plateau_of_a_hundred_units_is_that_of_saad_and_solla():
     """eta → 0 at K = M = 100, which the full equations would need 15 050 states for: R*² = 1/(K(2K−1))."""
     K, eta = 100, 1e-4
     params = {"eta": eta, "sigma": 0.0, "T": 1.0, "T_off": 0.0, "a": 1.0, "b": 1.0, "K": K, "M": K}
-    found = fixed_points(symmetric_reduction(ERF), params, starts=[{"Q": 1 / 199, "C": 1 / 199, "R": 0.00709}])
+    found = fixed_points(symmetric_reduction(ERF), params, starts=[{"Q": 1 / 199, "C": 1 / 199, "R": 0.00708}])
     assert found.sizes["fixed_point"] == 1
     # The correction is of first order in eta, with a coefficient of order K relative to the overlaps: 1e-2.
     np.testing.assert_allclose(found.R.item(), (K * (2 * K - 1)) ** -0.5, rtol=1e-2)
@@ -92,3 +93,37 @@ def test_bad_arguments_are_named():
         lift(ERF, {"Q": 1.0, "C": 0.0, "R": 0.1}, K=2)
     with pytest.raises(NotYet, match="numerical expectations"):
         symmetric_reduction(derive.TeacherStudent(activation="tanh").dynamics())
+
+
+@pytest.mark.parametrize(
+    ("ansatz", "K", "M"),
+    [("symmetric", 1, 3), ("symmetric", 4, 3), ("symmetric", 2, 1), ("specialised", 1, 1), ("specialised", 3, 3)],
+)
+def test_the_gram_matrix_of_a_reduction_has_the_eigenvalues_of_that_of_all_vectors(ansatz, K, M):
+    y0, params = start(K, M, ansatz)
+    full = gram_matrix(ERF, {"Q": y0["Q"], "R": y0["R"], "T": params["T"]})
+    reduced, numbers = reduce_inputs(ERF, y0, params, ansatz)
+    found = np.linalg.eigvalsh(gram_matrix(symmetric_reduction(ERF, ansatz), reduced | numbers))
+    expected = np.linalg.eigvalsh(full)
+    rounding = 1e-14 * len(full) * expected[-1]
+    single = (K == 1) + (M == 1)  # populations of one unit, whose differences do not exist, and stand there as 0
+    assert np.sum(abs(found) <= rounding) >= single
+    found = np.delete(found, np.argsort(abs(found))[:single])
+    distance = abs(found[:, None] - expected)
+    assert (distance.min(axis=0) <= rounding).all(), "each of the full matrix is there"
+    assert (distance.min(axis=1) <= rounding).all(), "and no others"
+
+
+def test_overlaps_that_no_vectors_have_are_refused_at_the_call():
+    flow, params = symmetric_reduction(ERF), {"eta": 1.0, "sigma": 0.0, "T": 1.0, "T_off": 0.0, "a": 1.0, "b": 1.0}
+    for y0, eigenvalue in (
+        ({"Q": 0.1, "C": 0.2, "R": 0.0}, "-0.1"),  # Q - C, of differences between students
+        ({"Q": 0.1, "C": -0.2, "R": 0.0}, "-0.3"),  # Q + 2C, of their sum
+        ({"Q": 0.1, "C": 0.0, "R": 0.5}, "-1.02"),  # longer projections on teachers than students are long
+    ):
+        with pytest.raises(ModelError, match=f"smallest eigenvalue {eigenvalue} .*vectors"):
+            solve.integrate(flow, (0, 1), y0, params | {"K": 3, "M": 3})
+    with pytest.raises(ModelError, match="vectors"):
+        solve.ensemble(flow, (0, 1), {"Q": 0.1, "C": [0.0, 0.2], "R": 0.0}, params | {"K": 3, "M": 3})
+    alone = solve.integrate(flow, (0, 1), {"Q": 0.1, "C": 0.2, "R": 0.0}, params | {"K": 1, "M": 3})
+    assert alone.attrs["status"] == "success", "of one student, C means nothing"
