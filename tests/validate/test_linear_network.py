@@ -197,3 +197,20 @@ def test_a_generator_records_the_seed_that_repeats_it(rng):
     root = np.random.SeedSequence(int(seed["entropy"]), spawn_key=tuple(seed["spawn_key"]))
     again = descend(network, lambda stream: weights(stream, 4, 6, 3), params, "gram", eta=0.1, rng=root)
     assert np.array_equal(first.S, again.S)
+
+
+def test_steps_without_a_common_multiple_state_the_times_that_they_reached():
+    network = derive.LinearNetwork(depth=2, inputs="whitened")
+    gd = validate.simulate(
+        network,
+        eta=[0.1, 0.03],
+        t_span=(0, 1),
+        t_eval=[0.0, 0.5, 1.0],
+        y0=dict(W1=[[0.3, 0.1]], W2=[[0.2]]),
+        params=dict(S_yx=[[1.0, 0.5]]),
+        reduction="gram",
+    )
+    steps = gd.t_true / gd.eta
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-12)  # a division and a product: a few ulp of 33 steps
+    assert (abs(gd.t_true - gd.t) <= gd.eta / 2 + 1e-12).all()
+    assert (gd.t_true.sel(eta=0.1) == gd.t).all() and (gd.t_true.sel(eta=0.03) != gd.t).sum() == 2
