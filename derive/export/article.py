@@ -126,8 +126,8 @@ def _setting(dyn: "Dynamics", printer: PaperPrinter) -> str:
     ]
     if units:
         fields = f"The local fields {' and '.join(units)} are the inner products of the weight vectors with the input"
-        # In another convention the explanation has said what they are divided by.
-        text.append(fields + (r", divided by $\sqrt{d}$." if dyn.model is not None else ", as stated."))
+        stated = "w·x" in step.explanation  # where another convention has said what they are divided by
+        text.append(fields + (", as stated." if stated else r", divided by $\sqrt{d}$."))
     if any(right.has(sympy.Symbol("zeta", real=True)) for _, right in step.equations):
         text.append(r"The label noise is $\zeta \sim N(0, 1)$.")
     if any(right.has(LABEL) for stage in dyn.steps for _, right in stage.equations):

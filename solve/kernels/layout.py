@@ -114,7 +114,9 @@ def gram_blocks(problem: HasQuantities) -> list[list[tuple[str, bool]]] | None:
         row = []
         for g in families:
             block = covariance.get((f, g), covariance.get((g, f)))
-            if block is None or not isinstance(block.expr, sympy.Indexed) or block.expr.indices != block.variables:
+            if block is None or not isinstance(block.expr, sympy.Indexed):
+                return None
+            if block.expr.indices != tuple(block.variables):
                 return None
             row.append((str(block.expr.base), (f, g) not in covariance))
         rows.append(row)

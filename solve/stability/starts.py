@@ -27,10 +27,11 @@ def random_state(dynamics: Dynamics, sizes: Mapping[str, int], params: Mapping[s
 
 def _admissible(dynamics: Dynamics, arrays: dict[str, np.ndarray], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return values of scalars that vectors can have: the lengths as they are, all else halved until it is so."""
-    if not dynamics.gram:
-        return arrays
+    needed = {str(s) for row in dynamics.gram for entry in row for s in entry.free_symbols} - arrays.keys()
+    if not dynamics.gram or not needed <= params.keys():
+        return arrays  # reading the parameters names the one that is missing
     lengths = {q.name for q in dynamics.states if q.minimum is not None}
-    fixed = {q.name: np.asarray(params[q.name], dtype=float) for q in dynamics.parameters}
+    fixed = {name: np.asarray(params[name], dtype=float) for name in needed}
     for halvings in range(64):
         tried = {name: value if name in lengths else value * 0.5**halvings for name, value in arrays.items()}
         gram = gram_matrix(dynamics, fixed | tried)
