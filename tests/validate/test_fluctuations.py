@@ -182,6 +182,21 @@ def test_figures_of_one_student_and_one_teacher() -> None:
     assert abs(float(sol.Q_variance[2]) - 0.0987) < 0.01 * 0.0987
 
 
+def test_cosines_follow_from_overlaps() -> None:
+    """ρ = R/√Q at T = 1, its gradient and second derivatives by hand."""
+    sol = integrate_fluctuations(ERF.dynamics().fluctuations(), (0, 3), **ONE, t_eval=[0, 1, 3])
+    Q, R = sol.Q.values.ravel(), sol.R.values.ravel()
+    m = np.stack([sol[f"{name}_mean_correction"].values.ravel() for name in "QR"])
+    C = sol.covariance.values
+    gradient = np.stack([-R / (2 * Q**1.5), Q**-0.5])
+    variance = np.einsum("it,tij,jt->t", gradient, C, gradient)
+    curved = 0.5 * (0.75 * R / Q**2.5 * C[:, 0, 0] - C[:, 0, 1] / Q**1.5)
+    # differences over STEP of the distance to coincidence: a relative error of about its square
+    tolerance = dict(rtol=10 * STEP**2, atol=1e-8)
+    np.testing.assert_allclose(sol.cosine_variance.values.ravel(), variance, **tolerance)
+    np.testing.assert_allclose(sol.cosine_mean_correction.values.ravel(), (gradient * m).sum(0) + curved, **tolerance)
+
+
 def judged(model: Any, given: dict[str, Any], d: int, runs: int, times: list[float], init: str = "exact") -> None:
     """Assert that means and variances over chains are those of the theory, and that the limit alone is not."""
     theory = model.dynamics().fluctuations()
