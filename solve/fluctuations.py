@@ -279,6 +279,8 @@ def initial_covariance(theory: Fluctuations, inputs: Inputs, initial: str) -> np
     n = sum(packed_length(q, inputs.sizes) for q in states)
     if initial == "exact":
         return np.zeros((n, n))
+    if any(inputs.y0[name].any() for name in ("P", "V") if name in inputs.y0):
+        raise ModelError("initial", initial, "'exact', or momentum buffers that start at zero: others have no law here")
     Q, R, T = inputs.y0["Q"], inputs.y0["R"], inputs.params["T"]
     along = R @ np.linalg.pinv(T, hermitian=True) @ R.T
     rest = Q - along
