@@ -413,7 +413,7 @@ class Dynamics:
         ModelError
             If they were not derived from a model in the high-dimensional limit.
         NotYet
-            For models with expectations that have no closed form, or one by cases (ReLU).
+            For losses that are not polynomial, labels ±1, biases and momentum at a fixed β.
 
         Examples
         --------
@@ -440,7 +440,7 @@ class Dynamics:
         ModelError
             If these equations were not derived from a model in the high-dimensional limit.
         NotYet
-            For activations with kinks, losses that are not polynomial, labels ±1, biases, batches and momentum.
+            For activations with kinks, losses that are not polynomial, labels ±1, biases and momentum.
 
         Examples
         --------

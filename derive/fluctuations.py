@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from .averages import write_out
-from .dynamics import Dynamics, Equation, Quantity
+from .averages import resolve_dilations, write_out
+from .dynamics import Dynamics, Equation, FieldFamily, Quantity
 from .errors import ModelError, NotYet
 from .increments import NOISE, NORM, D
 from .loss import Y
-from .moments import Dilation, Value
+from .moments import Dilation, Pair, Value
+from .numerical.quadrature import KINKS
 from .pipeline import average_increments, expand_increments
 from .tangent import NotDifferentiable, along, tangent
 from .terms import Term, assemble
@@ -44,17 +45,22 @@ class Fluctuations:
     ----------
     dynamics : Dynamics
         The equations of motion, b; their solution is the limit.
-    tangent : Dynamics
-        J v: the derivative of b along a perturbation of the states (``dQ``, ``dR``, …).
+    tangent : Dynamics or None
+        J v: the derivative of b along a perturbation of the states (``dQ``, ``dR``, …). None where b has no form that
+        could be differentiated: solvers take differences of b itself.
     correction : Dynamics
         c: d times the 1/d terms of the mean increment.
     increment : Dynamics
-        X: d times the increment of each state in one step, given the local fields and the label noise of the example,
-        which are its states; its covariance over them is D. See :func:`diffusion`.
-    observables : Dynamics
-        The scalar observables; their derivatives carry mean and covariance over to them.
-    observables_tangent, observables_curvature : Dynamics
-        Their derivatives along one and along two perturbations.
+        X: d times the increment of each state in a step on one example, given its local fields and label noise, which
+        are the states here; its covariance over them, divided by ``batch``, is D. See :func:`diffusion`.
+    families : tuple of FieldFamily
+        The local fields of an example; those on which nothing depends, of momentum buffers, come last.
+    covariance : tuple of ((str, str), Lambda)
+        Their covariance.
+    active : tuple of FieldFamily
+        The families without those of buffers.
+    batch : Expr
+        The number of examples that a step averages over.
 
     Examples
     --------
@@ -67,12 +73,13 @@ class Fluctuations:
     """
 
     dynamics: Dynamics
-    tangent: Dynamics
+    tangent: Dynamics | None
     correction: Dynamics
     increment: Dynamics
-    observables: Dynamics
-    observables_tangent: Dynamics
-    observables_curvature: Dynamics
+    families: tuple[FieldFamily, ...]
+    covariance: tuple[tuple[tuple[str, str], sympy.Lambda], ...]
+    active: tuple[FieldFamily, ...]
+    batch: sympy.Expr = sympy.S.One
 
     @property
     def noise_nodes(self) -> int:
@@ -81,6 +88,11 @@ class Fluctuations:
         They are polynomials in it, of twice the degree of the slope of the loss each.
         """
         return 2 * int(sympy.degree(self.dynamics.model.loss.slope, Y)) + 1
+
+    @property
+    def kinked(self) -> bool:
+        """Whether the increments have kinks or jumps, as those of ReLU."""
+        return any(e.expr.has(*KINKS) for e in self.increment.observables)
 
     def __str__(self) -> str:
         return f"fluctuations of order 1/d around\n\n{self.dynamics}"
@@ -100,50 +112,48 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For expectations without closed form, functions by cases (ReLU), losses that are not polynomial, labels ±1,
-        biases, batches and momentum.
+        For losses that are not polynomial, labels ±1, biases, momentum at a fixed β, and functions with kinks whose
+        expectations are numerical.
     """
     training = update_rule(dynamics, "fluctuations()")
+    _check_smooth(dynamics)
+    first = _tangent_if_known(dynamics)
+    active = tuple(f for f in dynamics.families if not f.derived)
+    return Fluctuations(
+        dynamics,
+        first,
+        _correction(dynamics, training, symbolic=first is not None),
+        diffusion(dynamics, training),
+        (*active, *idle_families(training)),
+        (*dynamics.covariance, *training.idle_overlaps),
+        active,
+        training.batch,
+    )
+
+
+def _tangent_if_known(dynamics: Dynamics) -> Dynamics | None:
     try:
-        first = tangent(dynamics)
-        observed = _observed(dynamics)
-        return Fluctuations(
-            dynamics,
-            first,
-            _correction(dynamics, training),
-            diffusion(dynamics, training),
-            observed,
-            tangent(observed),
-            second_tangent(observed),
+        return tangent(dynamics)
+    except NotDifferentiable:
+        return None
+
+
+def _check_smooth(dynamics: Dynamics) -> None:
+    """Refuse numerical drifts with kinks: rules give them to 1e-5, and second differences would show these errors."""
+    functions = {value.args[0].function.expr for e in dynamics.drift for value in e.expr.atoms(Value)}
+    if dynamics.tables and any(f.has(*KINKS) for f in functions):
+        raise NotYet(
+            "fluctuations() of functions with kinks whose expectations have no closed form",
+            "activations with closed forms (erf, relu, polynomials) or smooth ones (tanh)",
         )
-    except NotDifferentiable as reason:
-        raise NotYet(f"fluctuations() where {reason}", "models with erf, linear or polynomial activations") from None
-
-
-def second_tangent(dynamics: Dynamics) -> Dynamics:
-    """Return the second derivative of the equations of motion along two perturbations.
-
-    Its states are one perturbation; the other comes among its parameters, behind the states of ``dynamics``.
-
-    Raises
-    ------
-    NotDifferentiable
-        If the equations have no derivative here.
-
-    Examples
-    --------
-    >>> x = Quantity("x")
-    >>> cubic = Dynamics("cubic", "ode", "t", (Equation(x, x.symbol**3),))
-    >>> print(second_tangent(cubic)["d_dx"])
-    6*d_dx*dx*x
-    """
-    first = tangent(dynamics)
-    drift = tuple(Equation(q, e.expr) for q, e in zip(dynamics.states, first.drift, strict=True))
-    return tangent(replace(first, drift=drift, parameters=first.states + dynamics.parameters))
 
 
 def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dynamics:
-    """Return d times the increments of one step, whose covariance over a fresh example is the diffusion matrix D.
+    """Return d times the increments of a step on one example, whose covariance over it is the diffusion matrix D.
+
+    Of a batch of b they are the mean over examples of these increments, their terms quadratic in the gradient divided
+    by b: what two examples add together is of mean zero but for 1/d, and of variance 1/d. So D is the covariance over
+    one example divided by b.
 
     Returns
     -------
@@ -154,10 +164,10 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
     """
     training = training or update_rule(dynamics, "fluctuations()")
     example = training.example("auto")
+    active = [f for f in dynamics.families if not f.derived]
     fields = [
         Quantity(str(f.base), (_index(f.size),), (f.size,), f.latex, "local fields")
-        for f in dynamics.families
-        if not f.derived
+        for f in (*active, *idle_families(training))
     ]
     noise = Quantity(NOISE.name, latex=r"\zeta", meaning="label noise over its standard deviation")
     return Dynamics(
@@ -185,31 +195,31 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
         "a loss that is not polynomial": not model.loss.polynomial,
         "labels ±1": training.label is not None,
         "biases": bool(training.mean),
-        "batches": training.batch != 1,
-        "momentum": any(f.others or g.others for _, f, g in training.overlaps),
+        "momentum of fixed beta": bool(training.fast),
     }
     for missed, present in missing.items():
         if present:
-            raise NotYet(
-                f"{what} with {missed}", "squared loss, real labels, no biases, one example a step, no momentum"
-            )
+            raise NotYet(f"{what} with {missed}", 'squared loss, real labels, no biases, momentum="slow" or none')
     return training
 
 
-def _observed(dynamics: Dynamics) -> Dynamics:
-    """Return the scalar observables as what states of their own would move by, the others at rest: so they have
-    derivatives as the drift has."""
-    at_rest = tuple(Equation(q, sympy.S.Zero) for q in dynamics.states)
-    scalars = tuple(e for e in dynamics.observables if not e.quantity.indices)
-    return replace(
-        dynamics, title=f"{dynamics.title}: observables", drift=at_rest + scalars, observables=(), model=None
-    )
+def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
+    """Return the families of fields on which nothing depends, with as many members as their overlaps say."""
+    sizes = {u.field.base: size for q, f, g in training.overlaps for u, size in zip((f, g), q.shape, strict=True)}
+    return tuple(FieldFamily(base, sizes[base], str(base)) for base in training.idle)
 
 
-def _correction(dynamics: Dynamics, training: "TrainingStep") -> Dynamics:
+def _correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> Dynamics:
     """Return d times the terms of order 1/d of the mean increment."""
-    means = average_increments(expand_increments(training), training.example(dynamics.method))
-    drift = tuple(Equation(q, _resolved(assemble(_of_order_one_over_d(terms)), dynamics)) for q, terms in means)
+    example = training.example(dynamics.method)
+    means = average_increments(expand_increments(training), example)
+    terms = [(q, _of_order_one_over_d(found)) for q, found in means]
+    if any(factor.has(Pair) for _, found in terms for term in found for factor in term.factors):
+        raise NotYet("fluctuations() with batches where expectations are over all fields at once", "one example a step")
+    if symbolic:
+        drift = tuple(Equation(q, _resolved(assemble(found), dynamics)) for q, found in terms)
+    else:
+        drift = tuple(Equation(q, assemble(resolve_dilations(found, q.indices, example))) for q, found in terms)
     return replace(dynamics, title=f"{dynamics.title}: 1/d terms", drift=drift, observables=(), model=None)
 
 

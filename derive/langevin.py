@@ -42,9 +42,11 @@ def langevin(dynamics: Dynamics) -> Dynamics:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For activations with kinks, losses that are not polynomial, labels ±1, biases, batches and momentum.
+        For activations with kinks, losses that are not polynomial, labels ±1, biases and momentum.
     """
     training = update_rule(dynamics, "sde()")
+    if training.idle:
+        raise NotYet("sde() with momentum", "no momentum")
     example = training.example("auto")
     increments = [(q, of_order_one(expr.xreplace({NORM: sympy.S.One}))) for q, expr in expand_increments(training)]
     functions = {value.args[0].function.expr for _, expr in increments for value in expr.atoms(Value)}
@@ -52,7 +54,7 @@ def langevin(dynamics: Dynamics) -> Dynamics:
         raise NotYet("sde() with functions that have kinks", "smooth activations, such as erf, tanh or polynomials")
     by_term = all(f.is_polynomial() for f in functions)
     noise = tuple(
-        _covariation(*one, *two, example, by_term)
+        _covariation(*one, *two, example, by_term, training.batch)
         for one, two in itertools.combinations_with_replacement(increments, 2)
     )
     how = "" if by_term else "; its covariances numerical, by a rule over all fields at once"
@@ -70,9 +72,15 @@ def langevin(dynamics: Dynamics) -> Dynamics:
 
 
 def _covariation(
-    q: Quantity, of_q: sympy.Expr, r: Quantity, of_r: sympy.Expr, example: Example, by_term: bool
+    q: Quantity,
+    of_q: sympy.Expr,
+    r: Quantity,
+    of_r: sympy.Expr,
+    example: Example,
+    by_term: bool,
+    batch: sympy.Expr,
 ) -> Covariation:
-    """Return the covariance of two states' increments for each unit of time."""
+    """Return the covariance of two states' increments for each unit of time; see :func:`.fluctuations.diffusion`."""
     apart = {index: sympy.Symbol(f"{index}_other", **index.assumptions0) for index in r.indices}
     other = replace(r, indices=tuple(apart.values()))
     free = q.indices + other.indices
@@ -82,4 +90,4 @@ def _covariation(
         return assemble((take_expectations if by_term else jointly)(expr, free, example))
 
     covariance = mean(of_q * of_other) - mean(of_q) * mean(of_other)
-    return Covariation(q, other, covariance / DIMENSION.base)
+    return Covariation(q, other, covariance / DIMENSION.base / batch)

@@ -3,13 +3,14 @@
 At input dimension d the mean over runs is ω + m/d and their variance C/d, up to the next order in 1/d, with ω the
 solution of the limit, and m and C from the same increments (``dynamics.fluctuations()``). So d·(mean − ω) at every d
 is one curve, m(t), and d·variance another, C(t). Seen for one erf student of one teacher unit, and for K = M = 2 with
-label noise up to the symmetric plateau; after the exit from it there is no such expansion.
+label noise up to the symmetric plateau, after the exit from which there is no such expansion; there also for ReLU, for
+batches and with momentum.
 
 Judged is one number for each observable and each of mean and variance: how much of the predicted coefficient there is.
 Each run gives one value, its deviation times d projected on m(t), over what it would be if the theory were right; for
 the variance, d times its squared deviation over C(t), averaged over times. So times that depend on each other are no
-difficulty. The mean over runs is 1 up to the next order, which is granted as N/d, N = K + M, where the scatter does not
-allow to extrapolate (means) and extrapolated away where it does (variances). Without the theory it would be 0.
+difficulty. The mean over runs is 1 up to the next order. That is extrapolated away where the scatter allows it, for
+variances; how large it was relative to the first is then granted to means. Without the theory it would be 0.
 """
 
 import json
@@ -41,12 +42,13 @@ SEED = 2026
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A start, the times at which it is judged (whole steps at every d), the observables whose mean is judged, and how
-    many more chains than others it takes."""
+    """A start, the times at which it is judged (whole steps at every d), the name of its files, the observables whose
+    mean is judged, and how many more chains than others it takes."""
 
     name: str
     problem: Problem
     times: np.ndarray
+    stem: str
     means: tuple[str, ...] = OBSERVED
     effort: float = 1.0
 
@@ -102,15 +104,30 @@ class Row:
         return f"  {self.status:9} {self.case:14} {self.what:8} of {self.observable:2}: {found}{alone}"
 
 
-def cases() -> tuple[Case, Case]:
-    """Return one student of one teacher unit, and two of two on their way to the plateau, with noisy labels."""
-    model = derive.TeacherStudent(activation="erf")
-    common = {"eta": 1.0, "sigma": 0.2, "a": 1.0, "b": 1.0}
-    one = Problem(model, {"Q": np.array([[0.3]]), "R": np.array([[0.1]])}, common | {"T": np.eye(1)}, SEED)
+def cases() -> tuple[Case, ...]:
+    """Return one erf student of one teacher unit; two of two on their way to the plateau, with noisy labels; and two of
+    two as ReLU, on batches of eight, and with slow momentum."""
+    erf = derive.TeacherStudent(activation="erf")
+    common: dict[str, Any] = {"eta": 1.0, "sigma": 0.2, "a": 1.0, "b": 1.0}
+    one = Problem(erf, {"Q": np.array([[0.3]]), "R": np.array([[0.1]])}, common | {"T": np.eye(1)}, SEED)
     start = {"Q": np.array([[0.25, 0.02], [0.02, 0.3]]), "R": np.array([[0.05, 0.02], [0.01, 0.04]])}
-    two = Problem(model, start, common | {"T": np.eye(2)}, SEED)
+    common |= {"T": np.eye(2)}
+    two = Problem(erf, start, common, SEED)
+    relu = Problem(derive.TeacherStudent(activation="relu"), start, common | {"eta": 0.5}, SEED)
+    batch = Problem(
+        derive.TeacherStudent(activation="erf", batch=True), start, common | {"eta": 2.0, "batch": 8.0}, SEED
+    )
+    buffers = {name: np.zeros((2, 2)) for name in "PVS"}
+    slow = derive.TeacherStudent(activation="erf", momentum="slow")
+    momentum = Problem(slow, start | buffers, common | {"mu": 2.0}, SEED)
     seen = ("Q", "R")  # the mean error hardly shifts: 20 000 runs have a standard error of half the shift
-    return Case("K = M = 1", one, np.linspace(0, 6, 13), seen, 2.0), Case("K = M = 2", two, np.linspace(0, 20, 21))
+    return (
+        Case("K = M = 1", one, np.linspace(0, 6, 13), "K1", seen, 2.0),
+        Case("K = M = 2", two, np.linspace(0, 20, 21), "K2"),
+        Case("ReLU", relu, np.linspace(0, 5, 11), "relu", ("Q", "eg")),
+        Case("batch 8", batch, np.linspace(0, 8, 9), "batch", effort=0.5),
+        Case("slow momentum", momentum, np.linspace(0, 5, 11), "momentum", ("R", "eg"), 0.5),
+    )
 
 
 def reproduce(out: Path, quick: bool, progress: bool) -> bool:
@@ -121,9 +138,9 @@ def reproduce(out: Path, quick: bool, progress: bool) -> bool:
     count = sum(len(case.means) + len(OBSERVED) for case in cases())
     critical = float(-ndtri(LEVEL / (2 * count)))
     rows = []
-    for n, case in enumerate(cases(), 1):
+    for case in cases():
         theory = predicted(case.problem, case.times)
-        theory.to_netcdf(out / f"theory_K{n}.nc")
+        theory.to_netcdf(out / f"theory_{case.stem}.nc")
         samples = {
             d: simulated(case, d, int(case.effort * runs)) for d, runs in zip(sizes.dims, sizes.runs, strict=True)
         }
@@ -131,9 +148,11 @@ def reproduce(out: Path, quick: bool, progress: bool) -> bool:
         new = [judged(case, theory, samples, name, what, critical) for name, what in asked]
         rows += new
         say("\n".join(map(str, new)))
-        draw_collapse(theory, samples, case, out / f"collapse_K{n}.png")
+        draw_collapse(theory, samples, case, out / f"collapse_{case.stem}.png")
         few = {d: simulated(case, d, sizes.shown_runs) for d in sizes.shown}
-        draw_bands(predicted(case.problem, np.linspace(0, case.times[-1], 121)), few, case, out / f"bands_K{n}.png")
+        draw_bands(
+            predicted(case.problem, np.linspace(0, case.times[-1], 121)), few, case, out / f"bands_{case.stem}.png"
+        )
     return _report(rows, out, say)
 
 
@@ -181,9 +200,9 @@ def judged(
     """Combine the shares at all d into one number, and judge it.
 
     Weights are those of least squares where the share has variance d (mean) or 1 (variance) over the number of runs:
-    they do not depend on the data. Means are averaged, and N/d is granted beyond ``critical`` standard errors.
-    Variances are extrapolated by a line in 1/d; granted is what it leaves out if coefficients go on as its slope does:
-    slope² at 1/d².
+    they do not depend on the data. Variances are extrapolated by a line in 1/d; granted beyond ``critical`` standard
+    errors is what it leaves out if coefficients go on as its slope does: slope² at 1/d². Means are averaged, and
+    granted is a next order that is to the first as it is in variances: their largest slope.
     """
     values = [shares(theory, chains, d, name, what) for d, chains in samples.items()]
     d = np.array(list(samples), dtype=float)
@@ -191,7 +210,7 @@ def judged(
     means, errors = np.array([v.mean() for v in values]), np.array([v.std(ddof=1) for v in values]) / np.sqrt(runs)
     if what == "mean":
         weights = (runs / d) / (runs / d).sum()
-        granted = (theory.sizes["student"] + theory.sizes["teacher"]) * (weights @ (1 / d))
+        granted = next_order(theory, samples) * (weights @ (1 / d))
     else:
         weights, slope = _line_weights(1 / d, 1 / runs)
         granted = abs(weights @ d**-2) * (slope @ means) ** 2
@@ -201,6 +220,19 @@ def judged(
     z = np.abs(smallest.mean(0)) / (smallest.std(0, ddof=1) / len(smallest) ** 0.5)
     off = float(z.max()) if what == "mean" else 0.0
     return Row(case.name, name, what, float(ratio), error, float(tolerance), tuple(map(float, means)), off)
+
+
+def next_order(theory: "xr.Dataset", samples: "dict[int, xr.Dataset]") -> float:
+    """Return the largest |s| of d·Var/C = c0 + s/d, over all observables, and two of its standard errors."""
+    d = np.array(list(samples), dtype=float)
+    found = []
+    for name in (name for name in OBSERVED if f"{name}_variance" in theory):
+        values = [shares(theory, chains, n, name, "variance") for n, chains in samples.items()]
+        runs = np.array([len(v) for v in values])
+        _, slope = _line_weights(1 / d, 1 / runs)
+        error = np.sqrt(slope**2 @ np.array([v.var(ddof=1) / len(v) for v in values]))
+        found.append(abs(slope @ [v.mean() for v in values]) + 2 * error)
+    return float(max(found))
 
 
 def _line_weights(x: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effdyn.derive import ModelError, Quantity
+from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.fluctuations import Fluctuations
 from effdyn.derive.numerical.rules import joint_rule
 
 from .errors import Diverged, IntegrationError
 from .fluctuations_lanes import derivatives_address
+from .fluctuations_observables import carried_over
 from .fluctuations_rhs import System, rhs_address, rhs_function, work_size
 from .integrate import integrate
 from .integrators.dop853 import Status
 from .integrators.trajectory import compute_trajectory
 from .kernels.kernel import kernel, observables_kernel
-from .kernels.layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
+from .kernels.layout import Inputs, at_level, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
+from .kernels.memory import node_sizes
 from .kernels.unroll import LONGEST
 from .results import variable
 from .stability.flow import Flow
@@ -30,6 +32,8 @@ LEVEL = 0
 """Of the rule over the fields of an example: about 1e-5 of D for up to three fields, 1e-3 beyond."""
 
 
+LEVEL_OF_KINKS = 1
+"""Of the rule where increments have kinks."""
 SPLINE = 1e-4
 """Relative error of the interpolated diffusion matrix at which no more of it is computed: below that of D itself."""
 
@@ -49,7 +53,7 @@ def integrate_fluctuations(
     """Solve the equations of motion, and those of the fluctuations of runs around them to order 1/d.
 
     At input dimension d the mean over runs is ``Q + Q_mean_correction/d`` and the variance ``Q_variance/d``, up to the
-    next order; likewise for every state and every scalar observable. It holds up to the exit from a plateau, after
+    next order; likewise for every state and every observable. It holds up to the exit from a plateau, after
     which the times of escape scatter.
 
     Parameters
@@ -67,7 +71,7 @@ def integrate_fluctuations(
     Returns
     -------
     xarray.Dataset
-        What :func:`effdyn.solve.integrate` returns, and for each state and scalar observable X: ``X_mean_correction``
+        What :func:`effdyn.solve.integrate` returns, and for each state and observable X: ``X_mean_correction``
         and ``X_variance``, of the shape of X; ``covariance`` (t, coordinate, coordinate_2) of all independent states.
         All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`.
         Interrupted with Ctrl-C, the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
@@ -119,11 +123,11 @@ def integrate_fluctuations(
         solution = _until_interrupted(solution, len(run.t))
     elif run.status != Status.SUCCESS or not np.isfinite(run.y).all():
         raise _failure(theory, run, solution)
-    mean, covariance = run.y[:, n : 2 * n], _square(run.y[:, 2 * n :], n)
+    y, mean, covariance = run.y[:, :n], run.y[:, n : 2 * n], _square(run.y[:, 2 * n :], n)
+    known = [*_of_states(theory, inputs, mean, covariance), *carried_over(theory, inputs, y, mean, covariance)]
     names = Flow(theory.dynamics, inputs).coordinates
     found = {
-        **_of_states(theory, inputs, mean, covariance),
-        **_of_observables(theory, inputs, run.y[:, :n], mean, covariance),
+        **{name: content for q, *values in known for name, content in _labelled(q, *values).items()},
         "covariance": (("t", "coordinate", "coordinate_2"), covariance, {"long_name": "d times covariance of states"}),
     }
     solution = solution.assign(found).assign_coords(coordinate=names, coordinate_2=names)
@@ -163,24 +167,44 @@ def _trajectory(
     return times, np.array(states)
 
 
-def problem(theory: Fluctuations, inputs: Inputs, level: int = LEVEL, shift: int = 0) -> System:
-    """Return what the compiled right-hand side needs to know."""
+def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shift: int = 0) -> System:
+    """Return what the compiled right-hand side needs to know; ``level`` and ``shift`` are those of D's rule."""
     dynamics = theory.dynamics
     drift = kernel(dynamics, inputs.sizes)
-    derivatives = derivatives_address(dynamics, tuple(inputs.sizes[str(size)] for size in dynamics.sizes))
-    tangent = None if derivatives else kernel(theory.tangent)
+    derivatives = 0
+    if theory.tangent:
+        derivatives = derivatives_address(dynamics, tuple(inputs.sizes[str(size)] for size in dynamics.sizes))
+    tangent = None if derivatives or not theory.tangent else kernel(theory.tangent)
     kernels = [drift, tangent, kernel(theory.correction), observables_kernel(theory.increment)]
     n = sum(packed_length(q, inputs.sizes) for q in dynamics.states)
     full_of = np.concatenate([np.ravel(a) for a in unpack(dynamics.states, np.arange(float(n)), inputs.sizes).values()])
     n_sizes = len(dynamics.sizes)
     gram_of = _places_of_covariances(theory, inputs, n_sizes)
-    own = parameter_vector(dynamics, inputs)
+    own, corrections = (_parameters(part, inputs) for part in (dynamics, theory.correction))
     noisy = inputs.params["sigma"] > 0
-    nodes, weights = _rule(len(gram_of), theory.noise_nodes if noisy else 1, level, shift)
+    nodes, weights = _rule(theory, len(gram_of), theory.noise_nodes if noisy else 1, level, shift)
     inner = max(LONGEST, *(k.workspace_size(inputs.sizes) for k in kernels if k))
     n_work = work_size(n, len(full_of), len(gram_of), len(own), inner)
-    addresses = (*(k.address if k else 0 for k in kernels), derivatives)
-    return System(addresses, n, full_of, gram_of, own, n_sizes, nodes, weights, n_work)
+    return System(
+        addresses=(*(k.address if k else 0 for k in kernels), derivatives),
+        n=n,
+        full_of=full_of,
+        gram_of=gram_of,
+        active=sum(inputs.sizes[str(f.size)] for f in theory.active),
+        drift_par=own,
+        correction_par=corrections,
+        sizes=n_sizes,
+        extra_sizes=len(node_sizes(dynamics.tables)),
+        nodes=nodes,
+        weights=weights,
+        batch=float(inputs.params[str(theory.batch)]) if theory.batch.free_symbols else 1.0,
+        n_work=n_work,
+    )
+
+
+def _parameters(part: Dynamics, inputs: Inputs) -> np.ndarray:
+    """Return the parameters of one piece of the theory, with the tables of its own numerical expectations."""
+    return parameter_vector(part, at_level(part, inputs, 0))
 
 
 def diffusion_along(system: System, states: np.ndarray) -> np.ndarray:
@@ -219,9 +243,13 @@ def tabulated(system: System, times: np.ndarray, states: np.ndarray) -> tuple[np
     return system.parameters(times[seen], coefficients.transpose(1, 0, 2)), error
 
 
-def _rule(fields: int, noise_nodes: int, level: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
+def _rule(
+    theory: Fluctuations, fields: int, noise_nodes: int, level: int | None, shift: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return nodes of standard normal fields, with a last column for the label noise, and weights."""
-    nodes, weights = joint_rule(fields, "smooth", level, shift)
+    if level is None:
+        level = LEVEL_OF_KINKS if theory.kinked else LEVEL
+    nodes, weights = joint_rule(fields, "rough" if theory.kinked else "smooth", level, shift)
     noise, probability = np.polynomial.hermite_e.hermegauss(noise_nodes)
     both = np.column_stack([np.repeat(nodes, noise_nodes, axis=0), np.tile(noise, len(nodes))])
     return both, np.outer(weights, probability / probability.sum()).ravel()
@@ -230,11 +258,11 @@ def _rule(fields: int, noise_nodes: int, level: int, shift: int) -> tuple[np.nda
 def _places_of_covariances(theory: Fluctuations, inputs: Inputs, start: int) -> np.ndarray:
     """Return where each covariance of two fields stands in the parameters of the tangent."""
     places = {}
-    for q in theory.tangent.parameters:
+    for q in (*theory.dynamics.states, *theory.dynamics.parameters):
         shape = tuple(inputs.sizes[str(s)] for s in q.shape)
         places[q.name] = start + np.arange(np.prod(shape, dtype=int), dtype=float).reshape(shape)
         start += places[q.name].size
-    found = gram_matrix(theory.dynamics, places)
+    found = gram_matrix(theory, places)
     if found is None:
         raise ModelError("dynamics", theory.dynamics.title, "fields whose covariance is made of the order parameters")
     return found
@@ -251,6 +279,8 @@ def initial_covariance(theory: Fluctuations, inputs: Inputs, initial: str) -> np
     n = sum(packed_length(q, inputs.sizes) for q in states)
     if initial == "exact":
         return np.zeros((n, n))
+    if any(inputs.y0[name].any() for name in ("P", "V") if name in inputs.y0):
+        raise ModelError("initial", initial, "'exact', or momentum buffers that start at zero: others have no law here")
     Q, R, T = inputs.y0["Q"], inputs.y0["R"], inputs.params["T"]
     along = R @ np.linalg.pinv(T, hermitian=True) @ R.T
     rest = Q - along
@@ -287,12 +317,14 @@ def _square(packed: np.ndarray, n: int) -> np.ndarray:
     return full
 
 
-def _of_states(theory: Fluctuations, inputs: Inputs, mean: np.ndarray, covariance: np.ndarray) -> dict[str, Any]:
-    """Return mean correction and variance of each state as variables of a Dataset."""
+def _of_states(
+    theory: Fluctuations, inputs: Inputs, mean: np.ndarray, covariance: np.ndarray
+) -> list[tuple[Quantity, np.ndarray, np.ndarray]]:
+    """Return each state with its mean correction and variance."""
     states = theory.dynamics.states
     means = unpack(states, mean, inputs.sizes)
     variances = unpack(states, np.diagonal(covariance, axis1=1, axis2=2), inputs.sizes)
-    return {name: content for q in states for name, content in _labelled(q, means[q.name], variances[q.name]).items()}
+    return [(q, means[q.name], variances[q.name]) for q in states]
 
 
 def _labelled(q: Quantity, mean: np.ndarray, variance: np.ndarray) -> dict[str, Any]:
@@ -301,52 +333,6 @@ def _labelled(q: Quantity, mean: np.ndarray, variance: np.ndarray) -> dict[str, 
         f"{q.name}_mean_correction": (dims, values, {"long_name": f"d times (mean − limit) of {q.name}"}),
         f"{q.name}_variance": (dims, variance, {"long_name": f"d times variance of {q.name}"}),
     }
-
-
-def _of_observables(
-    theory: Fluctuations, inputs: Inputs, y: np.ndarray, mean: np.ndarray, covariance: np.ndarray
-) -> dict[str, Any]:
-    """Return mean correction and variance of each scalar observable, by its gradient g and its second derivative:
-    g·m + ½ H:C and g·C g."""
-    scalars = [q for q in theory.observables.states if q not in theory.dynamics.states]
-    if not scalars:
-        return {}
-    n = y.shape[1]
-    means, variances = np.empty((len(y), len(scalars))), np.empty((len(y), len(scalars)))
-    for row, (state, C) in enumerate(zip(y, covariance, strict=True)):
-        gradient = _derivatives(theory, inputs, state, np.eye(n))  # (n, observables)
-        curved = sum(_derivatives(theory, inputs, state, unit[None], C[i]) for i, unit in enumerate(np.eye(n)))
-        means[row] = mean[row] @ gradient + 0.5 * np.ravel(curved)
-        variances[row] = np.einsum("ia,ij,ja->a", gradient, C, gradient)
-    return {
-        name: content
-        for i, q in enumerate(scalars)
-        for name, content in _labelled(q, means[:, i], variances[:, i]).items()
-    }
-
-
-def _derivatives(
-    theory: Fluctuations, inputs: Inputs, state: np.ndarray, along: np.ndarray, first: np.ndarray | None = None
-) -> np.ndarray:
-    """Return derivatives of the observables along directions (P, n), and also along ``first`` if it is given."""
-    dynamics = theory.dynamics
-    derived = theory.observables_tangent if first is None else theory.observables_curvature
-    at = inputs.params | unpack(dynamics.states, state, inputs.sizes)
-    scalars = {q.name: np.zeros(()) for q in theory.observables.states if q not in dynamics.states}
-    at |= scalars
-    if first is not None:
-        given = unpack(dynamics.states, first, inputs.sizes) | scalars
-        at |= {f"d{name}": value for name, value in given.items()}
-    compiled = kernel(derived)
-    par = parameter_vector(derived, Inputs(inputs.sizes, {}, at))
-    work, n = np.zeros(compiled.workspace_size(inputs.sizes)), along.shape[1]
-    out, y = np.empty(n + len(scalars)), np.zeros(n + len(scalars))
-    results = np.empty((len(along), len(scalars)))
-    for p, direction in enumerate(along):
-        y[:n] = direction
-        compiled(0.0, y, out, par, work)
-        results[p] = out[n:]
-    return results
 
 
 def _failure(theory: Fluctuations, run: Any, solution: "xr.Dataset") -> IntegrationError:

@@ -3,7 +3,8 @@
 ``y`` holds the n packed states ω, their mean correction m, and the upper triangle of their covariance C, row by row;
 ``par`` what :meth:`System.parameters` puts there. The Jacobian J of small systems is that of the drift's operations,
 sixteen columns at once; in others the tangent is taken along each column of C. The second derivative H:C is taken as
-differences of the drift along the columns of a factor of C: compiled, it takes half a minute for erf committees.
+differences of the drift along the columns of a factor of C: compiled, it takes half a minute for erf committees. Where
+there is no tangent (ReLU, numerical expectations) the same differences give J C too.
 """
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
@@ -20,11 +21,14 @@ from .fluctuations_lanes import LANES
 from .integrators.dop853 import HELPER, OPTIONS, _call
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
-HEAD = 14
+HEAD = 18
 """How many numbers stand before the arrays in ``par``."""
 NOTHING = np.zeros(0)
 STEP = 1e-3
-"""Of second differences, relative to the scale of a state: truncation is about 1e-7 of H:C, rounding 1e-10."""
+"""Of differences, relative to the scale of a state: truncation is about 1e-7 of H:C, rounding 1e-10."""
+NEAREST = 1e-3
+"""The least scale of differences where forms are singular at fields that coincide, so that rounding stays below 1e-4 of
+H:C: nearer to that the expansion itself ends."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,17 +39,23 @@ class System:
     ----------
     addresses : tuple of int
         Of the kernels of drift, tangent, correction and increments, and of the drift's derivatives in lanes. Of tangent
-        and derivatives one is 0. As numbers they are below 2⁵³, so exact.
+        and derivatives one is 0, or both. As numbers they are below 2⁵³, so exact.
     n : int
         Number of packed states.
     full_of : ndarray of int
         For each entry of the unpacked states, which packed one it is.
     gram_of : ndarray of int, shape (N, N)
         For each covariance of fields, where it stands in the parameters of the tangent.
-    drift_par : ndarray
-        Of the drift: ``sizes`` numbers, then parameters; the tangent has the states between them.
+    active : int
+        The number of fields, the first ones, on which functions depend.
+    drift_par, correction_par : ndarray
+        Of drift and correction: ``sizes`` numbers, then parameters; the tangent has the states between them.
+    extra_sizes : int
+        How many further sizes, of tables of nodes, the drift has between.
     nodes, weights : ndarray, shapes (P, N + 1) and (P,)
         A rule over standard normal fields and label noise.
+    batch : float
+        By which the covariance of increments is divided.
     n_work : int
         The length of ``work``.
     """
@@ -54,10 +64,14 @@ class System:
     n: int
     full_of: np.ndarray
     gram_of: np.ndarray
+    active: int
     drift_par: np.ndarray
+    correction_par: np.ndarray
     sizes: int
+    extra_sizes: int
     nodes: np.ndarray
     weights: np.ndarray
+    batch: float
     n_work: int
 
     def parameters(self, times: np.ndarray = NOTHING, table: np.ndarray = NOTHING) -> np.ndarray:
@@ -68,10 +82,12 @@ class System:
         times, table : ndarray, shapes (T,) and (T − 1, 4, n²)
             Increasing times, and the coefficients between them, of the highest power first.
         """
-        head = [self.n, len(self.full_of), len(self.gram_of), len(self.weights), self.sizes, len(self.drift_par)]
-        arrays = (self.full_of, np.ravel(self.gram_of), self.drift_par, np.ravel(self.nodes), self.weights)
-        head += [*self.addresses, len(times)]
-        par = np.concatenate([head, *arrays, times, np.ravel(table)]).astype(float)
+        head: list[float] = [self.n, len(self.full_of), len(self.gram_of), len(self.weights)]
+        head += [self.sizes, len(self.drift_par)]
+        head += [*self.addresses, len(times), self.active, len(self.correction_par), self.batch, self.extra_sizes]
+        arrays = (self.full_of, np.ravel(self.gram_of), self.drift_par, self.correction_par)
+        rule = (np.ravel(self.nodes), self.weights)
+        par = np.concatenate([head, *arrays, *rule, times, np.ravel(table)]).astype(float)
         return np.concatenate([[len(par) + 2, self.n_work], par])
 
 
@@ -81,7 +97,7 @@ def work_size(n: int, n_full: int, fields: int, n_par: int, inner: int) -> int:
     return n_par + n_full + 2 * fields * fields + fields + 1 + 5 * n * n + 4 * n + lanes + inner
 
 
-@njit(**HELPER)
+@njit(**OPTIONS)
 def _factor(matrix, n, factor):
     """Put a lower triangular factor of a positive semidefinite matrix; directions without variance give zeros."""
     for j in range(n):
@@ -102,9 +118,17 @@ def _factor(matrix, n, factor):
                 factor[i * n + j] = value / root
 
 
+def distance(gram: np.ndarray, active: int) -> float:
+    """Return what :func:`_distance` does, of a covariance of fields of which the first ones count."""
+    fields = len(gram)
+    factor = np.empty(fields * fields)
+    _factor(np.ravel(gram), fields, factor)
+    return float(_distance(factor, fields, active))
+
+
 @njit(**HELPER)
-def _diffusion(increment, par, work, nodes, weights, n_nodes, fields, factor, h, x, mean, n, out):
-    """Put the covariance of the increments over a fresh example, (n, n), and their mean."""
+def _diffusion(increment, par, work, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, out):
+    """Put the covariance of the increments over a batch of fresh examples, (n, n), and their mean."""
     columns = fields + 1
     mean[:] = 0.0
     out[:] = 0.0
@@ -122,17 +146,17 @@ def _diffusion(increment, par, work, nodes, weights, n_nodes, fields, factor, h,
                 out[i * n + j] += weights[p] * x[i] * x[j]
     for i in range(n):
         for j in range(i + 1):
-            out[i * n + j] -= mean[i] * mean[j]
+            out[i * n + j] = (out[i * n + j] - mean[i] * mean[j]) / batch
             out[j * n + i] = out[i * n + j]
 
 
 @njit(**HELPER)
-def _second_difference(drift, t, y, l, n, par, work, b, moved, f, out):
-    """Add ½ the second derivative of the drift along the direction l."""
-    length, scale = 0.0, 1.0
+def _differences(drift, t, y, l, n, scale, par, work, b, moved, f, first, half):
+    """Put the derivative of the drift along the direction l, and add ½ the second to ``half``."""
+    length = 0.0
     for i in range(n):
         length = max(length, abs(l[i]))
-        scale = max(scale, abs(y[i]))
+        first[i] = 0.0
     if length == 0.0:
         return
     h = STEP * scale / length
@@ -141,7 +165,31 @@ def _second_difference(drift, t, y, l, n, par, work, b, moved, f, out):
             moved[i] = y[i] + sign * h * l[i]
         _call(drift, t, moved, f, par, work)
         for i in range(n):
-            out[i] += 0.5 * (f[i] - b[i]) / (h * h)
+            first[i] += 0.5 * sign * f[i] / h
+            half[i] += 0.5 * (f[i] - b[i]) / (h * h)
+
+
+@njit(**HELPER)
+def _scale(y, n):
+    """Return the scale on which a smooth drift changes."""
+    scale = 1.0
+    for i in range(n):
+        scale = max(scale, abs(y[i]))
+    return scale
+
+
+@njit(**OPTIONS)
+def _distance(factor, fields, active):
+    """Return the least part of a field's variance that those before it leave open: how near to coincidence they are.
+
+    A field of vanishing vectors is none.
+    """
+    least = np.inf
+    for a in range(active):
+        pivot = factor[a * fields + a] ** 2
+        if pivot > 0.0:
+            least = min(least, pivot)
+    return max(least, NEAREST)
 
 
 @njit(**HELPER)
@@ -186,7 +234,8 @@ def _rhs(t, y, dy, par, work):
     n, n_full, fields, n_nodes = int(par[2]), int(par[3]), int(par[4]), int(par[5])
     sizes, n_par = int(par[6]), int(par[7])
     drift, tangent, correction, increment = int(par[8]), int(par[9]), int(par[10]), int(par[11])
-    derivatives, n_times = int(par[12]), int(par[13])
+    derivatives, n_times, active, n_correction = int(par[12]), int(par[13]), int(par[14]), int(par[15])
+    batch, extra = par[16], int(par[17])
     at = HEAD
     full_of = par[at : at + n_full]
     at += n_full
@@ -194,6 +243,8 @@ def _rhs(t, y, dy, par, work):
     at += fields * fields
     own = par[at : at + n_par]
     at += n_par
+    own_correction = par[at : at + n_correction]
+    at += n_correction
     nodes = par[at : at + n_nodes * (fields + 1)]
     at += n_nodes * (fields + 1)
     weights = par[at : at + n_nodes]
@@ -221,7 +272,7 @@ def _rhs(t, y, dy, par, work):
     linear[:sizes] = own[:sizes]
     for i in range(n_full):
         linear[sizes + i] = state[int(full_of[i])]
-    linear[sizes + n_full :] = own[sizes:]
+    linear[sizes + n_full : n_full + n_par - extra] = own[sizes + extra :]
     p = 2 * n
     for i in range(n):
         for j in range(i, n):
@@ -230,35 +281,45 @@ def _rhs(t, y, dy, par, work):
             p += 1
 
     _call(drift, t, state, b, own, inner)
-    _call(correction, t, state, dm, own, inner)
+    _call(correction, t, state, dm, own_correction, inner)
+    for i in range(fields * fields):
+        gram[i] = linear[int(gram_of[i])]
+    _factor(gram, fields, factor)
+    known = derivatives != 0 or tangent != 0
+    scale = _scale(y, n) if known else _distance(factor, fields, active)
     for i in range(n):
         v[i] = m[i] - 0.5 * b[i]
     if derivatives:
         _jacobian(derivatives, t, state, n, own, inner, lanes, J)
         _times(J, v, n, f)
-    else:
+    elif tangent:
         _call(tangent, t, v, f, linear, inner)
+    else:
+        _differences(drift, t, state, v, n, scale, own, inner, b, x, mean, f, J[:n])  # the second is not needed
     for i in range(n):
         dm[i] += f[i]
     for j in range(n):  # rows of C are its columns; those of JC are those of its transpose
         column, image = C[j * n : (j + 1) * n], JC[j * n : (j + 1) * n]
         if derivatives:
             _times(J, column, n, image)
-        else:
+        elif tangent:
             _call(tangent, t, column, image, linear, inner)
     _factor(C, n, root)
+    if not known:
+        JC[:] = 0.0
     for j in range(n):
         for i in range(n):
             v[i] = root[i * n + j]
-        _second_difference(drift, t, state, v, n, own, inner, b, x, f, dm)
+        _differences(drift, t, state, v, n, scale, own, inner, b, x, mean, f, dm)
+        if not known:  # J C = Σ (J l) lᵀ over the columns of the factor
+            for k in range(n):
+                for i in range(n):
+                    JC[k * n + i] += f[i] * v[k]
 
     if n_times:
         _interpolate(t, times, table, n * n, noise)
     else:
-        for i in range(fields * fields):
-            gram[i] = linear[int(gram_of[i])]
-        _factor(gram, fields, factor)
-        _diffusion(increment, linear, inner, nodes, weights, n_nodes, fields, factor, h, x, mean, n, noise)
+        _diffusion(increment, linear, inner, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, noise)
     p = 2 * n
     for i in range(n):
         for j in range(i, n):

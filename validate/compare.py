@@ -69,7 +69,8 @@ def compare(
         The theory is the limit d → ∞: at finite d it may be off by ``bias/d``, in the observable's own units. The terms
         of order η that gradient flow also drops are not covered. To order 1/d, means may be off by ``bias·max|m|/d²``
         and variances by ``bias·n·max(C)/d²``, with the largest m and C of each observable, and n fluctuating
-        coordinates: what is assumed of the next order.
+        coordinates: what is assumed of the next order at one d. Of several d that of variances is fitted, and
+        multiplied by ``bias``.
     resolution : float
         The verdict is UNDECIDED unless an error of this fraction of an observable's scale would have been caught.
     numerical : float, optional

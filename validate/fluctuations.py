@@ -70,11 +70,13 @@ def compare_variances(
     that a common factor shows; their ν comes from the scatter of that average between runs, which holds however times
     and components depend on each other.
 
-    Granted is a relative ``bias·n/d``, n the number of fluctuating coordinates: the next order sums over what they do
-    to each other (measured: 0.2 to 0.9 over d for n = 2, and 2 to 6 over d for n = 12).
+    Granted is the next order. Of several d it is fitted, row by row: see :func:`_next_order`. At one d it cannot be
+    known from the runs, and a relative ``bias·n/d`` is assumed, n the number of fluctuating coordinates: it sums over
+    what they do to each other.
     """
     tables = []
     for name in names:
+        at_each = []
         units = [dim for dim in theory[name].dims if dim != "t"]
         C = of_order_one(theory, name, "variance", units)
         twins = len(units) == 2 and units[1] == f"{units[0]}_2"
@@ -94,14 +96,35 @@ def compare_variances(
             if "run" in simulation.dims:
                 rows.append(_pooled(f"Var {name}, pooled", squares, expected, places, t[-1:], tiny))
             table = xr.concat(rows, "comparison")
-            granted = (bias * theory.sizes.get("coordinate", 1) / d + DIFFUSION) * np.where(table.pooled, 1.0, scale)
-            tables.append(
-                table.assign(allowance=("comparison", granted)).assign_coords(
+            at_each.append(
+                table.assign_coords(
                     observable=("comparison", [f"Var {name}"] * table.sizes["comparison"]),
                     d=("comparison", np.full(table.sizes["comparison"], round(d))),
                 )
             )
+        unit = np.where(at_each[0].pooled, 1.0, at_each[0].scale)
+        if sizes.size > 1:
+            granted = bias * _next_order(at_each, sizes)
+        else:
+            granted = bias * theory.sizes.get("coordinate", 1) / sizes[:, None] * unit
+        floor = DIFFUSION * unit
+        tables += [t.assign(allowance=("comparison", g + floor)) for t, g in zip(at_each, granted, strict=True)]
     return xr.concat(tables, "comparison")
+
+
+def _next_order(at_each: Sequence[xr.Dataset], sizes: np.ndarray) -> np.ndarray:
+    """Return the size of the next order of variances, (d, rows): |s|·C/d² of found = C/d·(c0 + s/d), a line through the
+    variances at all d in units of their predictions.
+
+    s and two of its standard errors are taken. An error of C is in c0, and does not enter.
+    """
+    found, expected, freedom = (np.array([t[key].values for t in at_each]) for key in ("mean", "theory", "freedom"))
+    ratio = np.divide(found, expected, out=np.zeros_like(found), where=expected > 0)
+    x = 1 / sizes - (1 / sizes).mean()
+    weights = (x / (x @ x))[:, None]
+    slope = (weights * ratio).sum(0)
+    error = np.sqrt((weights**2 * ratio**2 * 2 / freedom).sum(0))
+    return np.asarray((abs(slope) + 2 * error) / sizes[:, None] * expected)
 
 
 def _squares(simulation: xr.Dataset, name: str, units: Sequence[object]) -> tuple[np.ndarray, np.ndarray, int]:

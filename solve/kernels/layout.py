@@ -21,17 +21,22 @@ PSD_TOLERANCE = 1e-12
 matrix."""
 
 
-class HasQuantities(Protocol):
+class HasFields(Protocol):
+    """What has local fields and their covariance."""
+
+    @property
+    def families(self) -> tuple[FieldFamily, ...]: ...
+    @property
+    def covariance(self) -> tuple[tuple[tuple[str, str], sympy.Lambda], ...]: ...
+
+
+class HasQuantities(HasFields, Protocol):
     """What has states and parameters: a Dynamics, or a model's training step."""
 
     @property
     def states(self) -> tuple[Quantity, ...]: ...
     @property
     def parameters(self) -> tuple[Quantity, ...]: ...
-    @property
-    def families(self) -> tuple[FieldFamily, ...]: ...
-    @property
-    def covariance(self) -> tuple[tuple[tuple[str, str], sympy.Lambda], ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ def read_inputs(problem: HasQuantities, y0: Any, params: Mapping[str, Any]) -> I
     return Inputs(sizes, {name: arrays[name] for name in states}, {name: arrays[name] for name in parameters})
 
 
-def gram_matrix(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+def gram_matrix(problem: HasFields, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """Return Ω, the covariance of all local fields, family after family; leading axes of the arrays are kept.
 
     Of a Dynamics with a ``gram``, that. ``None`` if there are no fields, or their covariance is not simply made of

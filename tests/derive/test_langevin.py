@@ -20,19 +20,22 @@ def test_drift_is_that_of_the_limit_and_every_pair_of_states_has_noise() -> None
     assert pickle.loads(pickle.dumps(langevin)) == langevin
 
 
-def test_noise_of_one_linear_student_without_teacher_signal() -> None:
-    """At b = 0, σ = 0, X_R = −η a² h h*, whose variance is η² a⁴ (Q T + R²) − (its mean)²: Wick's rule by hand."""
-    langevin = derive.TeacherStudent(activation="linear").dynamics().sde()
+@pytest.mark.parametrize("batch", [1, 5])
+def test_noise_of_one_linear_student_without_teacher_signal(batch: int) -> None:
+    """At b = 0, σ = 0, X_R = −η a² h h*, whose variance is η² a⁴ (Q T + R²) − (its mean)²: Wick's rule by hand. It is
+    the mean of such over a batch."""
+    langevin = derive.TeacherStudent(activation="linear", batch=batch > 1).dynamics().sde()
     entry = next(e for e in langevin.diffusion if e.state.name == e.column.name == "R")
     expr = langevin.closed(entry.expr).xreplace(
         {s: sympy.S.One for s in entry.expr.atoms(sympy.Symbol) if s.name in "KM"}
     )
     eta, a, Q, R, T, d = 0.7, 0.8, 0.6, 0.2, 1.1, 10.0
     values = {"eta": eta, "sigma": 0.0, "d": d, "a": a, "b": 0.0, "Q": Q, "R": R, "T": T}
+    values["batch"] = batch
     expr = expr.doit()
     expr = expr.xreplace({e: values[str(e.base)] for e in expr.atoms(sympy.Indexed)})
     found = float(expr.xreplace({s: values[s.name] for s in expr.free_symbols}))
-    expected = eta**2 * a**4 * (Q * T + 2 * R**2 - R**2) / d
+    expected = eta**2 * a**4 * (Q * T + 2 * R**2 - R**2) / d / batch
     assert found == pytest.approx(expected, rel=1e-12)
 
 

@@ -18,7 +18,7 @@ SIZES = finite_size.Sizes((20, 40), (1200, 800), (20, 100), 40)
 def made(tmp_path_factory):
     """What ``reproduce`` returns, and its folder: both cases with the variances, the second with the mean of Q."""
     out = tmp_path_factory.mktemp("finite-size")
-    one, two = finite_size.cases()
+    one, two, *_ = finite_size.cases()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finite_size, "QUICK", SIZES)
         patch.setattr(finite_size, "cases", lambda: (replace(one, means=()), replace(two, means=("Q",))))

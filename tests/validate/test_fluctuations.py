@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import erf
 
 from effdyn import derive, solve, validate
 from effdyn.solve.fluctuations import initial_covariance, integrate_fluctuations, problem
-from effdyn.solve.fluctuations_rhs import rhs_address
+from effdyn.solve.fluctuations_rhs import STEP, rhs_address
 from effdyn.solve.kernels.layout import pack, read_inputs, unpack
 
 ERF = derive.TeacherStudent(activation="erf")
@@ -67,7 +68,14 @@ def drift_at(model: Any, given: dict[str, Any], y: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("activation", "K", "M"), [("erf", 2, 1), pytest.param("erf", 3, 2, marks=pytest.mark.slow), ("linear", 2, 1)]
+    ("activation", "K", "M"),
+    [
+        ("erf", 2, 1),
+        ("linear", 2, 1),
+        ("relu", 2, 1),
+        pytest.param("erf", 3, 2, marks=pytest.mark.slow),
+        pytest.param("tanh", 2, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_derivatives_are_those_of_the_drift(activation: str, K: int, M: int) -> None:
     """J C + C Jᵀ, J m and ½ H:C, against differences of the drift along coordinates (fourth order and second)."""
@@ -82,7 +90,9 @@ def test_derivatives_are_those_of_the_drift(activation: str, K: int, M: int) -> 
     b = {(s, j): drift_at(model, given, y + s * h * units[j]) for s in (-2, -1, 1, 2) for j in range(n)}
     J = np.stack([(8 * (b[1, j] - b[-1, j]) - (b[2, j] - b[-2, j])) / (12 * h) for j in range(n)], axis=1)
     nothing, moved = rates(model, **given), rates(model, **given, m=m, C=C)
-    tolerance = 1e-8 * np.abs(J).max() * np.abs(C).max() * n
+    # differences over STEP of the scale on which the drift changes, where they stand for J: about its square
+    relative = 1e-8 if model.dynamics().fluctuations().tangent else 10 * STEP**2
+    tolerance = relative * np.abs(J).max() * np.abs(C).max() * n
     assert np.abs(moved.covariance - nothing.covariance - (J @ C + C @ J.T)).max() < tolerance
 
     curved = rates(model, **given, C=C).mean - nothing.mean
@@ -97,26 +107,47 @@ def test_derivatives_are_those_of_the_drift(activation: str, K: int, M: int) -> 
     assert np.abs(moved.mean - nothing.mean - curved - J @ m).max() < tolerance
 
 
-@pytest.mark.parametrize(("activation", "K", "M"), [("erf", 3, 2), ("linear", 2, 1)])
-def test_diffusion_and_correction_are_moments_of_one_step(activation: str, K: int, M: int) -> None:
-    """Against a sample of one exact step at d = 10⁴, written from the update rule: covariance and mean of d ΔΩ. Its
-    own 1/d terms are below the error of the sample."""
-    model = derive.TeacherStudent(activation=activation)
+def _relu(h: np.ndarray) -> np.ndarray:
+    return np.maximum(h, 0)
+
+
+FUNCTIONS = {
+    "erf": (lambda h: erf(h / np.sqrt(2)), lambda h: np.sqrt(2 / np.pi) * np.exp(-(h**2) / 2)),
+    "linear": (lambda h: h, np.ones_like),
+    "relu": (_relu, lambda h: (h > 0).astype(float)),
+    "tanh": (np.tanh, lambda h: 1 / np.cosh(h) ** 2),
+}
+
+
+@pytest.mark.parametrize(
+    ("activation", "K", "M", "batch"),
+    [
+        ("erf", 3, 2, 1),
+        ("linear", 2, 1, 4),
+        ("relu", 2, 1, 1),
+        pytest.param("relu", 2, 1, 4, marks=pytest.mark.slow),
+        pytest.param("tanh", 2, 1, 1, marks=pytest.mark.slow),
+        pytest.param("erf", 2, 1, 8, marks=pytest.mark.slow),
+    ],
+)
+def test_diffusion_and_correction_are_moments_of_one_step(activation: str, K: int, M: int, batch: int) -> None:
+    """Against a sample of one exact step, written from the update rule: covariance and mean of d ΔΩ, and the 1/d terms
+    of the mean, with |x|² = hᵀΩ⁻¹h + χ²_{d−N} and x·x' = hᵀΩ⁻¹h' + a rest of mean zero."""
+    model = derive.TeacherStudent(activation=activation, batch=batch > 1)
     given = committee(K, M, seed=3)
+    given["params"] |= {"batch": float(batch)} if batch > 1 else {}
     y0, p = given["y0"], given["params"]
     rng = np.random.default_rng(4)
-    samples = 400_000
+    samples = 400_000 // batch
     gram = np.block([[y0["Q"], y0["R"]], [y0["R"].T, p["T"]]])
-    h = rng.standard_normal((samples, K + M)) @ np.linalg.cholesky(gram).T
-    from scipy.special import erf
-
-    g = erf(h / np.sqrt(2)) if activation == "erf" else h
-    slope = np.sqrt(2 / np.pi) * np.exp(-(h[:, :K] ** 2) / 2) if activation == "erf" else np.ones((samples, K))
-    residual = g[:, K:] @ p["b"] - g[:, :K] @ p["a"] + p["sigma"] * rng.standard_normal(samples)
-    F = p["eta"] * p["a"] * slope * residual[:, None]
-    Fh = F[:, :, None] * h[:, None, :K]
-    squared = F[:, :, None] * F[:, None, :]
-    dQ, dR = Fh + Fh.transpose(0, 2, 1) + squared, F[:, :, None] * h[:, None, K:]
+    h = rng.standard_normal((samples, batch, K + M)) @ np.linalg.cholesky(gram).T
+    function, derivative = FUNCTIONS[activation]
+    g, slope = function(h), derivative(h[..., :K])
+    residual = g[..., K:] @ p["b"] - g[..., :K] @ p["a"] + p["sigma"] * rng.standard_normal((samples, batch))
+    F = p["eta"] * p["a"] * slope * residual[..., None]
+    Fh = np.einsum("sbi,sbf->sif", F, h) / batch
+    squared = np.einsum("sbi,sbk->sik", F, F) / batch**2
+    dQ, dR = Fh[..., :K] + Fh[..., :K].transpose(0, 2, 1) + squared, Fh[..., K:]
     i, k = np.triu_indices(K)
     X = np.concatenate([dQ[:, i, k], dR.reshape(samples, -1)], axis=1)
     found = rates(model, **given)
@@ -128,9 +159,10 @@ def test_diffusion_and_correction_are_moments_of_one_step(activation: str, K: in
     spread = np.sqrt(np.einsum("si,sj->ij", centred**2, centred**2) / samples - expected**2) / np.sqrt(samples)
     scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
     assert (np.abs(found.covariance - expected) < 5 * spread + 2e-3 * scale).all()
-    # c − ½ J b: the length of the input is hᵀΩ⁻¹h + χ²_{d−N}
-    length = np.einsum("sa,ab,sb->s", h, np.linalg.inv(gram), h) - (K + M)
-    c = np.concatenate([length[:, None] * squared[:, i, k], np.zeros((samples, K * M))], axis=1)
+    # c − ½ J b, c from the products of inputs beyond d δ
+    products = np.einsum("sbf,fg,seg->sbe", h, np.linalg.inv(gram), h) - (K + M) * np.eye(batch)
+    stretched = np.einsum("sbi,sbe,sek->sik", F, products, F) / batch**2
+    c = np.concatenate([stretched[:, i, k], np.zeros((samples, K * M))], axis=1)
     y = pack(model.dynamics().states, {name: np.asarray(v) for name, v in y0.items()})
     step = 1e-4 * found.drift
     Jb = (drift_at(model, given, y + step) - drift_at(model, given, y - step)) / 2e-4
@@ -148,6 +180,21 @@ def test_figures_of_one_student_and_one_teacher() -> None:
     assert abs(float(sol.R[2]) - 0.83758) > 30 * 1e-4
     assert abs(float(Q[1]) - 0.54810) < 2 * 7e-5
     assert abs(float(sol.Q_variance[2]) - 0.0987) < 0.01 * 0.0987
+
+
+def test_cosines_follow_from_overlaps() -> None:
+    """ρ = R/√Q at T = 1, its gradient and second derivatives by hand."""
+    sol = integrate_fluctuations(ERF.dynamics().fluctuations(), (0, 3), **ONE, t_eval=[0, 1, 3])
+    Q, R = sol.Q.values.ravel(), sol.R.values.ravel()
+    m = np.stack([sol[f"{name}_mean_correction"].values.ravel() for name in "QR"])
+    C = sol.covariance.values
+    gradient = np.stack([-R / (2 * Q**1.5), Q**-0.5])
+    variance = np.einsum("it,tij,jt->t", gradient, C, gradient)
+    curved = 0.5 * (0.75 * R / Q**2.5 * C[:, 0, 0] - C[:, 0, 1] / Q**1.5)
+    # differences over STEP of the distance to coincidence: a relative error of about its square
+    tolerance = dict(rtol=10 * STEP**2, atol=1e-8)
+    np.testing.assert_allclose(sol.cosine_variance.values.ravel(), variance, **tolerance)
+    np.testing.assert_allclose(sol.cosine_mean_correction.values.ravel(), (gradient * m).sum(0) + curved, **tolerance)
 
 
 def judged(model: Any, given: dict[str, Any], d: int, runs: int, times: list[float], init: str = "exact") -> None:
@@ -184,6 +231,46 @@ def test_chains_of_a_linear_network_with_weight_decay() -> None:
         params=dict(eta=0.3, kappa=0.3, sigma=0.3, T=[[1.0]], a=[0.8, 1.1], b=1.0),
     )
     judged(model, given, d=20, runs=6000, times=[0.5, 2])
+
+
+def test_chains_of_a_linear_network_with_slow_momentum() -> None:
+    """Overlaps with buffers fluctuate too; they start at zero."""
+    model = derive.TeacherStudent(activation="linear", momentum="slow")
+    buffers = {name: np.zeros((1, 1)) for name in "PVS"}
+    given = dict(
+        y0=dict(Q=[[0.5]], R=[[0.3]]) | buffers, params=dict(eta=0.4, mu=1.0, sigma=0.3, T=[[1.0]], a=1.0, b=1.0)
+    )
+    judged(model, given, d=20, runs=6000, times=[0.5, 2])
+
+
+UNEQUAL = dict(Q=[[0.5, 0.1], [0.1, 0.4]], R=[[0.3, 0.0], [0.1, 0.2]])
+COMMON = dict(sigma=0.2, T=np.eye(2), a=1.0, b=1.0)
+REGIMES = {
+    "relu": (dict(activation="relu"), UNEQUAL, dict(eta=0.3)),
+    "batch": (dict(activation="erf", batch=True), UNEQUAL, dict(eta=2.0, batch=8.0)),
+    "momentum": (
+        dict(activation="erf", momentum="slow"),
+        UNEQUAL | {name: np.zeros((2, 2)) for name in "PVS"},
+        dict(eta=0.5, mu=1.0),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regime", REGIMES)
+def test_chains_of_other_regimes_at_three_dimensions(regime: str) -> None:
+    """Means differ from ω + m/d by a fitted c/d² at d = 20, 40, 80, and the limit alone is refuted."""
+    kind, y0, params = REGIMES[regime]
+    model, times = derive.TeacherStudent(**kind), [1.0, 2.0, 4.0]
+    given: dict[str, Any] = dict(y0=y0, params=COMMON | params, t_eval=times)
+    theory = solve.integrate(model.dynamics().fluctuations(), (0, 4), **given)
+    study = validate.simulate(
+        model, d=[20, 40, 80], runs=12_000, t_span=(0, 4), rng=0, align=False, progress=False, **given
+    )[["Q", "R", "eg"]]
+    verdict = validate.compare(theory, study)
+    assert verdict.status != "FAIL", verdict
+    bare = theory.assign({f"{name}_mean_correction": 0 * theory[name] for name in ("Q", "R", "eg")})
+    assert validate.compare(bare, study).status == "FAIL"
 
 
 TRAINED = dict(

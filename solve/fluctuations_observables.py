@@ -1,0 +1,87 @@
+"""Mean correction and variance of observables, from those of the states.
+
+With g the gradient of an observable and H its second derivative, at a solution with mean correction m and covariance C
+of the states, they are g·m + ½ H:C and g·C g. Both are taken as differences of the compiled observables, along m and
+along the columns of a factor of C.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from effdyn.derive import Quantity
+from effdyn.derive.fluctuations import Fluctuations
+
+from .fluctuations_rhs import STEP, distance
+from .kernels.kernel import observables_kernel
+from .kernels.layout import Inputs, gram_matrix, packed_length, parameter_vector, unpack
+
+Function = Callable[[np.ndarray], np.ndarray]
+Moments = tuple[np.ndarray, np.ndarray]
+
+
+def carried_over(
+    theory: Fluctuations, inputs: Inputs, y: np.ndarray, mean: np.ndarray, covariance: np.ndarray
+) -> list[tuple[Quantity, np.ndarray, np.ndarray]]:
+    """Return each observable with d times mean − limit and d times variance over runs, each of shape (T, …).
+
+    Parameters
+    ----------
+    y, mean : ndarray, shape (T, n)
+        Packed states and their mean corrections.
+    covariance : ndarray, shape (T, n, n)
+    """
+    observed = tuple(e.quantity for e in theory.dynamics.observables)
+    if not observed:
+        return []
+    lengths = [packed_length(q, inputs.sizes) for q in observed]
+    # Averages are as smooth as the drift; ratios of overlaps, which have indices, never are.
+    ratio = np.repeat([bool(q.indices) for q in observed], lengths)
+    function = _observables(theory, inputs, sum(lengths))
+    found = []
+    for state, m, C in zip(y, mean, covariance, strict=True):
+        near = _distance(theory, inputs, state)
+        far = max(1.0, float(np.abs(state).max())) if theory.tangent else near
+        at = [_moments(function, state, m, C, scale) for scale in (near, far)]
+        found.append([np.where(ratio, *pair) for pair in zip(*at, strict=True)])
+    means, variances = (unpack(observed, np.array(part), inputs.sizes) for part in zip(*found, strict=True))
+    return [(q, means[q.name], variances[q.name]) for q in observed]
+
+
+def _observables(theory: Fluctuations, inputs: Inputs, length: int) -> Function:
+    """Return all observables, packed, as a function of the packed states."""
+    compiled = observables_kernel(theory.dynamics)
+    par, work = parameter_vector(theory.dynamics, inputs), np.zeros(compiled.workspace_size(inputs.sizes))
+
+    def function(state: np.ndarray) -> np.ndarray:
+        out = np.empty(length)
+        compiled(0.0, state, out, par, work)
+        return out
+
+    return function
+
+
+def _distance(theory: Fluctuations, inputs: Inputs, state: np.ndarray) -> float:
+    gram = gram_matrix(theory, inputs.params | unpack(theory.dynamics.states, state, inputs.sizes))
+    assert gram is not None  # the right-hand side has been made of it
+    return distance(gram, sum(inputs.sizes[str(f.size)] for f in theory.active))
+
+
+def _moments(function: Function, state: np.ndarray, m: np.ndarray, C: np.ndarray, scale: float) -> Moments:
+    """Return g·m + ½ H:C and g·C g of all observables, by differences over a thousandth of a scale."""
+    total, _ = _differences(function, state, m, scale)
+    variance = np.zeros_like(total)
+    values, vectors = np.linalg.eigh(C)
+    for value, vector in zip(values, vectors.T, strict=True):
+        if value > 1e-13 * values[-1]:  # less is rounding
+            first, second = _differences(function, state, np.sqrt(value) * vector, scale)
+            total, variance = total + second / 2, variance + first**2
+    return total, variance
+
+
+def _differences(function: Function, state: np.ndarray, along: np.ndarray, scale: float) -> Moments:
+    """Return the first and the second derivative along a direction."""
+    length = float(np.abs(along).max())
+    h = STEP * scale / length if length else 1.0
+    low, middle, high = (function(state + sign * h * along) for sign in (-1.0, 0.0, 1.0))
+    return (high - low) / (2 * h), (high - 2 * middle + low) / h**2
