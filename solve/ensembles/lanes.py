@@ -47,7 +47,6 @@ from .outputs import (
     MEMBER,
     NOT_OVERLAPS,
     ROW,
-    SOURCE,
     _blank,
     _copy,
     _is_below,
@@ -62,33 +61,31 @@ LANE = np.dtype(
         ("t", np.float64),
         ("h", np.float64),  # next step, with the sign of the direction
         ("err_old", np.float64),
-        ("n_out", np.int64),
         ("n_steps", np.int64),
         ("n_rejected", np.int64),
         ("retrying", np.int64),
         ("met_nan", np.int64),
         ("last", np.int64),  # this step ends at the end
-        ("due", np.int64),  # the next output to be interpolated; ``n_out`` follows as they are stored
         ("code", np.int64),  # RUNNING, or why an output may not be stored
     ]
 )
 
-Y, N_ROWS = 25, 26  # of ``stages``, after those that dop853.py has: the state
+Y, LAST, N_ROWS = 25, 26, 27  # of ``stages``, after those that dop853.py has: the state, and the last output
 # Rows of ``clocks``, (N_CLOCKS, LANES): of each lane time, step and end of the step, its error, whether it is accepted,
-# the time of the next output, and how often the right-hand side was called; of each slot, its time
-T_NOW, H_NOW, T_NEW, ERROR, ACCEPTED, T_DUE, CALLS, T_SLOT, N_CLOCKS = range(9)
+# the time of the next output, and how often the right-hand side was called
+T_NOW, H_NOW, T_NEW, ERROR, ACCEPTED, T_DUE, CALLS, N_CLOCKS = range(8)
 
 
 def _in_lanes(
-    rhs, observe, ranges, own, stop, done, y0, columns, values, par, work, record, gram, par_slots, row, slots,
+    rhs, observe, ranges, own, stop, done, y0, columns, values, par, work, record, gram, par_lanes, row, slots,
     t_span, t_eval, rtol, atol, first_step, max_step, max_steps,
     addresses, lengths, places, gram_places, bounds, status, t_last, counts,
-    rhs_lanes, observe_lanes, stages, single, par_lanes, last_row, clocks, lanes,
+    rhs_lanes, observe_lanes, stages, single, clocks, lanes,
 ):  # fmt: skip
     """Integrate members until there are no more, or told to stop. See ``dop853._advance`` for the step's reasons.
 
     ``stages`` (N_ROWS, 16 n) and ``par_lanes`` (16 n_par,) are in lanes: element i of lane l is number 16 i + l.
-    ``single`` (N_ROWS, n), for a member's first step, and ``last_row`` (LANES, n), the last outputs, are not.
+    ``single`` (N_ROWS, n), for a member's first step, is not.
     """
     rows, time = in_sixteens(stages), in_sixteens(clocks)
     y, y_new, f_new = rows[Y], rows[Y_NEW], rows[F_NEW]
@@ -116,22 +113,21 @@ def _in_lanes(
                         par[columns[p]] = values[m, p]
                         par_lanes[LANES * columns[p] + lane] = values[m, p]
                     _begin(
-                        s, m, lane, rhs, par, work, y0, stages, single, clocks, t_eval,
+                        s, m, lane, rhs, par, work, y0, stages, single, clocks, slots, t_eval,
                         t0, sign, longest, rtol, atol, first_step,
                     )  # fmt: skip
                     if s.h == 0.0:
                         _end(
-                            s, NOT_FINITE, lane, stages[Y], t_eval, addresses, lengths, y0, status, t_last, counts,
-                            done, t_span, bounds, last_row, row, clocks,
+                            s, NOT_FINITE, lane, stages, t_eval, addresses, lengths, y0, status, t_last, counts,
+                            done, t_span, bounds, slots, row, clocks,
                         )  # fmt: skip
                     else:
                         t_new[lane], accepted[lane] = t0, 1.0
                         begun = True
         if begun:
             _write_due(
-                observe, observe_lanes, columns, par, work, record, gram, par_slots, row, t_eval,
-                addresses, lengths, places, gram_places, bounds, slots, stages, par_lanes, last_row, clocks, lanes,
-                sign,
+                observe, observe_lanes, columns, par, work, record, gram, par_lanes, row, t_eval,
+                addresses, lengths, places, gram_places, bounds, slots, stages, clocks, lanes, sign,
             )  # fmt: skip
         active = 0
         for lane in range(LANES):
@@ -144,8 +140,8 @@ def _in_lanes(
                     code = NOT_FINITE if s.met_nan else STEP_TOO_SMALL
                 if code != RUNNING:
                     _end(
-                        s, code, lane, stages[Y], t_eval, addresses, lengths, y0, status, t_last, counts,
-                        done, t_span, bounds, last_row, row, clocks,
+                        s, code, lane, stages, t_eval, addresses, lengths, y0, status, t_last, counts,
+                        done, t_span, bounds, slots, row, clocks,
                     )  # fmt: skip
             idle = s.member < 0
             active += 0 if idle else 1
@@ -178,8 +174,8 @@ def _in_lanes(
             _control(s, errors[lane], step[lane], sign, max_step)
             accepted[lane] = 1.0 if errors[lane] <= 1.0 else 0.0
         _write_due(
-            observe, observe_lanes, columns, par, work, record, gram, par_slots, row, t_eval,
-            addresses, lengths, places, gram_places, bounds, slots, stages, par_lanes, last_row, clocks, lanes, sign,
+            observe, observe_lanes, columns, par, work, record, gram, par_lanes, row, t_eval,
+            addresses, lengths, places, gram_places, bounds, slots, stages, clocks, lanes, sign,
         )  # fmt: skip
         _move_on(rows, time[ACCEPTED, 0] > 0.0)
         for lane in range(LANES):
@@ -190,14 +186,15 @@ def _in_lanes(
                     s.code = SUCCESS
                 if s.code != RUNNING:
                     _end(
-                        s, s.code, lane, stages[Y], t_eval, addresses, lengths, y0, status, t_last, counts,
-                        done, t_span, bounds, last_row, row, clocks,
+                        s, s.code, lane, stages, t_eval, addresses, lengths, y0, status, t_last, counts,
+                        done, t_span, bounds, slots, row, clocks,
                     )  # fmt: skip
 
 
 @njit(**HELPER)
 def _begin(
-    s, member, lane, rhs, par, work, y0, stages, single, clocks, t_eval, t0, sign, longest, rtol, atol, first_step
+    s, member, lane, rhs, par, work, y0, stages, single, clocks, slots, t_eval,
+    t0, sign, longest, rtol, atol, first_step,
 ):  # fmt: skip
     """Put a member into a lane, with the length of its first step; 0 where its equations are not finite.
 
@@ -205,7 +202,8 @@ def _begin(
     """
     y, f = y0[member], single[0]
     s.member, s.t, s.h, s.err_old, s.code = member, t0, 0.0, 1e-4, RUNNING
-    s.n_out = s.due = s.n_steps = s.n_rejected = s.retrying = s.met_nan = 0
+    s.n_steps = s.n_rejected = s.retrying = s.met_nan = 0
+    slots[MEMBER, lane], slots[ROW, lane] = member, 0
     clocks[T_DUE, lane], clocks[CALLS, lane] = t_eval[0], 1.0
     _call(rhs, t0, y, f, par, work)
     for i in range(f.size):
@@ -245,21 +243,22 @@ def _control(s, err, h, sign, max_step):
 
 @njit(**HELPER)
 def _end(
-    s, code, lane, y, t_eval, addresses, lengths, y0, status, t_last, counts,
-    done, t_span, bounds, last_row, row, clocks,
+    s, code, lane, stages, t_eval, addresses, lengths, y0, status, t_last, counts,
+    done, t_span, bounds, slots, row, clocks,
 ):  # fmt: skip
-    """Record how the member in a lane ended, in the state ``y``, in lanes, and leave the lane idle."""
-    m, n = s.member, y0.shape[1]
+    """Record how the member in a lane ended, and leave the lane idle."""
+    m, n, written = s.member, y0.shape[1], slots[ROW, lane]
     last = row[:n]
     for i in range(n):
-        last[i] = y[LANES * i + lane]
+        last[i] = stages[Y, LANES * i + lane]
     t_valid, below = s.t, _is_below(last, bounds[0])
     if code == SUCCESS and not below:
         code = BEYOND
     if not below or code in (BEYOND, NOT_OVERLAPS):  # back to the last state that is valid
-        t_valid = t_eval[s.n_out - 1] if s.n_out > 0 else t_span[0]
-        _copy(last_row[lane] if s.n_out > 0 else y0[m], last)
-    _blank(t_eval.size, addresses, lengths, m, s.n_out)
+        t_valid = t_eval[written - 1] if written > 0 else t_span[0]
+        for i in range(n):
+            last[i] = stages[LAST, LANES * i + lane] if written > 0 else y0[m, i]
+    _blank(t_eval.size, addresses, lengths, m, written)
     _copy(last, y0[m])
     t_last[m] = t_valid
     counts[m, 0], counts[m, 1], counts[m, 2] = s.n_steps, s.n_rejected, int(clocks[CALLS, lane])
@@ -274,71 +273,39 @@ def _end(
 
 @njit(**HELPER)
 def _write_due(
-    observe, observe_lanes, columns, par, work, record, gram, par_slots, row, t_eval,
-    addresses, lengths, places, gram_places, bounds, slots, stages, par_lanes, last_row, clocks, lanes, sign,
+    observe, observe_lanes, columns, par, work, record, gram, par_lanes, row, t_eval,
+    addresses, lengths, places, gram_places, bounds, slots, stages, clocks, lanes, sign,
 ):  # fmt: skip
-    """Store the outputs of all accepted steps, up to their ends, sixteen together.
-
-    They are interpolated in the lanes, the next of every lane at once, and then gathered in slots: observables take
-    longer than the interpolant, and not all lanes have as many outputs.
-    """
-    rows, time = in_sixteens(stages), in_sixteens(clocks)
-    count, n = 0, last_row.shape[1]
+    """Store the outputs of all accepted steps, up to their ends: the next one of every lane at once, lanes as slots."""
+    rows, time, states, judged = in_sixteens(stages), in_sixteens(clocks), in_sixteens(record), in_sixteens(gram)
+    n = rows.shape[1]
     end, accepted = time[T_NEW, 0], time[ACCEPTED, 0] > 0.0
     while True:
         due = time[T_DUE, 0]
-        bits = as_bits(accepted & (sign * due <= sign * end))
+        found = accepted & (sign * due <= sign * end)
+        bits = as_bits(found)
         if bits == 0:
-            break
+            return
         _interpolate((due - time[T_NOW, 0]) / time[H_NOW, 0], rows[Y], rows)
         for i in range(n):
-            rows[Y_TRIAL, i] = where(sign * due < sign * end, rows[Y_TRIAL, i], rows[Y_NEW, i])
+            states[i] = where(sign * due < sign * end, rows[Y_TRIAL, i], rows[Y_NEW, i])
+        _write(
+            observe, observe_lanes, clocks[T_DUE], columns, par, work, record, gram, par_lanes, row,
+            addresses, lengths, places, gram_places, bounds, slots, bits, n, t_eval.size,
+        )  # fmt: skip
+        stored = found & (judged[-1, 0] <= SUCCESS)
+        for i in range(n):
+            rows[LAST, i] = where(stored, states[i], rows[LAST, i])
         while bits != 0:
             lane = lowest_bit(bits)
             bits &= bits - 1
-            s = lanes[lane]
-            slots[SOURCE, count], slots[MEMBER, count], slots[ROW, count] = lane, s.member, s.due
-            clocks[T_SLOT, count] = clocks[T_DUE, lane]
-            for i in range(n):
-                record[LANES * i + count] = stages[Y_TRIAL, LANES * i + lane]
-            s.due += 1
-            clocks[T_DUE, lane] = t_eval[s.due] if s.due < t_eval.size else sign * np.inf
-            count += 1
-            if count == LANES:
-                _write_slots(
-                    observe, observe_lanes, columns, par, work, record, gram, par_slots, row, t_eval, addresses,
-                    lengths, places, gram_places, bounds, slots, count, n, par_lanes, last_row, clocks, lanes,
-                )  # fmt: skip
-                count = 0
-    if count > 0:
-        _write_slots(
-            observe, observe_lanes, columns, par, work, record, gram, par_slots, row, t_eval, addresses,
-            lengths, places, gram_places, bounds, slots, count, n, par_lanes, last_row, clocks, lanes,
-        )  # fmt: skip
-
-
-@njit(**HELPER)
-def _write_slots(
-    observe, observe_lanes, columns, par, work, record, gram, par_slots, row, t_eval, addresses,
-    lengths, places, gram_places, bounds, slots, count, n, par_lanes, last_row, clocks, lanes,
-):  # fmt: skip
-    """Store the states of the first ``count`` slots, and let their lanes know."""
-    source = slots[SOURCE]
-    for p in columns:
-        for slot in range(count):
-            par_slots[LANES * p + slot] = par_lanes[LANES * p + source[slot]]
-    _write(
-        observe, observe_lanes, clocks[T_SLOT], columns, par, work, record, gram, par_slots, row,
-        addresses, lengths, places, gram_places, bounds, slots, count, n, t_eval.size,
-    )  # fmt: skip
-    for slot in range(count):
-        s = lanes[source[slot]]
-        if s.code == RUNNING and slots[CODE, slot] == SUCCESS:
-            s.n_out += 1
-            for i in range(n):
-                last_row[source[slot], i] = record[LANES * i + slot]
-        elif s.code == RUNNING:
-            s.code = slots[CODE, slot]
+            clocks[T_DUE, lane] = sign * np.inf
+            if slots[CODE, lane] == SUCCESS:
+                slots[ROW, lane] += 1
+                if slots[ROW, lane] < t_eval.size:
+                    clocks[T_DUE, lane] = t_eval[slots[ROW, lane]]
+            else:
+                lanes[lane].code = slots[CODE, lane]
 
 
 # ------------------------------------------------------------------------------------------ steps

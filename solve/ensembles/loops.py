@@ -28,7 +28,7 @@ from . import lanes, map_steps, one_by_one, outputs, sixteen
 
 OUTPUTS = ("_store", "_take", "_next_member", "_observe", "_judge", "_write", "_blank", "_copy", "_is_below")
 STEP = ("_call", "_is_finite", "_starting_step", "_take_step", "_error", "_prepare_interpolant", "_interpolate")
-IN_LANES = ("_begin", "_control", "_end", "_write_slots", "_write_due", "_finite", "_move_on", "_in_lanes")
+IN_LANES = ("_begin", "_control", "_end", "_write_due", "_finite", "_move_on", "_in_lanes")
 SIXTEEN = ("as_bits", "in_all", "in_sixteens", "lowest_bit", "where")
 F8, I8, VECTOR, MATRIX = types.float64, types.int64, types.float64[::1], types.float64[:, ::1]
 INTEGERS, TABLE, FLAG = types.int64[::1], types.int64[:, ::1], types.boolean
@@ -65,7 +65,7 @@ def compiled_one_by_one(with_events: bool) -> Callable[..., None]:
 @functools.cache
 def compiled_in_lanes() -> Callable[..., None]:
     """``_in_lanes``, compiled likewise."""
-    own = (I8, I8, MATRIX, MATRIX, VECTOR, MATRIX, MATRIX, numba.from_dtype(lanes.LANE)[::1])
+    own = (I8, I8, MATRIX, MATRIX, MATRIX, numba.from_dtype(lanes.LANE)[::1])
     source = _source(lanes, {dop853: STEP, outputs: OUTPUTS, lanes: IN_LANES})
     return _compiled("members_in_lanes", source, "_in_lanes", own)
 

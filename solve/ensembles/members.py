@@ -205,8 +205,8 @@ def _in_lanes(work: Work, common: tuple[Any, ...]) -> np.ndarray:
     """Integrate sixteen members at a time until there are no more; there are no events to log."""
     n = work.y.shape[1]
     stages, single, clocks = np.zeros((N_ROWS, LANES * n)), np.zeros((N_ROWS, n)), np.zeros((N_CLOCKS, LANES))
-    par_lanes, last_row, lanes = np.repeat(work.par, LANES), np.zeros((LANES, n)), np.zeros(LANES, dtype=LANE)
-    compiled_in_lanes()(*common, work.rhs_lanes, work.observe_lanes, stages, single, par_lanes, last_row, clocks, lanes)
+    lanes = np.zeros(LANES, dtype=LANE)
+    compiled_in_lanes()(*common, work.rhs_lanes, work.observe_lanes, stages, single, clocks, lanes)
     return np.empty((N_LOG_ROWS, 0))
 
 

@@ -115,7 +115,7 @@ def _save(
                 record[LANES * i + slot] = y_out[first + slot, i]
         _write(
             observe, 0, t_slots, columns, par, work, record, gram, par_slots, row,
-            addresses, lengths, places, gram_places, bounds, slots, count, n, t_eval.size,
+            addresses, lengths, places, gram_places, bounds, slots, (1 << count) - 1, n, t_eval.size,
         )  # fmt: skip
         for slot in range(count):
             if slots[CODE, slot] != SUCCESS:

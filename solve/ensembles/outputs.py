@@ -16,13 +16,13 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from ..integrators.dop853 import HELPER, SUCCESS, _call
-from .sixteen import LANES, in_all, in_sixteens, where
+from .sixteen import LANES, in_all, in_sixteens, lowest_bit, where
 
 BEYOND, NOT_OVERLAPS = 100, 101  # the states left what may be stored, or what vectors can have
 
-# Rows of ``slots``, (5, LANES): the lane that a state comes from, its member, its row in the output, what it is judged
-# as, and where in the output
-SOURCE, MEMBER, ROW, CODE, PLACE, N_SLOT_ROWS = 0, 1, 2, 3, 4, 5
+# Rows of ``slots``, (5, LANES): the member of each slot, its row in the output, and what its state is judged as; then,
+# one after the other, which slots are being stored, and where in the output
+MEMBER, ROW, CODE, SOURCE, PLACE, N_SLOT_ROWS = 0, 1, 2, 3, 4, 5
 
 
 @intrinsic
@@ -68,12 +68,11 @@ def _next_member(ranges, own):
 @njit(**HELPER)
 def _write(
     observe, observe_lanes, t_slots, columns, par, work, record, gram, par_slots, row,
-    addresses, lengths, places, gram_places, bounds, slots, count, n, n_times,
+    addresses, lengths, places, gram_places, bounds, slots, bits, n, n_times,
 ):  # fmt: skip
-    """Store the states in the first ``count`` slots, and leave in ``slots`` SUCCESS, or why one may not be stored.
+    """Store the states in the slots whose ``bits`` are set; leave in ``slots`` SUCCESS, or why one may not be stored.
 
-    What is stored of those that may not is overwritten at the end of the member. Arguments are not packed into a
-    tuple: counting references to its arrays takes time.
+    What is stored of those that may not is overwritten at the end of the member.
     """
     judged = in_sixteens(gram)
     judged[-1, 0] = _judge(in_sixteens(record), in_sixteens(par_slots), judged, gram_places, bounds, n)
@@ -81,19 +80,21 @@ def _write(
         slots[CODE, slot] = int(gram[-1, slot])
     if observe_lanes != 0:
         _call(observe_lanes, in_sixteens(t_slots)[0], record, record[LANES * n :], par_slots, work)
-    elif observe != 0:
-        for slot in range(count):
-            if slots[CODE, slot] == SUCCESS:
-                _observe(observe, t_slots[slot], columns, par, work, record, par_slots, row, slot, n)
-    for slot in range(count):
-        slots[PLACE, slot] = slots[MEMBER, slot] * n_times + slots[ROW, slot]
+    count = 0
+    while bits != 0:
+        slot = lowest_bit(bits)
+        bits &= bits - 1
+        if observe_lanes == 0 and observe != 0 and slots[CODE, slot] == SUCCESS:
+            _observe(observe, t_slots[slot], columns, par, work, record, par_slots, row, slot, n)
+        slots[SOURCE, count], slots[PLACE, count] = slot, slots[MEMBER, slot] * n_times + slots[ROW, slot]
+        count += 1
     column = 0
     for v in range(addresses.size):
         address, length = addresses[v], lengths[v]
         for i in range(length):
             start = LANES * places[column]
-            for slot in range(count):
-                _store(address, slots[PLACE, slot] * length + i, record[start + slot])
+            for k in range(count):
+                _store(address, slots[PLACE, k] * length + i, record[start + slots[SOURCE, k]])
             column += 1
 
 
