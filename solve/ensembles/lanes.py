@@ -1,9 +1,9 @@
 """DOP853 for sixteen members at a time, in the lanes of the processor's registers.
 
 Each lane has its own time, step, error control and outputs, and takes the next member when it is done, so that no lane
-waits for another. The method and its control of the step are those of ``integrators/dop853.py``, which gives their
-reasons; constants, the first step and the tableau come from there. Stages are weighted sums by a table here, four at a
-time, and whatever depends on a lane is a loop over lanes without branches, or it would not be vectorised.
+waits for another. The stages of a step, its error, the interpolant, the first step and the control of all others are
+the functions of ``integrators/dop853.py``, which gives the reasons: their text, compiled once more, where need be for
+numbers of sixteen lanes (``sixteen.py``). Here is what the lanes need besides: who is in them, and what is due.
 """
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
@@ -15,29 +15,29 @@ import numpy as np
 from numba import njit
 
 from ..integrators.dop853 import (
-    BETA,
     DENSE,
     EPSILON,
     EXPONENT,
     F_NEW,
-    GROW_MOST,
     HELPER,
     HUGE,
     N_DENSE,
     NOT_FINITE,
     RUNNING,
     SAFETY,
-    SHRINK_MOST,
     STEP_LIMIT,
     STEP_TOO_SMALL,
     SUCCESS,
     Y_NEW,
     Y_TRIAL,
+    _accept,
     _call,
     _error,
     _interpolate,
     _is_finite,
+    _lengthen,
     _prepare_interpolant,
+    _reject,
     _starting_step,
     _take_step,
 )
@@ -171,8 +171,14 @@ def _in_lanes(
             s = lanes[lane]
             if s.member < 0:
                 continue
-            _control(s, errors[lane], step[lane], sign, max_step)
-            accepted[lane] = 1.0 if errors[lane] <= 1.0 else 0.0
+            err = errors[lane]
+            if err <= 1.0:
+                accepted[lane] = 1.0
+                s.n_steps += 1
+                shrink = _accept(err**EXPONENT / SAFETY, step[lane], y, rows, rtol, atol, s.err_old)
+                _lengthen(s, err, shrink, step[lane], sign, max_step)
+            else:
+                _reject(s, err, step[lane])
         _write_due(
             observe, observe_lanes, columns, par, work, record, gram, par_lanes, row, t_eval,
             addresses, lengths, places, gram_places, bounds, slots, stages, clocks, lanes, sign,
@@ -216,29 +222,6 @@ def _begin(
         return
     s.h = sign * _starting_step(rhs, t0, y, par, work, single, sign, longest, rtol, atol)
     clocks[CALLS, lane] += 1.0
-
-
-@njit(**HELPER)
-def _control(s, err, h, sign, max_step):
-    """Leave in ``s`` the length of the next step, as ``dop853._advance`` does."""
-    if not err < HUGE:
-        s.h = h / SHRINK_MOST
-        s.n_rejected += 1
-        s.retrying = s.met_nan = 1
-        return
-    shrink = err**EXPONENT / SAFETY
-    if err > 1.0:
-        s.h = h / min(SHRINK_MOST, shrink)
-        s.n_rejected += 1
-        s.retrying = 1
-        return
-    s.n_steps += 1
-    shrink = max(1.0 / GROW_MOST, min(SHRINK_MOST, shrink / s.err_old**BETA))
-    if s.retrying:
-        shrink = max(1.0, shrink)
-    s.h = sign * min(abs(h) / shrink, max_step)
-    s.err_old = max(err, 1e-4)
-    s.retrying = s.met_nan = 0
 
 
 @njit(**HELPER)

@@ -27,8 +27,11 @@ from ..kernels.cache import load_generated
 from . import lanes, map_steps, one_by_one, outputs, sixteen
 
 OUTPUTS = ("_store", "_take", "_next_member", "_observe", "_judge", "_write", "_blank", "_copy", "_is_below")
-STEP = ("_call", "_is_finite", "_starting_step", "_take_step", "_error", "_prepare_interpolant", "_interpolate")
-IN_LANES = ("_begin", "_control", "_end", "_write_due", "_finite", "_move_on", "_in_lanes")
+STEP = (
+    "_call", "_is_finite", "_starting_step", "_take_step", "_error", "_prepare_interpolant", "_interpolate",
+    "_reject", "_accept", "_lengthen",
+)  # fmt: skip
+IN_LANES = ("_begin", "_end", "_write_due", "_finite", "_move_on", "_in_lanes")
 SIXTEEN = ("as_bits", "in_all", "in_sixteens", "lowest_bit", "where")
 F8, I8, VECTOR, MATRIX = types.float64, types.int64, types.float64[::1], types.float64[:, ::1]
 INTEGERS, TABLE, FLAG = types.int64[::1], types.int64[:, ::1], types.boolean

@@ -295,16 +295,8 @@ def _advance(
                     if not _is_finite(stages[DENSE + i], n):
                         err = np.inf
 
-        if not err < HUGE:
-            s.h = h / SHRINK_MOST
-            s.n_rejected += 1
-            s.retrying = s.met_nan = 1
-            continue
-        shrink = err**EXPONENT / SAFETY
-        if err > 1.0:
-            s.h = h / min(SHRINK_MOST, shrink)
-            s.n_rejected += 1
-            s.retrying = 1
+        if not err <= 1.0:
+            _reject(s, err, h)
             continue
 
         # Accepted.
@@ -345,18 +337,36 @@ def _advance(
         if last:
             s.status = SUCCESS
             return SUCCESS
-        shrink = _accept(shrink, h, y, stages, rtol, atol, s.err_old)
-        if s.retrying:
-            shrink = max(1.0, shrink)  # what was just too long is not tried again
-        s.h = sign * min(abs(h) / shrink, max_step)
-        s.err_old = max(err, 1e-4)
-        s.retrying = s.met_nan = 0
+        shrink = _accept(err**EXPONENT / SAFETY, h, y, stages, rtol, atol, s.err_old)
+        _lengthen(s, err, shrink, h, sign, max_step)
         if switch:
             s.status = SWITCH
             return SWITCH
 
     s.status = RUNNING
     return RUNNING
+
+
+@njit(**HELPER)
+def _reject(s, err, h):
+    """Leave in ``s`` the shorter step to try instead of one of that error, or one that met what is not finite."""
+    s.n_rejected += 1
+    s.retrying = 1
+    if err < HUGE:
+        s.h = h / min(SHRINK_MOST, err**EXPONENT / SAFETY)
+    else:
+        s.h = h / SHRINK_MOST
+        s.met_nan = 1
+
+
+@njit(**HELPER)
+def _lengthen(s, err, shrink, h, sign, max_step):
+    """Leave in ``s`` the step after an accepted one of that error, shorter by ``shrink``."""
+    if s.retrying:
+        shrink = max(1.0, shrink)  # what was just too long is not tried again
+    s.h = sign * min(abs(h) / shrink, max_step)
+    s.err_old = max(err, 1e-4)
+    s.retrying = s.met_nan = 0
 
 
 @njit(**HELPER)
