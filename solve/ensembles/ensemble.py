@@ -301,7 +301,8 @@ def _dataset(
         for name, output in zip(names, work.outputs, strict=True)
     }
     arrived = np.isin(outcome.status, (NOT_RUN, Status.SUCCESS, Status.EVENT))
-    labels = np.array([STATUS[code] for code in outcome.status.tolist()])
+    codes, which = np.unique(outcome.status, return_inverse=True)
+    labels = np.array([STATUS[code] for code in codes.tolist()])[which]
     failed = np.flatnonzero(~arrived)
     t_failed = np.where(arrived, np.nan, outcome.t)
     variables["status"] = ("member", labels, {"long_name": "how the integration ended"})
@@ -385,7 +386,7 @@ def _warn_of_undefined(dynamics: Dynamics, solution: "xr.Dataset") -> None:
     """Warn of observables without a value at states that have one, as for a single trajectory."""
     sound = solution.status.values == "success"
     for q in (e.quantity for e in dynamics.observables if not e.quantity.indices and e.quantity.name in solution):
-        undefined = sound & np.isnan(solution[q.name].values).any(axis=1)
+        undefined = sound & np.isnan(solution[q.name].values.min(axis=1))
         if undefined.any():
             _warn(
                 f"{q.name} is not defined at some times of {undefined.sum()} members, where errors of "

@@ -70,11 +70,8 @@ def flag_below_resolution(solution: "xr.Dataset", rtol: float, atol: float, stac
     """State in ``attrs["eg_resolution"]`` a bound of the errors of ``eg``, and warn of members negative within it."""
     if "eg" not in solution or solution.eg.dims != ("member", "t"):
         return
-    eg = solution.eg.values
-    largest = np.max(np.abs(eg), axis=1, initial=1.0, where=np.isfinite(eg))
-    resolution = RESOLUTION * (rtol * largest + atol)
+    resolution, negative = _resolved(solution.eg.values, rtol, atol)
     solution.attrs["eg_resolution"] = float(resolution.max())
-    negative = ((eg < 0) & (eg >= -resolution[:, None])).any(axis=1)
     if negative.any():
         warnings.warn(
             f"eg is below its resolution, about {resolution.min():.0e} at rtol = {rtol:g}, and negative at some times "
@@ -83,3 +80,20 @@ def flag_below_resolution(solution: "xr.Dataset", rtol: float, atol: float, stac
             BelowResolution,
             stacklevel=stacklevel,
         )
+
+
+def _resolved(eg: np.ndarray, rtol: float, atol: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return, by member, the resolution of (N, T) values, and whether some are negative within it.
+
+    Two passes over the values where all is usual, since the threads are done and the output is large.
+    """
+    low, high = eg.min(axis=1), eg.max(axis=1)
+    resolution = RESOLUTION * (rtol * np.maximum(np.maximum(high, -low), 1.0) + atol)
+    negative = (low < 0) & (low >= -resolution)
+    unusual = np.flatnonzero(~np.isfinite(low) | ~np.isfinite(high) | (low < -resolution))
+    if unusual.size:
+        rows = eg[unusual]
+        largest = np.max(np.abs(rows), axis=1, initial=1.0, where=np.isfinite(rows))
+        resolution[unusual] = RESOLUTION * (rtol * largest + atol)
+        negative[unusual] = ((rows < 0) & (rows >= -resolution[unusual, None])).any(axis=1)
+    return resolution, negative

@@ -206,11 +206,28 @@ def _no_overlaps(dynamics: Dynamics, common: Inputs, varying: Mapping[str, np.nd
         gram = gram_matrix(dynamics, {**common.params, **common.y0, **varying})
         if gram is None:
             return np.zeros((), dtype=bool)
+        if _has_factors(gram):
+            return np.zeros((), dtype=bool)
         eigenvalues = np.linalg.eigvalsh(gram)
         low, high = eigenvalues[..., 0], eigenvalues[..., -1]
         return np.asarray((low < -PSD_TOLERANCE * gram.shape[-1] * np.maximum(high, 0.0)) | (high < 0))
 
     return mask
+
+
+def _has_factors(gram: np.ndarray) -> bool:
+    """Return whether all these matrices have a Cholesky factor, with half of what is tolerated added to the diagonal.
+
+    Then none has an eigenvalue below what is tolerated. It takes a tenth of the time of eigenvalues, during which the
+    threads wait.
+    """
+    size = gram.shape[-1]
+    slack = PSD_TOLERANCE * size / 2 * np.diagonal(gram, axis1=-2, axis2=-1).max(axis=-1, initial=0.0)
+    try:
+        np.linalg.cholesky(gram + slack[..., None, None] * np.eye(size))
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 # -- packing -----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from effdyn.derive import Dynamics
 from ..kernels.cache import load_generated
 from ..kernels.kernel import OPTIONS, _generated, kernel
 from ..kernels.unroll import unrolled
-from .outputs import LANES
+from .sixteen import LANES
 
 LONGEST = 500
 """The most lines of a kernel that is put into lanes: each takes the compiler 3 to 8 ms."""

@@ -14,11 +14,13 @@ from ..integrators.dop853 import STATE, Method
 from .lanes import LANE, N_CLOCKS, N_ROWS
 from .loops import compiled_in_lanes, compiled_one_by_one
 from .one_by_one import N_LOG_ROWS, STEPS_BETWEEN_LOOKS
-from .outputs import LANES, N_SLOT_ROWS
+from .outputs import N_SLOT_ROWS
+from .sixteen import LANES
 
 NOT_RUN = 0
 """The status of a member that was interrupted, or never begun."""
 LOOK_SECONDS = 0.1
+CACHE_LINE = 8  # numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,8 +129,8 @@ def run_members(work: Work, threads: int, on_progress: Callable[[int], object] |
     """
     members = len(work.y)
     status, t_last, counts = np.zeros(members, np.int64), np.full(members, np.nan), np.zeros((members, 3), np.int64)
-    counter, stop = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    done = np.zeros((threads, 8), np.int64)  # a cache line for each thread
+    stop = np.zeros(1, np.int64)
+    ranges, done = _ranges(members, threads), np.zeros((threads, CACHE_LINE), np.int64)
     addresses = np.array([output.ctypes.data for output in work.outputs], dtype=np.int64)
     lengths = np.array([math.prod(output.shape[2:]) for output in work.outputs], dtype=np.int64)
     run = _in_lanes if work.rhs_lanes else _one_by_one
@@ -138,7 +140,8 @@ def run_members(work: Work, threads: int, on_progress: Callable[[int], object] |
 
     def worker(number: int) -> None:
         common = (
-            work.rhs, work.observe, counter, stop, done[number], work.y, work.columns, work.values, *_scratch(work),
+            work.rhs, work.observe, ranges, number, stop, done[number], work.y, work.columns, work.values,
+            *_scratch(work),
             work.t_span, work.t_eval, *options, addresses, lengths, work.places, work.gram, bounds,
             status, t_last, counts,
         )  # fmt: skip
@@ -176,6 +179,14 @@ def _watch(futures: list[Future[None]], done: np.ndarray, on_progress: Callable[
                 return
 
 
+def _ranges(members: int, threads: int) -> np.ndarray:
+    """Return, for each thread, the next member of its range and the end of that, a cache line apart."""
+    ranges = np.zeros((threads, CACHE_LINE), np.int64)
+    ends = np.linspace(0, members, threads + 1).astype(np.int64)
+    ranges[:, 0], ranges[:, 1] = ends[:-1], ends[1:]
+    return ranges
+
+
 def _scratch(work: Work) -> tuple[np.ndarray, ...]:
     """Return what each thread scribbles on: see ``COMMON`` in loops.py."""
     F, length = len(work.gram), work.y.shape[1] + work.n_observed
@@ -183,7 +194,7 @@ def _scratch(work: Work) -> tuple[np.ndarray, ...]:
         work.par.copy(),
         np.zeros(work.n_work),
         np.zeros(LANES * length),
-        np.zeros((F * F + 3, LANES)),
+        np.zeros((F * F + 1, LANES)),
         np.repeat(work.par, LANES),
         np.zeros(length),
         np.zeros((N_SLOT_ROWS, LANES), dtype=np.int64),
@@ -194,8 +205,8 @@ def _in_lanes(work: Work, common: tuple[Any, ...]) -> np.ndarray:
     """Integrate sixteen members at a time until there are no more; there are no events to log."""
     n = work.y.shape[1]
     stages, single, clocks = np.zeros((N_ROWS, LANES * n)), np.zeros((N_ROWS, n)), np.zeros((N_CLOCKS, LANES))
-    par_lanes, last_row, lanes = np.repeat(work.par, LANES), np.zeros((LANES, n)), np.zeros(LANES, dtype=LANE)
-    compiled_in_lanes()(*common, work.rhs_lanes, work.observe_lanes, stages, single, par_lanes, last_row, clocks, lanes)
+    lanes = np.zeros(LANES, dtype=LANE)
+    compiled_in_lanes()(*common, work.rhs_lanes, work.observe_lanes, stages, single, clocks, lanes)
     return np.empty((N_LOG_ROWS, 0))
 
 
@@ -216,7 +227,7 @@ def _one_by_one(work: Work, common: tuple[Any, ...]) -> np.ndarray:
     )  # fmt: skip
     log, progress = np.zeros((N_LOG_ROWS, room)), np.array([-1, 0, 0], dtype=np.int64)
     compiled = compiled_one_by_one(with_events)
-    stop = common[3]
+    stop = common[4]
     while True:
         compiled(*common, *integrators, *events, log, progress)
         if progress[0] < 0 or stop[0]:

@@ -11,14 +11,15 @@ from __future__ import annotations
 from numba import njit
 
 from ..integrators.dop853 import BUFFER_FULL, EVENT, HELPER, RUNNING, SUCCESS, SWITCH
-from .outputs import BEYOND, CODE, LANES, MEMBER, ROW, _blank, _is_below, _take, _write
+from .outputs import BEYOND, CODE, MEMBER, ROW, _blank, _copy, _is_below, _next_member, _write
+from .sixteen import LANES
 
 STEPS_BETWEEN_LOOKS = 50  # at the flag that ends it all
 N_LOG_ROWS = 3  # of the log of events: time, number of the function, member
 
 
 def _one_by_one(
-    rhs, observe, counter, stop, done, y0, columns, values, par, work, record, gram, par_slots, row, slots,
+    rhs, observe, ranges, own, stop, done, y0, columns, values, par, work, record, gram, par_slots, row, slots,
     t_span, t_eval, rtol, atol, first_step, max_step, max_steps,
     addresses, lengths, places, gram_places, bounds, status, t_last, counts,
     advance, other, watch, jacobian, stages, other_stages, fresh, other_fresh, state, y, t_out, y_out, t_slots,
@@ -33,16 +34,17 @@ def _one_by_one(
     n, s = y.size, state[0]
     while True:
         if progress[0] < 0:
-            m = _take(counter)
-            if m >= len(y0):
+            m = _next_member(ranges, own)
+            if m < 0:
                 return
             progress[0], progress[1] = m, 0
-            y[:] = y0[m]
+            _copy(y0[m], y)
             for p in range(columns.size):
                 par[columns[p]] = values[m, p]
                 par_slots[LANES * columns[p] : LANES * (columns[p] + 1)] = values[m, p]
             state[0] = state[1]
-            stages[:] = fresh
+            for k in range(len(stages)):
+                _copy(fresh[k], stages[k])
             s.t = t_span[0]
         m, code = progress[0], RUNNING
         while code in (RUNNING, BUFFER_FULL, SWITCH):
@@ -69,10 +71,13 @@ def _one_by_one(
             s.n_event = 0
             if code == SWITCH:
                 progress[1], s.begun = 1 - progress[1], 0
-                stages[:], other_stages[:] = fresh, other_fresh
+                for k in range(len(stages)):
+                    _copy(fresh[k], stages[k])
+                for k in range(len(other_stages)):
+                    _copy(other_fresh[k], other_stages[k])
 
         if code == EVENT:  # its state is the last output, on the grid or not
-            y[:] = y_out[s.n_out - 1]
+            _copy(y_out[s.n_out - 1], y)
             if s.n_out > t_eval.size or t_eval[s.n_out - 1] != t_out[s.n_out - 1]:
                 s.n_out -= 1
         rows = _save(
@@ -86,9 +91,9 @@ def _one_by_one(
             code = BEYOND
         if rows < s.n_out or not below:  # back to the last state that is valid
             t_valid = t_out[rows - 1] if rows > 0 else t_span[0]
-            y[:] = y_out[rows - 1] if rows > 0 else y0[m]
+            _copy(y_out[rows - 1] if rows > 0 else y0[m], y)
         _blank(t_eval.size, addresses, lengths, m, rows)
-        y0[m] = y
+        _copy(y, y0[m])
         t_last[m] = t_valid
         counts[m, 0], counts[m, 1], counts[m, 2] = s.n_steps, s.n_rejected, s.n_rhs
         status[m] = code  # last of all: until then the member counts as not run
@@ -110,7 +115,7 @@ def _save(
                 record[LANES * i + slot] = y_out[first + slot, i]
         _write(
             observe, 0, t_slots, columns, par, work, record, gram, par_slots, row,
-            addresses, lengths, places, gram_places, bounds, slots, count, n, t_eval.size,
+            addresses, lengths, places, gram_places, bounds, slots, (1 << count) - 1, n, t_eval.size,
         )  # fmt: skip
         for slot in range(count):
             if slots[CODE, slot] != SUCCESS:

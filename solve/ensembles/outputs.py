@@ -16,26 +16,13 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from ..integrators.dop853 import HELPER, SUCCESS, _call
+from .sixteen import LANES, in_all, in_sixteens, lowest_bit, where
 
 BEYOND, NOT_OVERLAPS = 100, 101  # the states left what may be stored, or what vectors can have
-LANES = 16  # two or four registers: LLVM unrolls a loop over eight before it vectorises
 
-# Rows of ``slots``, (4, LANES): the lane that a state comes from, its member, its row in the output, what it is judged
-SOURCE, MEMBER, ROW, CODE, N_SLOT_ROWS = 0, 1, 2, 3, 4
-
-
-@intrinsic
-def _call_lanes(typing_context, address, t, y, dy, par, work):
-    """Call the C function at ``address``; all arrays are passed as pointers to their data."""
-
-    def generate(context, builder, signature, arguments):
-        pointer = ir.DoubleType().as_pointer()
-        function = ir.FunctionType(ir.VoidType(), [pointer] * 5)
-        data = [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in range(1, 6)]
-        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), data)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, t, y, dy, par, work), generate
+# Rows of ``slots``, (5, LANES): the member of each slot, its row in the output, and what its state is judged as; then,
+# one after the other, which slots are being stored, and where in the output
+MEMBER, ROW, CODE, SOURCE, PLACE, N_SLOT_ROWS = 0, 1, 2, 3, 4, 5
 
 
 @intrinsic
@@ -51,56 +38,64 @@ def _store(typing_context, address, position, value):
 
 
 @intrinsic
-def _take(typing_context, counter):
-    """Return the number in ``counter`` and raise it by one, whatever other threads do."""
-
-    def generate(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
-
-    return types.int64(counter), generate
-
-
-@intrinsic
-def _borrowed(typing_context, array):
-    """Return the array without what counts references to it: its caller holds it.
-
-    Rows are views, and each counts twice, atomically: that took an eighth of the time.
-    """
+def _take(typing_context, counters, row):
+    """Return the first number in a row of ``counters`` and raise it by one, whatever other threads do."""
 
     def generate(context, builder, signature, arguments):
         view = context.make_array(signature.args[0])(context, builder, arguments[0])
-        view.meminfo = ir.Constant(view.meminfo.type, None)
-        view.parent = ir.Constant(view.parent.type, None)
-        return view._getvalue()
+        position = builder.mul(arguments[1], builder.extract_value(view.shape, 1))
+        return builder.atomic_rmw("add", builder.gep(view.data, [position]), position.type(1), "monotonic")
 
-    return array(array), generate
+    return types.int64(counters, types.int64), generate
+
+
+@njit(**HELPER)
+def _next_member(ranges, own):
+    """Return the next member of a thread's own range, or, when there are no more, of another's; -1 at the end of all.
+
+    Ranges, not turns: were neighbours in the output filled at once by two threads, both would clear each new page of
+    memory, and one of them in vain.
+    """
+    for k in range(len(ranges)):
+        row = (own + k) % len(ranges)
+        if ranges[row, 0] < ranges[row, 1]:
+            m = _take(ranges, row)
+            if m < ranges[row, 1]:
+                return m
+    return -1
 
 
 @njit(**HELPER)
 def _write(
     observe, observe_lanes, t_slots, columns, par, work, record, gram, par_slots, row,
-    addresses, lengths, places, gram_places, bounds, slots, count, n, n_times,
+    addresses, lengths, places, gram_places, bounds, slots, bits, n, n_times,
 ):  # fmt: skip
-    """Store the states in the first ``count`` slots, and leave in ``slots`` SUCCESS, or why one may not be stored.
+    """Store the states in the slots whose ``bits`` are set; leave in ``slots`` SUCCESS, or why one may not be stored.
 
-    What is stored of those that may not is overwritten at the end of the member. Arguments are not packed into a
-    tuple: counting references to its arrays takes time.
+    What is stored of those that may not is overwritten at the end of the member.
     """
-    _judge(record, par_slots, gram, gram_places, bounds, slots[CODE], n)
+    judged = in_sixteens(gram)
+    judged[-1, 0] = _judge(in_sixteens(record), in_sixteens(par_slots), judged, gram_places, bounds, n)
+    for slot in range(LANES):
+        slots[CODE, slot] = int(gram[-1, slot])
     if observe_lanes != 0:
-        _call_lanes(observe_lanes, t_slots, record, record[LANES * n :], par_slots, work)
-    elif observe != 0:
-        for slot in range(count):
-            if slots[CODE, slot] == SUCCESS:
-                _observe(observe, t_slots[slot], columns, par, work, record, par_slots, row, slot, n)
-    for slot in range(count):
-        place = slots[MEMBER, slot] * n_times + slots[ROW, slot]
-        column = 0
-        for v in range(addresses.size):
-            for i in range(lengths[v]):
-                _store(addresses[v], place * lengths[v] + i, record[LANES * places[column] + slot])
-                column += 1
+        _call(observe_lanes, in_sixteens(t_slots)[0], record, record[LANES * n :], par_slots, work)
+    count = 0
+    while bits != 0:
+        slot = lowest_bit(bits)
+        bits &= bits - 1
+        if observe_lanes == 0 and observe != 0 and slots[CODE, slot] == SUCCESS:
+            _observe(observe, t_slots[slot], columns, par, work, record, par_slots, row, slot, n)
+        slots[SOURCE, count], slots[PLACE, count] = slot, slots[MEMBER, slot] * n_times + slots[ROW, slot]
+        count += 1
+    column = 0
+    for v in range(addresses.size):
+        address, length = addresses[v], lengths[v]
+        for i in range(length):
+            start = LANES * places[column]
+            for k in range(count):
+                _store(address, slots[PLACE, k] * length + i, record[start + slots[SOURCE, k]])
+            column += 1
 
 
 @njit(**HELPER)
@@ -116,42 +111,35 @@ def _observe(observe, t, columns, par, work, record, par_slots, row, slot, n):
 
 
 @njit(**HELPER)
-def _judge(record, par_slots, gram, places, bounds, codes, n):
-    """Leave in ``codes`` SUCCESS for bounded states whose overlaps, plus slack on the diagonal, have a factor L D Lᵀ
-    with D > 0; the slack scales with their largest row sum, which bounds the largest eigenvalue.
+def _judge(record, par, gram, places, bounds, n):
+    """Return, for each slot, SUCCESS for a bounded state whose overlaps, plus slack on the diagonal, have a factor
+    L D Lᵀ with D > 0; the slack scales with their largest row sum, which bounds the largest eigenvalue.
 
-    ``gram`` (F² + 3) rows in lanes; the last three are scratch.
+    All in sixteens: the states, the parameters, and F² rows of scratch.
     """
     F = len(places)
-    total, slack, inverse = gram[F * F], gram[F * F + 1], gram[F * F + 2]
-    codes[:] = SUCCESS
-    slack[:] = 0.0
+    slack = in_all(0.0)
     for f in range(F):
-        total[:] = 0.0
+        total = 0.0
         for g in range(F):
-            place, entry = places[f, g], gram[F * f + g]
-            values, start = (record, LANES * place) if place < n else (par_slots, LANES * (place - n))
-            for slot in range(LANES):
-                entry[slot] = values[start + slot]
-                total[slot] += abs(entry[slot])
-        for slot in range(LANES):
-            slack[slot] = max(slack[slot], total[slot])
-    for slot in range(LANES):
-        slack[slot] = bounds[1] * slack[slot] + bounds[2]
+            place = places[f, g]
+            entry = record[place] if place < n else par[place - n]
+            gram[F * f + g, 0] = entry
+            total += abs(entry)
+        slack = max(total, slack)
+    slack = bounds[1] * slack + bounds[2]
+    code = where(slack >= 0.0, SUCCESS, NOT_OVERLAPS)  # not so of NaN
     for g in range(F):  # column by column; what remains is the rest's Schur complement
-        for slot in range(LANES):
-            pivot = gram[F * g + g, slot] + slack[slot]
-            codes[slot] = codes[slot] if pivot > 0.0 else NOT_OVERLAPS
-            inverse[slot] = 1.0 / pivot
+        pivot = gram[F * g + g, 0] + slack
+        code = where(pivot > 0.0, code, NOT_OVERLAPS)
+        inverse = 1.0 / pivot
         for f in range(g + 1, F):
-            for slot in range(LANES):
-                total[slot] = gram[F * f + g, slot] * inverse[slot]
+            factor = gram[F * f + g, 0] * inverse
             for k in range(g + 1, f + 1):
-                for slot in range(LANES):
-                    gram[F * f + k, slot] -= total[slot] * gram[F * k + g, slot]
+                gram[F * f + k, 0] -= factor * gram[F * k + g, 0]
     for i in range(n):
-        for slot in range(LANES):
-            codes[slot] = codes[slot] if abs(record[LANES * i + slot]) < bounds[0] else BEYOND
+        code = where(abs(record[i]) < bounds[0], code, BEYOND)
+    return code
 
 
 @njit(**HELPER)
@@ -160,6 +148,12 @@ def _blank(n_times, addresses, lengths, member, first):
     for v in range(addresses.size):
         for position in range((member * n_times + first) * lengths[v], (member + 1) * n_times * lengths[v]):
             _store(addresses[v], position, np.nan)
+
+
+@njit(**HELPER)
+def _copy(x, into):
+    for i in range(x.size):
+        into[i] = x[i]
 
 
 @njit(**HELPER)

@@ -28,6 +28,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -46,10 +47,12 @@ START_EXPONENT = 1 / 8  # of the first step
 # How the loop is to treat this method.
 IMPLICIT = False
 DERIVATIVE_IN_STEP = False  # whether a step leaves y' at its end in row F_NEW
+ALLOCATES = False  # whether a step makes arrays of its own, or its functions return some
 STIFF_LIMIT = 6.1  # |h λ| at the edge of its region of stability, on the negative axis
 STIFF_CHECK = 16  # accepted steps from one look at stiffness to the next: it costs as much as a stage without its f
 
 EPSILON = float(np.finfo(float).eps)
+TINY = 1e-300  # so that 0 / 0 is 0, without a branch
 HUGE = 1e300  # ``not (x < HUGE)`` holds for NaN too: whatever a trial step meets outside the domain rejects it
 
 
@@ -156,8 +159,14 @@ DOP853 = Method("DOP853", compiled_advance, lambda n: N_STAGE_ROWS)
 
 
 # ``fastmath=True`` would let LLVM assume that there is no NaN, and remove the tests for it. error_model: a division by
-# zero gives infinity as in C; Numba's default, an exception, also forbids vectorisation.
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
+# zero gives infinity as in C; Numba's default, an exception, also forbids vectorisation. _nrt: unless a
+# step allocates, references to arrays, which their callers hold, are not counted: that took a tenth of the time.
+OPTIONS: dict[str, Any] = {
+    "_nrt": ALLOCATES,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+}
 # For what is called from here only: compiles faster, and cannot be called from Python.
 HELPER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
@@ -173,16 +182,21 @@ C_DENSE = np.array([c.C14, c.C15, c.C16])
 
 @intrinsic
 def _call(typing_context, address, t, y, dy, par, work):
-    """Call the C function at ``address``; arrays are passed as pointers to their data."""
+    """Call the C function at ``address``; arrays, and the times of several lanes, are passed as pointers to doubles."""
 
     def generate(context, builder, signature, arguments):
-        double, pointer = ir.DoubleType(), ir.DoubleType().as_pointer()
-        function = ir.FunctionType(ir.VoidType(), [double, pointer, pointer, pointer, pointer])
-        data = [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in range(2, 6)]
-        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), [arguments[1], *data])
+        pointer = ir.DoubleType().as_pointer()
+        arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in range(2, 6)]
+        data = [builder.bitcast(array.data, pointer) for array in arrays]
+        time = arguments[1]
+        if not isinstance(time.type, ir.DoubleType):
+            time = builder.bitcast(cgutils.alloca_once_value(builder, time), pointer)
+        function = ir.FunctionType(ir.VoidType(), [time.type, pointer, pointer, pointer, pointer])
+        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), [time, *data])
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.float64, y, dy, par, work), generate
+    scalar = isinstance(t, (types.Float, types.Integer))
+    return types.void(types.int64, types.float64 if scalar else t, y, dy, par, work), generate
 
 
 def _advance(
@@ -281,16 +295,8 @@ def _advance(
                     if not _is_finite(stages[DENSE + i], n):
                         err = np.inf
 
-        if not err < HUGE:
-            s.h = h / SHRINK_MOST
-            s.n_rejected += 1
-            s.retrying = s.met_nan = 1
-            continue
-        shrink = err**EXPONENT / SAFETY
-        if err > 1.0:
-            s.h = h / min(SHRINK_MOST, shrink)
-            s.n_rejected += 1
-            s.retrying = 1
+        if not err <= 1.0:
+            _reject(s, err, h)
             continue
 
         # Accepted.
@@ -331,18 +337,36 @@ def _advance(
         if last:
             s.status = SUCCESS
             return SUCCESS
-        shrink = _accept(shrink, h, y, stages, rtol, atol, s.err_old)
-        if s.retrying:
-            shrink = max(1.0, shrink)  # what was just too long is not tried again
-        s.h = sign * min(abs(h) / shrink, max_step)
-        s.err_old = max(err, 1e-4)
-        s.retrying = s.met_nan = 0
+        shrink = _accept(err**EXPONENT / SAFETY, h, y, stages, rtol, atol, s.err_old)
+        _lengthen(s, err, shrink, h, sign, max_step)
         if switch:
             s.status = SWITCH
             return SWITCH
 
     s.status = RUNNING
     return RUNNING
+
+
+@njit(**HELPER)
+def _reject(s, err, h):
+    """Leave in ``s`` the shorter step to try instead of one of that error, or one that met what is not finite."""
+    s.n_rejected += 1
+    s.retrying = 1
+    if err < HUGE:
+        s.h = h / min(SHRINK_MOST, err**EXPONENT / SAFETY)
+    else:
+        s.h = h / SHRINK_MOST
+        s.met_nan = 1
+
+
+@njit(**HELPER)
+def _lengthen(s, err, shrink, h, sign, max_step):
+    """Leave in ``s`` the step after an accepted one of that error, shorter by ``shrink``."""
+    if s.retrying:
+        shrink = max(1.0, shrink)  # what was just too long is not tried again
+    s.h = sign * min(abs(h) / shrink, max_step)
+    s.err_old = max(err, 1e-4)
+    s.retrying = s.met_nan = 0
 
 
 @njit(**HELPER)
@@ -498,12 +522,9 @@ def _error(h, y, stages, rtol, atol):
             c.E3_1 * k1[i] + c.E3_6 * k6[i] + c.E3_7 * k7[i] + c.E3_8 * k8[i] + c.E3_9 * k9[i] + c.E3_10 * k10[i]
             + c.E3_11 * k11[i] + c.E3_12 * k12[i]
         )  # fmt: skip
-        sum5 += (e5 * scale) ** 2
-        sum3 += (e3 * scale) ** 2
-    weight = sum5 + 0.01 * sum3
-    if weight <= 0.0:
-        return 0.0
-    return abs(h) * sum5 / math.sqrt(n * weight)
+        sum5 += (e5 * scale) * (e5 * scale)
+        sum3 += (e3 * scale) * (e3 * scale)
+    return abs(h) * sum5 / math.sqrt(n * max(sum5 + 0.01 * sum3, TINY))
 
 
 @njit(**HELPER)

@@ -15,11 +15,11 @@ from numba import njit
 
 from ..kernels.cache import load_generated
 from . import adams, dop853, dopri5, radau
-from .dop853 import OPTIONS, Method, advance_signature
+from .dop853 import Method, advance_signature
 
 SHARED = (
     "_call", "_put", "_is_finite", "_starting_step", "_mark_events", "_find_root", "_find_events", "_count_votes",
-    "_accept", "_advance",
+    "_reject", "_lengthen", "_accept", "_advance",
 )  # fmt: skip
 """What the methods have in common, from ``dop853.py``, unless they have their own."""
 
@@ -33,11 +33,14 @@ import math
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
-
-OPTIONS = {{"nogil": True, "error_model": "numpy", "fastmath": {{"reassoc", "contract", "nsz", "arcp"}}}}
-HELPER = {{**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}}
 '''
+
+_OPTIONS = """FLAGS = {"reassoc", "contract", "nsz", "arcp"}
+OPTIONS = {"_nrt": ALLOCATES, "nogil": True, "error_model": "numpy", "fastmath": FLAGS}
+HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""
 
 
 def source_of(method: ModuleType) -> str:
@@ -54,7 +57,7 @@ def source_of(method: ModuleType) -> str:
     text = [_text(getattr(method, name)) for name in own]
     shared = [_text(getattr(dop853, name)) for name in SHARED if name not in own]
     lines = [f"{name} = {value}" for name, value in constants.items()]
-    return "\n\n".join([_HEADER.format(title=title), "\n".join(lines), *text, *shared])
+    return "\n\n".join([_HEADER.format(title=title), "\n".join(lines), _OPTIONS, *text, *shared])
 
 
 def _constants(module: ModuleType) -> dict[str, str]:
@@ -75,7 +78,7 @@ def _text(function: Any) -> str:
 
 def _compiled(method: ModuleType, with_events: bool) -> Callable[..., int]:
     module = load_generated(f"steps_{method.__name__.rpartition('.')[2]}", source_of(method))
-    compiled: Callable[..., int] = njit(advance_signature(with_events), cache=True, **OPTIONS)(module._advance)
+    compiled: Callable[..., int] = njit(advance_signature(with_events), cache=True, **module.OPTIONS)(module._advance)
     return compiled
 
 

@@ -26,6 +26,7 @@ BETA = 0.0
 EXPONENT = 1 / 4  # the error estimate is of order 3
 START_EXPONENT = 1 / 4
 IMPLICIT = True
+ALLOCATES = True
 STIFF_CHECK = 1
 
 ROOT6 = math.sqrt(6)

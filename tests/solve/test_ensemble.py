@@ -19,10 +19,13 @@ from effdyn import derive, solve
 from effdyn.derive.dynamics import Equation
 from effdyn.derive.regression import LinearRegression
 from effdyn.solve.ensembles.ensemble import ensemble
+from effdyn.solve.ensembles.hazards import _resolved as resolved
 from effdyn.solve.ensembles.hazards import flag_below_resolution
+from effdyn.solve.ensembles.inputs import _has_factors as has_factors
 from effdyn.solve.ensembles.inputs import gram_places, read_batch
 from effdyn.solve.ensembles.lane_kernel import lane_kernel
-from effdyn.solve.kernels.layout import gram_matrix, pack, parameter_vector, read_inputs
+from effdyn.solve.ensembles.members import _ranges as member_ranges
+from effdyn.solve.kernels.layout import PSD_TOLERANCE, gram_matrix, pack, parameter_vector, read_inputs
 
 ERF = derive.TeacherStudent(activation="erf").dynamics()
 SQUARE = derive.TeacherStudent(activation="square").dynamics()
@@ -475,3 +478,39 @@ def test_the_working_set_is_the_output_and_a_state_a_thread(lanes):
     # a member: 7 states packed and as given, copies of both in the checks; its output is 17600 bytes
     assert (many - few) / 300 < 1500
     assert few < 3e5  # less than the output of 20 members, at two threads and T = 100
+
+
+@pytest.mark.parametrize("slip", [0.0, 0.4, 0.6, 2.0, 1e3])
+def test_overlaps_are_admitted_as_by_their_eigenvalues(slip):
+    """The quick look at all members admits none that eigenvalues would refuse: ``slip`` tolerances below zero."""
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(20, 4, 3))  # four vectors in three dimensions: one eigenvalue is zero
+    gram = vectors @ np.swapaxes(vectors, 1, 2)
+    values, axes = np.linalg.eigh(gram)
+    values[7, 0] = -slip * PSD_TOLERANCE * 4 * values[7, -1]
+    gram[7] = axes[7] @ np.diag(values[7]) @ axes[7].T
+    low, high = np.linalg.eigvalsh(gram).T[[0, -1]]
+    admitted = (low >= -PSD_TOLERANCE * 4 * high).all()
+    assert not has_factors(gram) or admitted
+    if slip in (0.0, 2.0, 1e3):  # between these it may leave the decision to the eigenvalues
+        assert has_factors(gram) == (slip == 0.0)
+
+
+def test_resolution_is_that_of_each_member_whatever_its_values():
+    rng = np.random.default_rng(0)
+    eg = rng.normal(size=(40, 7)) * 10.0 ** rng.integers(-9, 3, size=(40, 1))
+    eg[3], eg[5, 2], eg[8, :3], eg[9, 1] = np.nan, np.nan, np.inf, -np.inf
+    found, negative = resolved(eg, 1e-8, 1e-10)
+    for row, resolution, flagged in zip(eg, found, negative, strict=True):
+        finite = row[np.isfinite(row)]
+        largest = max(1.0, *np.abs(finite)) if finite.size else 1.0
+        assert resolution == 1e4 * (1e-8 * largest + 1e-10)
+        assert flagged == ((finite < 0) & (finite >= -resolution)).any()
+
+
+def test_members_are_shared_out_once_and_without_rest():
+    for members, threads in ((1, 1), (7, 3), (10_000, 2), (16, 16)):
+        ranges = member_ranges(members, threads)[:, :2]
+        taken = np.concatenate([np.arange(first, end) for first, end in ranges])
+        assert taken.tolist() == list(range(members))
+        assert np.ptp(ranges[:, 1] - ranges[:, 0]) <= 1
