@@ -5,10 +5,11 @@ With ω the solution of the equations of motion, runs at input dimension d have
     E[Ω(t)] = ω(t) + m(t)/d,   Cov[Ω(t)] = C(t)/d,
     dC/dt = J C + C Jᵀ + D,    dm/dt = J m + ½ H:C + c − ½ J b,
 
-where b is the drift, J and H its first and second derivatives, D the covariance of one step's increments, and c the
-1/d term of their mean. The last term is there because training goes in steps of 1/d, while ω moves continuously: over a
-step ω advances by b/d + ½ J b/d². All pieces come from the same increments as the drift. Knows nothing of how they are
-evaluated. Source: van Kampen's expansion of the system size, for the Markov chain of the overlaps.
+where b is the drift, J and H its first and second derivatives, D the covariance of one step's increments, and c the 1/d
+term of their mean. The last term is there because training goes in steps of 1/d, while ω moves continuously: over a
+step ω advances by b/d + ½ J b/d²; where b depends on time explicitly, ½ ∂b/∂t comes to ½ J b. All pieces come from the
+same increments as the drift. Knows nothing of how they are evaluated. Source: van Kampen's expansion of the system
+size, for the Markov chain of the overlaps.
 """
 
 from dataclasses import dataclass, replace
@@ -18,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import sympy
 
 from .averages import write_out
-from .dynamics import Dynamics, Equation, Quantity
+from .dynamics import TIME, Dynamics, Equation, Quantity
 from .errors import ModelError, NotYet
 from .increments import NOISE, NORM, D
 from .loss import Y
 from .moments import Dilation, Value
 from .pipeline import average_increments, expand_increments
+from .schedule import SCHEDULE
 from .tangent import NotDifferentiable, along, tangent
 from .terms import Term, assemble
 
@@ -47,7 +49,7 @@ class Fluctuations:
     tangent : Dynamics
         J v: the derivative of b along a perturbation of the states (``dQ``, ``dR``, …).
     correction : Dynamics
-        c: d times the 1/d terms of the mean increment.
+        c: d times the 1/d terms of the mean increment, less ½ ∂b/∂t where learning rates follow a schedule.
     increment : Dynamics
         X: d times the increment of each state in one step, given the local fields and the label noise of the example,
         which are its states; its covariance over them is D. See :func:`diffusion`.
@@ -167,7 +169,7 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
         tuple(Equation(q, sympy.S.Zero) for q in (*fields, noise)),
         dynamics.states + dynamics.parameters,
         tuple(
-            Equation(q, evaluated(write_out(of_order_one(expr.xreplace({NORM: sympy.S.One})), example)))
+            Equation(q, training.timed(evaluated(write_out(of_order_one(expr.xreplace({NORM: sympy.S.One})), example))))
             for q, expr in expand_increments(training)
         ),
     )
@@ -187,11 +189,13 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
         "biases": bool(training.mean),
         "batches": training.batch != 1,
         "momentum": any(f.others or g.others for _, f, g in training.overlaps),
+        "vectors of fixed length": bool(training.normalised),
     }
     for missed, present in missing.items():
         if present:
             raise NotYet(
-                f"{what} with {missed}", "squared loss, real labels, no biases, one example a step, no momentum"
+                f"{what} with {missed}",
+                "squared loss, real labels, no biases, one example a step, no momentum, no constraint",
             )
     return training
 
@@ -200,16 +204,21 @@ def _observed(dynamics: Dynamics) -> Dynamics:
     """Return the scalar observables as what states of their own would move by, the others at rest: so they have
     derivatives as the drift has."""
     at_rest = tuple(Equation(q, sympy.S.Zero) for q in dynamics.states)
-    scalars = tuple(e for e in dynamics.observables if not e.quantity.indices)
+    scalars = tuple(e for e in dynamics.observables if not e.quantity.indices and e.quantity != SCHEDULE)
     return replace(
         dynamics, title=f"{dynamics.title}: observables", drift=at_rest + scalars, observables=(), model=None
     )
 
 
 def _correction(dynamics: Dynamics, training: "TrainingStep") -> Dynamics:
-    """Return d times the terms of order 1/d of the mean increment."""
+    """Return d times the terms of order 1/d of the mean increment, and −½ ∂b/∂t: over a step rates change."""
     means = average_increments(expand_increments(training), training.example(dynamics.method))
-    drift = tuple(Equation(q, _resolved(assemble(_of_order_one_over_d(terms)), dynamics)) for q, terms in means)
+
+    def corrected(terms: list[Term]) -> sympy.Expr:
+        found = training.timed(_resolved(assemble(_of_order_one_over_d(terms)), dynamics))
+        return found - assemble(_changing(terms, training)) / 2
+
+    drift = tuple(Equation(q, corrected(terms)) for q, terms in means)
     return replace(dynamics, title=f"{dynamics.title}: 1/d terms", drift=drift, observables=(), model=None)
 
 
@@ -217,6 +226,12 @@ def _of_order_one_over_d(terms: list[Term]) -> list[Term]:
     """Return d times the terms of a mean increment that are of order 1/d."""
     scaled = (replace(term, coefficient=sympy.expand_mul(term.coefficient * D)) for term in terms)
     return [term for term in scaled if _order(term) == 0]
+
+
+def _changing(terms: list[Term], training: "TrainingStep") -> list[Term]:
+    """Return the time derivatives of the terms of order one, whose coefficients may depend on time explicitly."""
+    rates = (replace(t, coefficient=sympy.diff(training.timed(t.coefficient), TIME)) for t in terms if _order(t) == 0)
+    return [term for term in rates if term.coefficient != 0]
 
 
 def _order(term: Term) -> sympy.Expr:

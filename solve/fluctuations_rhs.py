@@ -103,7 +103,7 @@ def _factor(matrix, n, factor):
 
 
 @njit(**HELPER)
-def _diffusion(increment, par, work, nodes, weights, n_nodes, fields, factor, h, x, mean, n, out):
+def _diffusion(increment, t, par, work, nodes, weights, n_nodes, fields, factor, h, x, mean, n, out):
     """Put the covariance of the increments over a fresh example, (n, n), and their mean."""
     columns = fields + 1
     mean[:] = 0.0
@@ -115,7 +115,7 @@ def _diffusion(increment, par, work, nodes, weights, n_nodes, fields, factor, h,
                 total += factor[a * fields + b] * nodes[p * columns + b]
             h[a] = total
         h[fields] = nodes[p * columns + fields]
-        _call(increment, 0.0, h, x, par, work)
+        _call(increment, t, h, x, par, work)
         for i in range(n):
             mean[i] += weights[p] * x[i]
             for j in range(i + 1):
@@ -258,7 +258,7 @@ def _rhs(t, y, dy, par, work):
         for i in range(fields * fields):
             gram[i] = linear[int(gram_of[i])]
         _factor(gram, fields, factor)
-        _diffusion(increment, linear, inner, nodes, weights, n_nodes, fields, factor, h, x, mean, n, noise)
+        _diffusion(increment, t, linear, inner, nodes, weights, n_nodes, fields, factor, h, x, mean, n, noise)
     p = 2 * n
     for i in range(n):
         for j in range(i, n):
