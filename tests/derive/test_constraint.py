@@ -34,7 +34,7 @@ def at(dyn, y, params):
     ("options", "limit"),
     [
         (dict(second_layer="trained", weight_decay=True), "high-dimensional"),
-        (dict(activation="relu", batch=True), "high-dimensional"),
+        pytest.param(dict(activation="relu", batch=True), "high-dimensional", marks=pytest.mark.slow),
         (dict(momentum="slow"), "high-dimensional"),
         (dict(momentum="fixed"), "high-dimensional"),
         (dict(activation="He3"), "gradient-flow"),

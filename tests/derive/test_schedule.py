@@ -94,11 +94,10 @@ def test_linear_perceptron_anneals_as_known():
     assert 2 * float(still.eg[-1]) == pytest.approx(eta * noise / (2 - eta), rel=1e-6)
 
 
-@pytest.mark.parametrize("start", [0.0, 3.0])
-def test_a_map_knows_the_time_of_each_step(start, rng):
+def test_a_map_knows_the_time_of_each_step():
     """By one compiled loop or another, as the plain map iterated by hand at the rate of each step."""
-    model, d = TeacherStudent(schedule=HYPERBOLA), 20
-    plain = TeacherStudent().dynamics("finite-d-map")
+    model, d, start = TeacherStudent(activation="linear", schedule=HYPERBOLA), 20, 3.0
+    plain = TeacherStudent(activation="linear").dynamics("finite-d-map")
     params = PARAMS | {"d": float(d)}
     y = {name: np.array(value) for name, value in ONE.items()}
     for n in range(2 * d):
@@ -193,7 +192,10 @@ def test_schedules_are_values_and_print(tmp_path, rng):
 
 def test_other_papers_clocks_are_in_the_schedule():
     """In a convention with time γ steps/(p d) the schedule is that of effdyn's time, at the same parameter."""
-    convention, dyn = CONVENTIONS["arnaboldi-2023"], TeacherStudent(output_scale="1/K", schedule=HYPERBOLA).dynamics()
+    convention, dyn = (
+        CONVENTIONS["arnaboldi-2023"],
+        TeacherStudent("linear", output_scale="1/K", schedule=HYPERBOLA).dynamics(),
+    )
     params = PARAMS | {"a": [1.0, 1.0], "eta": 3.0}
     y0 = dict(Q=[[0.3, 0.1], [0.1, 0.4]], R=[[0.1], [0.2]])
     theirs = convention.from_effdyn(y0, params, 2.0, dyn.model)

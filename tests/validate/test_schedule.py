@@ -69,8 +69,15 @@ def test_steps_are_the_update_rule_written_in_numpy(batch, Replica, compiled):
 
 
 # 5 √(2/2000) = 0.158: a mean that is off by 16 % of the run-to-run spread fails. d = 4: the weights fill R^d.
-@pytest.mark.parametrize(("model", "params", "y0"), CASES)
-@pytest.mark.parametrize("d", [4, 12])
+@pytest.mark.parametrize(
+    ("model", "params", "y0", "d"),
+    [
+        (*SPHERE, 4),
+        (*BATCHES, 4),
+        (*SLOW, 12),
+        *(pytest.param(*case, d, marks=pytest.mark.slow) for case in CASES for d in (4, 12)),
+    ],
+)
 def test_chain_and_network_have_one_law(model, params, y0, d):
     how = dict(d=d, runs=2000, t_span=(0, 1), t_eval=[0.5, 1])
     gram, network = (run(model, params, y0, engine, rng=n, **how) for n, engine in enumerate(("gram", "network")))
@@ -81,7 +88,10 @@ def test_chain_and_network_have_one_law(model, params, y0, d):
     assert_same_law(gram, network, detectable=0.16)
 
 
-@pytest.mark.parametrize(("model", "params", "y0"), CASES)
+@pytest.mark.parametrize(
+    ("model", "params", "y0"),
+    [SLOWING, SPHERE, *(pytest.param(*case, marks=pytest.mark.slow) for case in (BATCHES, HEAVY, SLOW))],
+)
 def test_derived_equations_describe_the_simulation(model, params, y0):
     given = dict(y0=OVERLAPS | y0, params=PARAMS | params)
     theory = solve.integrate(model.dynamics(), t_span=(3, 5), t_eval=[3.5, 5], **given)
