@@ -4,6 +4,7 @@ Through a derivation it is the opaque :data:`PACE`, so that terms stay products 
 in what comes out. Knows nothing of models.
 """
 
+from keyword import iskeyword
 from typing import Any
 
 import sympy
@@ -60,7 +61,7 @@ def schedule(given: Any) -> sympy.Expr | None:
         reason = "there is no t in it" if names else "a constant factor is part of the learning rate"
         raise ModelError("schedule", given, f"{ACCEPTED}; {reason}")
     for name in names:
-        if name in TAKEN or not name.isidentifier():
+        if name in TAKEN or not name.isidentifier() or iskeyword(name):
             raise ModelError("schedule", given, f"{ACCEPTED}; {name} means something else in the equations")
     return expr
 

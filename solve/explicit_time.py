@@ -46,7 +46,10 @@ def check_factor(quantity: Quantity, expr: sympy.Expr, params: Mapping[str, Any]
     symbols = sorted(expr.free_symbols - {TIME}, key=str)
     if any(s.name not in params for s in symbols):
         return
-    given = np.broadcast_arrays(*(np.asarray(params[s.name], dtype=float) for s in symbols)) if symbols else []
+    try:
+        given = np.broadcast_arrays(*(np.asarray(params[s.name], dtype=float) for s in symbols)) if symbols else []
+    except (TypeError, ValueError):  # read_inputs says which, by name
+        return
     t = np.linspace(*span, TIMES)[:, None]
     with np.errstate(all="ignore"):  # what is not finite is what is looked for
         found = sympy.lambdify([TIME, *symbols], expr, "numpy")(t, *(np.ravel(a) for a in given))

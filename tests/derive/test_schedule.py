@@ -116,10 +116,11 @@ def test_ensembles_have_schedules_of_their_own():
     """In lanes and one by one, with the time constant as what varies."""
     dyn, tau = TeacherStudent(schedule=HYPERBOLA).dynamics(), np.linspace(1.0, 5.0, 20)
     start = {"Q": [[0.3]], "R": [[0.1]]}
-    found = [
-        solve.ensemble(dyn, (1, 4), start, PARAMS | {"tau": tau}, t_eval=[4], lanes=lanes).R.values.ravel()
-        for lanes in (True, False)
-    ]
+    found = []
+    for lanes in (True, False):
+        together = solve.ensemble(dyn, (1, 4), start, PARAMS | {"tau": tau}, t_eval=[4], lanes=lanes)
+        np.testing.assert_allclose(together.schedule.values.ravel(), 1 / (1 + 4 / tau), rtol=1e-14)
+        found.append(together.R.values.ravel())
     single = [solve.integrate(dyn, (1, 4), ONE, PARAMS | {"tau": x}, t_eval=[4]).R.item() for x in tau[[0, -1]]]
     for R in found:
         np.testing.assert_allclose(R[[0, -1]], single, rtol=1e-8)  # local tolerances of 1e-8
@@ -138,6 +139,16 @@ def test_order_one_over_d_theory_of_a_schedule():
     assert gaps[1] < 1e-3
     assert gaps[0] / gaps[1] == pytest.approx(4, rel=0.1)  # nothing but the next order is left
     assert (theory.R_variance > 0).all() and "schedule_variance" not in theory
+
+
+def test_the_noise_of_the_langevin_form_follows_the_schedule():
+    """Covariances of increments are those at the rate of the time."""
+    eta = sympy.Symbol("eta", nonnegative=True)
+    plain, timed = (TeacherStudent(activation="linear", schedule=s).dynamics().sde() for s in (None, HYPERBOLA))
+    assert len(plain.diffusion) == len(timed.diffusion) == 3
+    for one, other in zip(plain.diffusion, timed.diffusion, strict=True):
+        slower = one.expr.xreplace({eta: eta * LINEAR.schedule})
+        assert sympy.expand(slower - other.expr) == 0 and other.expr.has(TIME)
 
 
 @pytest.mark.parametrize(
