@@ -18,6 +18,7 @@ from .loss import PHI, Y, decaying_logarithms
 from .moments import Univariate
 from .output_fields import OUTPUT, RESIDUAL, TARGET, Combination, covariance_of, mean_of
 from .pipeline import TrainingStep
+from .schedule import PACE, parameters_of
 from .target import H_STAR, by_values, sign_of_product, target_text
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ class Output:
 
 _FINITE_WITH_BIASES = dict.fromkeys(("finite-d", "finite-d-map"), "with biases")
 """The closed forms of its dilations, of fields with means, take minutes to derive."""
+_FINITE_ON_SPHERES = dict.fromkeys(("finite-d", "finite-d-map"), "with vectors of fixed length")
+"""Its mean of one step holds averages of ratios of increments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +184,15 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         return -output.slope * differentiate_sum(output.phi, parameter)
 
     momentum = Momentum.of(model.momentum)
+    pace = sympy.S.One if model.schedule is None else PACE
 
     def student(index: sympy.Symbol) -> VectorUpdate:
         center = bias[index] if model.biases else sympy.S.Zero
-        kick = momentum.share * ETA * descent(H[index])
+        kick = momentum.share * pace * ETA * descent(H[index])
         return VectorUpdate(H[index], keep, kick, center, momentum.added_to(index))
 
     def buffer(index: sympy.Symbol) -> VectorUpdate:
-        return VectorUpdate(BUFFER[index], momentum.keep, ETA * descent(H[index]))
+        return VectorUpdate(BUFFER[index], momentum.keep, pace * ETA * descent(H[index]))
 
     teacher = VectorUpdate(
         H_STAR[N_], sympy.S.One, sympy.S.Zero, TEACHER_BIAS.symbol if "h_star" in mean else sympy.S.Zero
@@ -201,9 +205,9 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
     noiseless = tuple(replace(combination, noise=sympy.S.Zero) for combination in output.combinations)
     scalars = []
     if model.trains_second_layer:
-        scalars.append((A_, ScalarUpdate(a[I], keep, ETA_A * descent(a[I]))))
+        scalars.append((A_, ScalarUpdate(a[I], keep, pace * ETA_A * descent(a[I]))))
     if model.biases:  # a bias enters as its field does
-        scalars.append((BIAS, ScalarUpdate(bias[I], sympy.S.One, ETA_BIAS * descent(H[I]))))
+        scalars.append((BIAS, ScalarUpdate(bias[I], sympy.S.One, pace * ETA_BIAS * descent(H[I]))))
     return TrainingStep(
         title=_title(model),
         families=(*FAMILIES, *(c.family for c in output.combinations)),
@@ -220,7 +224,9 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         fast=with_buffers if model.momentum == "fixed" else (),
         idle=(BUFFER,) if model.momentum else (),
         idle_overlaps=momentum.overlaps if model.momentum else (),
-        refused=momentum.refused | (_FINITE_WITH_BIASES if model.biases else {}),
+        refused=momentum.refused
+        | (_FINITE_WITH_BIASES if model.biases else {})
+        | (_FINITE_ON_SPHERES if model.constraint else {}),
         scalars=tuple(scalars),
         parameters=_parameters(model),
         averages=((EG if model.labels == "real" else ERROR_RATE, output.error), (LOSS, output.loss)),
@@ -230,7 +236,11 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         assumptions=(
             "inputs x ~ N(0, I_d), independent of each other and each seen once (one-pass SGD)",
             "local fields are jointly Gaussian given the weights, exactly",
+            *(["s(t) is a function of the time t of these equations"] if model.schedule is not None else []),
+            *(["after each step student vectors are rescaled to their old lengths"] if model.constraint else []),
         ),
+        schedule=model.schedule,
+        normalised=(H,) if model.constraint else (),
     )
 
 
@@ -385,6 +395,7 @@ def _parameters(model: "TeacherStudent") -> tuple[Quantity, ...]:
         *(() if train_a else (A_,)),
         *(() if model.target is not None else (B_,)),
         *((TEACHER_BIAS,) if model.biases and model.target is None else ()),
+        *parameters_of(model.schedule),
     )
 
 
@@ -406,6 +417,7 @@ def _definitions(
         (ell, model.loss.expr),
         (change(weight), (keep - 1) * weight + mean(student.kick / sympy.sqrt(D) * x)),
         *((change(q.symbol), (u.keep - 1) * u.scalar + mean(u.kick / D)) for q, u in scalars.items()),
+        *([(PACE, model.schedule)] if model.schedule is not None else []),
     )
 
 
@@ -422,4 +434,6 @@ def _title(model: "TeacherStudent") -> str:
     extra += ["biases"] if model.biases else []
     extra += ["mini-batches"] if model.batch else []
     extra += {False: [], "fixed": ["momentum"], "slow": ["slow momentum"]}[model.momentum]
+    extra += ["scheduled learning rates"] if model.schedule is not None else []
+    extra += ["vectors of fixed length"] if model.constraint else []
     return f"One-pass SGD, {', '.join([pair, layers, *extra])}"

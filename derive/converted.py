@@ -11,10 +11,11 @@ import sympy
 
 from .activation import X
 from .convention import SIZES, UNCHANGED, Convention, Relation
-from .dynamics import Dynamics, Equation, Quantity, Step
+from .dynamics import TIME, Dynamics, Equation, Quantity, Step
 from .errors import Described, ModelError, NotYet
 from .increments import D
 from .moments import Joint, Moment, Univariate, Value
+from .schedule import PACE, SCHEDULE, parameters_of
 from .teacher_student import TeacherStudent
 
 _RATIOS = {"eta_a_over_eta": "eta_a", "kappa_over_eta": "kappa"}
@@ -75,6 +76,8 @@ def _setting(convention: Convention, relations: Mapping[str, Relation], step: St
     units = {"w": length, "a": relations["a"].factor, "ell": 1 / convention.formula("loss_factor")}
 
     def in_units(left: sympy.Basic, right: sympy.Expr) -> tuple[sympy.Basic, sympy.Expr]:
+        if left == PACE:
+            return left, rewrite(right)
         name = str(left.args[0].base) if left.args else str(left)
         right = rewrite(right.xreplace({D: d}))
         right = right.xreplace({v: _stretched(v, field) / field ** v.args[0].args[1] for v in right.atoms(Value)})
@@ -100,8 +103,12 @@ def _text_of_field(convention: Convention) -> str:
 def _check_has(convention: Convention, relations: Mapping[str, Relation], dynamics: Dynamics) -> None:
     """Raise a ModelError for a quantity that the convention has not."""
     known = {*relations, *UNCHANGED, "d", *(ratio for ratio, of in _RATIOS.items() if of in relations)}
+    timing = {SCHEDULE.name, *(q.name for q in parameters_of(dynamics.model.schedule))}
+    if clash := timing & {theirs for _, theirs in convention.names}:
+        accepted = f"other names in the schedule: {convention.title} use it for something else"
+        raise ModelError("dynamics", Described(f"equations with {', '.join(sorted(clash))}"), accepted)
     for q in (*dynamics.states, *dynamics.parameters, *(e.quantity for e in dynamics.observables)):
-        if q.name not in known:
+        if q.name not in known | timing:
             accepted = f"what {convention.title} have: {', '.join(sorted(known & {*relations}))}"
             raise ModelError("dynamics", Described(f"equations with {q.name}, {q.meaning}"), accepted)
     if stuck := [q.name for q in dynamics.states if not relations[q.name].theirs]:
@@ -140,6 +147,7 @@ def _swap(convention: Convention, relations: Mapping[str, Relation], dynamics: D
     swap: dict[Any, sympy.Expr] = {**_summed_letters(convention, dynamics), **_index_letters(convention), **sizes}
     values = {q: _value(convention, r) for q, r in relations.items() if q in ("eta", "eta_a", "kappa", "sigma")}
     values["d"] = convention.symbol(convention.named("d"))
+    swap[TIME] = TIME * _own_time(convention, relations, dynamics)
     values |= {ratio: values[of] / values["eta"] for ratio, of in _RATIOS.items() if of in values}
     return swap | {q.base: values[q.name] for q in dynamics.parameters if q.name in values}
 
@@ -187,9 +195,12 @@ def _times(factor: sympy.Expr, expr: sympy.Expr) -> sympy.Expr:
 
 
 def _time_factor(convention: Convention, relations: Mapping[str, Relation], dynamics: Dynamics) -> sympy.Expr:
-    """Return effdyn's time over the paper's; 1 for a map, whose step is a step."""
-    if dynamics.kind == "map":
-        return sympy.S.One
+    """Return by what rates are multiplied: effdyn's time over the paper's, or 1 for a map, whose step is a step."""
+    return sympy.S.One if dynamics.kind == "map" else _own_time(convention, relations, dynamics)
+
+
+def _own_time(convention: Convention, relations: Mapping[str, Relation], dynamics: Dynamics) -> sympy.Expr:
+    """Return effdyn's time over the paper's."""
     if dynamics.clock == "eta*steps/d":
         return _value(convention, relations["eta"]) / convention.time_ratio()
     return 1 / convention.time_ratio()

@@ -10,6 +10,7 @@ import sympy
 
 from .convention import SIZES, UNCHANGED, Convention
 from .errors import Described, ModelError, nearest
+from .schedule import parameters_of
 from .teacher_student import TeacherStudent
 
 
@@ -22,7 +23,8 @@ def numbers_to_effdyn(
         raise ModelError("model", model, f"a model with a fixed second layer: that of {convention.title} is 1")
     theirs = {r.theirs: r for r in relations.values() if r.theirs}
     _check_names("y0", y0, theirs)
-    _check_names("params", params, {*theirs, *_other_letters(convention), *UNCHANGED})
+    same = {*UNCHANGED, *(q.name for q in parameters_of(model.schedule))}
+    _check_names("params", params, {*theirs, *_other_letters(convention), *same})
     numbers = _scalars(params) | _sizes(convention, {**y0, **params}, ours=False)
 
     def back(name: str, value: Any) -> Any:
@@ -31,7 +33,7 @@ def numbers_to_effdyn(
 
     new_y0 = {theirs[name].ours: back(name, value) for name, value in y0.items()}
     new_params = {theirs[name].ours: back(name, value) for name, value in params.items() if name in theirs}
-    new_params |= {name: value for name, value in params.items() if name in UNCHANGED}
+    new_params |= {name: value for name, value in params.items() if name in same}
     for name, needed in (("a", not model.trains_second_layer), ("b", model.target is None)):
         if needed and name in relations and not relations[name].theirs:
             new_params[name] = _number(relations[name].factor, numbers)
@@ -49,7 +51,8 @@ def numbers_from_effdyn(
     """Return effdyn's numbers as a paper's: see :meth:`.convention.Convention.from_effdyn`."""
     relations = convention.relations(model.output_scale)
     _check_names("y0", y0, {name for name, relation in relations.items() if relation.theirs})
-    _check_names("params", params, {*relations, *UNCHANGED})
+    same = {*UNCHANGED, *(q.name for q in parameters_of(model.schedule))}
+    _check_names("params", params, {*relations, *same})
     _check_names("known", known, _other_letters(convention))
     numbers = dict(known) | _sizes(convention, {**y0, **params}, ours=True)
 
@@ -58,7 +61,7 @@ def numbers_from_effdyn(
         factor = _number(relation.factor, numbers)
         return (_array(value) / factor) ** (1 / _number(relation.power, {}))
 
-    new_params: dict[str, Any] = {name: value for name, value in params.items() if name in UNCHANGED}
+    new_params: dict[str, Any] = {name: value for name, value in params.items() if name in same}
     for name in (name for name in relations if name in params):  # in this order: a decay may be in units of a rate
         if relations[name].theirs:
             new_params[relations[name].theirs] = forth(name, params[name])

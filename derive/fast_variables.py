@@ -46,7 +46,7 @@ def eliminate_fast(averages: Averages, fast: Sequence[str]) -> Averages:
             q, terms = equations[name]
             solved[name] = q, _fixed_point(q, _insert(terms, solved))
     slow = [(q, terms) for q, terms in averages if q.name not in fast]
-    return [(q, _gathered(_insert(terms, solved), q)) for q, terms in slow]
+    return [(q, gathered(_insert(terms, solved), q)) for q, terms in slow]
 
 
 def _fixed_point(q: Quantity, terms: list[Term]) -> list[Term]:
@@ -78,7 +78,7 @@ def _insert(terms: list[Term], solved: Mapping[str, tuple[Quantity, list[Term]]]
     return found
 
 
-def _gathered(terms: list[Term], q: Quantity) -> list[Term]:
+def gathered(terms: list[Term], q: Quantity) -> list[Term]:
     """Return terms with those that differ by their coefficients alone added up."""
     total: dict[tuple[object, ...], list[Term]] = {}
     for term in collect_terms(terms, q.indices):

@@ -5,10 +5,11 @@ With ω the solution of the equations of motion, runs at input dimension d have
     E[Ω(t)] = ω(t) + m(t)/d,   Cov[Ω(t)] = C(t)/d,
     dC/dt = J C + C Jᵀ + D,    dm/dt = J m + ½ H:C + c − ½ J b,
 
-where b is the drift, J and H its first and second derivatives, D the covariance of one step's increments, and c the
-1/d term of their mean. The last term is there because training goes in steps of 1/d, while ω moves continuously: over a
-step ω advances by b/d + ½ J b/d². All pieces come from the same increments as the drift. Knows nothing of how they are
-evaluated. Source: van Kampen's expansion of the system size, for the Markov chain of the overlaps.
+where b is the drift, J and H its first and second derivatives, D the covariance of one step's increments, and c the 1/d
+term of their mean. The last term is there because training goes in steps of 1/d, while ω moves continuously: over a
+step ω advances by b/d + ½ J b/d²; where b depends on time explicitly, ½ ∂b/∂t comes to ½ J b. All pieces come from the
+same increments as the drift. Knows nothing of how they are evaluated. Source: van Kampen's expansion of the system
+size, for the Markov chain of the overlaps.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import sympy
 
 from .averages import resolve_dilations, write_out
-from .dynamics import Dynamics, Equation, FieldFamily, Quantity
+from .dynamics import TIME, Dynamics, Equation, FieldFamily, Quantity
 from .errors import ModelError, NotYet
 from .increments import NOISE, NORM, D
 from .loss import Y
@@ -49,7 +50,7 @@ class Fluctuations:
         J v: the derivative of b along a perturbation of the states (``dQ``, ``dR``, …). None where b has no form that
         could be differentiated: solvers take differences of b itself.
     correction : Dynamics
-        c: d times the 1/d terms of the mean increment.
+        c: d times the 1/d terms of the mean increment, less ½ ∂b/∂t where learning rates follow a schedule.
     increment : Dynamics
         X: d times the increment of each state in a step on one example, given its local fields and label noise, which
         are the states here; its covariance over them, divided by ``batch``, is D. See :func:`diffusion`.
@@ -177,7 +178,7 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
         tuple(Equation(q, sympy.S.Zero) for q in (*fields, noise)),
         dynamics.states + dynamics.parameters,
         tuple(
-            Equation(q, evaluated(write_out(of_order_one(expr.xreplace({NORM: sympy.S.One})), example)))
+            Equation(q, training.timed(evaluated(write_out(of_order_one(expr.xreplace({NORM: sympy.S.One})), example))))
             for q, expr in expand_increments(training)
         ),
     )
@@ -196,10 +197,12 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
         "labels ±1": training.label is not None,
         "biases": bool(training.mean),
         "momentum of fixed beta": bool(training.fast),
+        "vectors of fixed length": bool(training.normalised),
     }
     for missed, present in missing.items():
         if present:
-            raise NotYet(f"{what} with {missed}", 'squared loss, real labels, no biases, momentum="slow" or none')
+            accepted = 'squared loss, real labels, no biases, momentum="slow" or none, no constraint'
+            raise NotYet(f"{what} with {missed}", accepted)
     return training
 
 
@@ -210,16 +213,20 @@ def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
 
 
 def _correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> Dynamics:
-    """Return d times the terms of order 1/d of the mean increment."""
+    """Return d times the terms of order 1/d of the mean increment, and −½ ∂b/∂t: over a step rates change."""
     example = training.example(dynamics.method)
     means = average_increments(expand_increments(training), example)
-    terms = [(q, _of_order_one_over_d(found)) for q, found in means]
-    if any(factor.has(Pair) for _, found in terms for term in found for factor in term.factors):
+    if any(factor.has(Pair) for _, terms in means for t in _of_order_one_over_d(terms) for factor in t.factors):
         raise NotYet("fluctuations() with batches where expectations are over all fields at once", "one example a step")
-    if symbolic:
-        drift = tuple(Equation(q, _resolved(assemble(found), dynamics)) for q, found in terms)
-    else:
-        drift = tuple(Equation(q, assemble(resolve_dilations(found, q.indices, example))) for q, found in terms)
+
+    def corrected(q: Quantity, terms: list[Term]) -> sympy.Expr:
+        small = _of_order_one_over_d(terms)
+        found = (
+            _resolved(assemble(small), dynamics) if symbolic else assemble(resolve_dilations(small, q.indices, example))
+        )
+        return training.timed(found) - assemble(_changing(terms, training)) / 2
+
+    drift = tuple(Equation(q, corrected(q, terms)) for q, terms in means)
     return replace(dynamics, title=f"{dynamics.title}: 1/d terms", drift=drift, observables=(), model=None)
 
 
@@ -227,6 +234,12 @@ def _of_order_one_over_d(terms: list[Term]) -> list[Term]:
     """Return d times the terms of a mean increment that are of order 1/d."""
     scaled = (replace(term, coefficient=sympy.expand_mul(term.coefficient * D)) for term in terms)
     return [term for term in scaled if _order(term) == 0]
+
+
+def _changing(terms: list[Term], training: "TrainingStep") -> list[Term]:
+    """Return the time derivatives of the terms of order one, whose coefficients may depend on time explicitly."""
+    rates = (replace(t, coefficient=sympy.diff(training.timed(t.coefficient), TIME)) for t in terms if _order(t) == 0)
+    return [term for term in rates if term.coefficient != 0]
 
 
 def _order(term: Term) -> sympy.Expr:

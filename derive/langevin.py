@@ -54,7 +54,7 @@ def langevin(dynamics: Dynamics) -> Dynamics:
         raise NotYet("sde() with functions that have kinks", "smooth activations, such as erf, tanh or polynomials")
     by_term = all(f.is_polynomial() for f in functions)
     noise = tuple(
-        _covariation(*one, *two, example, by_term, training.batch)
+        replace(entry := _covariation(*one, *two, example, by_term, training.batch), expr=training.timed(entry.expr))
         for one, two in itertools.combinations_with_replacement(increments, 2)
     )
     how = "" if by_term else "; its covariances numerical, by a rule over all fields at once"

@@ -13,8 +13,10 @@ from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step
 from .errors import ModelError, NotYet, nearest
 from .fast_variables import eliminate_fast
 from .increments import D, ScalarUpdate, VectorUpdate, gram_increment, scalar_increment
-from .limits import LIMITS, Limit, keep_leading_order
+from .limits import LIMITS, Dropped, Limit, keep_leading_order
 from .moments import Joint, Moment, Pair
+from .projection import hold_lengths, second_order
+from .schedule import PACE, SCHEDULE
 from .terms import Term, assemble
 
 JOINT_RULES = {
@@ -72,6 +74,10 @@ class TrainingStep:
         Entries of the Gram matrix that relax within a few steps: no states, but functions of them.
     refused : mapping of str to str
         Limits that there are not for this model yet, by name, and for what.
+    schedule : Expr or None
+        The factor s(t) of the learning rates, which stands as :data:`.schedule.PACE` in the updates.
+    normalised : tuple of IndexedBase
+        The fields of those vectors that are rescaled to their old lengths after each step.
     """
 
     title: str
@@ -93,6 +99,8 @@ class TrainingStep:
     idle_overlaps: tuple[tuple[tuple[str, str], sympy.Lambda], ...] = ()
     fast: tuple[tuple[Quantity, VectorUpdate, VectorUpdate], ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    schedule: sympy.Expr | None = None
+    normalised: tuple[sympy.IndexedBase, ...] = ()
 
     def example(self, method: str) -> Example:
         """Return what is random in a fresh example, and how it is to be averaged over."""
@@ -109,6 +117,10 @@ class TrainingStep:
             noisy=frozenset(noisy),
             idle=self.idle,
         )
+
+    def timed(self, expr: sympy.Expr) -> sympy.Expr:
+        """Return an expression with the formula of the schedule in its place."""
+        return expr if self.schedule is None else expr.xreplace({PACE: self.schedule})
 
     @property
     def states(self) -> tuple[Quantity, ...]:
@@ -144,14 +156,17 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
     averages = average_increments(increments, example)
     fast = [q.name for q, *_ in training.fast]
     slow = eliminate_fast(averages, fast) if fast else averages
-    leading = [(q, *keep_leading_order(terms, limit, q.name)) for q, terms in slow]
+    held = hold_lengths(slow, training) if training.normalised else slow
+    leading = [(q, *keep_leading_order(terms, limit, q.name)) for q, terms in held]
     if limit.finite:
         leading = [(q, resolve_dilations(kept, q.indices, example), dropped) for q, kept, dropped in leading]
-    drift = tuple(_equation(q, _at_dimension(assemble(kept)), example) for q, kept, _ in leading)
+    lost = [d for _, _, dropped in leading for d in dropped]
+    drift = tuple(_equation(q, training.timed(_at_dimension(assemble(kept))), example) for q, kept, _ in leading)
     observed = tuple(
         _equation(q, assemble(take_expectations(expr, q.indices, example)), example) for q, expr in training.averages
     )
     derived = tuple(Equation(q, expr) for q, expr in training.formulas)
+    timed = () if training.schedule is None else (Equation(SCHEDULE, training.schedule),)
     return Dynamics(
         title=training.title,
         kind=limit.kind,
@@ -161,7 +176,7 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
             *(_rescaled(q, limit, training) for q in training.parameters if _survives(q, limit)),
             *((DIMENSION,) if limit.finite else ()),
         ),
-        observables=observed + derived,
+        observables=observed + derived + timed,
         families=training.families,
         covariance=training.covariance,
         mean=training.mean,
@@ -192,13 +207,30 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
                 if fast
                 else ()
             ),
+            *(
+                (
+                    Step(
+                        "Constraint",
+                        "After the step vectors are rescaled to their old lengths, which takes from each overlap what "
+                        "the squared lengths have grown by; products of two increments are of higher order in 1/d.",
+                        tuple((_average_symbol(q), assemble(terms)) for q, terms in held),
+                    ),
+                )
+                if training.normalised
+                else ()
+            ),
             Step("Limit", f"{limit.assumption}.", tuple((_rate_symbol(e.quantity), e.expr) for e in drift)),
         ),
-        dropped=tuple(d for _, _, dropped in leading for d in dropped),
+        dropped=tuple(_timed(d, training) for d in (*lost, *second_order(training, limit))),
         model=model,
         limit=limit.name,
         method=method,
     )
+
+
+def _timed(dropped: Dropped, training: TrainingStep) -> Dropped:
+    """Return a term that vanishes with the formula of the schedule in its place."""
+    return replace(dropped, term=replace(dropped.term, coefficient=training.timed(dropped.term.coefficient)))
 
 
 def _at_dimension(expr: sympy.Expr) -> sympy.Expr:

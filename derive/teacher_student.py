@@ -22,11 +22,13 @@ from .errors import ModelError, NotYet, nearest
 from .gaussian.cached_forms import cached
 from .loss import MARGIN, loss
 from .pipeline import TrainingStep, derive_dynamics, find_limit
+from .schedule import schedule
 from .target import target, target_text
 from .text import parse_expression
 
 LABELS = ("real", "sign", "logistic")
 MOMENTA = ("fixed", "slow")
+CONSTRAINTS = ("spherical",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,13 @@ class TeacherStudent:
         μ/d with the parameter ``mu``, and a learning rate η/d; buffers, in units in which a step adds m_i/d to w_i,
         are as slow as weights, and their overlaps are the states ``P`` (with students), ``V`` (with each other) and
         ``S`` (with teachers).
+    schedule : str, sympy.Expr or callable, optional
+        s(t), by which every learning rate is multiplied at the time t of the step, as in ``"1/(1 + t/tau)"``; names
+        other than ``t`` become parameters. t is that of the equations' clock, steps/d, or η·steps/d in the limit of
+        gradient flow (and so in simulations with ``clock="eta*steps/d"``). It must not be negative.
+    constraint : {None, "spherical"}
+        ``"spherical"``: after each step every student vector (no momentum buffer) is rescaled to the length that it
+        had, so that Q_ii stays what it was.
 
     Raises
     ------
@@ -97,6 +106,8 @@ class TeacherStudent:
     biases: bool = False
     batch: bool = False
     momentum: Any = False
+    schedule: Any = None
+    constraint: str | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -129,6 +140,10 @@ class TeacherStudent:
             accepted = f"one of {', '.join(map(repr, LABELS))}{nearest(str(self.labels), LABELS)}"
             raise ModelError("labels", self.labels, accepted)
         put("output_scale", _output_scale(self.output_scale))
+        put("schedule", schedule(self.schedule))
+        if self.constraint is not None and self.constraint not in CONSTRAINTS:
+            near = nearest(str(self.constraint), CONSTRAINTS)
+            raise ModelError("constraint", self.constraint, f"None or {' or '.join(map(repr, CONSTRAINTS))}{near}")
         _check_consistency(self)
 
     @property
@@ -206,6 +221,8 @@ class TeacherStudent:
             "biases": self.biases,
             "batch": self.batch,
             "momentum": self.momentum,
+            "schedule": None if self.schedule is None else sympy.sstr(self.schedule, full_prec=True),
+            "constraint": self.constraint,
         }
         defaults = {f.name: f.default for f in fields(self)}
         return {name: value for name, value in plain.items() if name == "activation" or value != defaults[name]}

@@ -207,15 +207,18 @@ def _parameters(part: Dynamics, inputs: Inputs) -> np.ndarray:
     return parameter_vector(part, at_level(part, inputs, 0))
 
 
-def diffusion_along(system: System, states: np.ndarray) -> np.ndarray:
-    """Return the diffusion matrix D at packed states (T, n), (T, n, n): what moves the covariance where it is zero."""
+def diffusion_along(system: System, times: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """Return the diffusion matrix D at times (T,) and packed states (T, n), (T, n, n).
+
+    It is what moves the covariance where that is zero.
+    """
     n, par, work = system.n, system.parameters(), np.zeros(system.n_work)
     function = rhs_function()
     y = np.zeros(2 * n + n * (n + 1) // 2)
     found = np.empty((len(states), len(y)))
-    for row, state in zip(found, states, strict=True):
+    for row, t, state in zip(found, times, states, strict=True):
         y[:n] = state
-        function(0.0, *(array.ctypes.data for array in (y, row, par, work)))
+        function(t, *(array.ctypes.data for array in (y, row, par, work)))
     return _square(found[:, 2 * n :], n)
 
 
@@ -229,10 +232,10 @@ def tabulated(system: System, times: np.ndarray, states: np.ndarray) -> tuple[np
     from scipy.interpolate import CubicSpline
 
     seen = np.arange(0, len(times), 4)
-    values, error = diffusion_along(system, states[seen]), np.inf
+    values, error = diffusion_along(system, times[seen], states[seen]), np.inf
     for stride in (4, 2):
         between = np.arange(stride // 2, len(times), stride)
-        new = diffusion_along(system, states[between])
+        new = diffusion_along(system, times[between], states[between])
         scale = max(np.abs(new).max(), np.finfo(float).tiny)  # nothing fluctuates at a fixed point without noise
         error = float(np.abs(CubicSpline(times[seen], values)(times[between]) - new).max() / scale)
         order = np.argsort(np.concatenate([seen, between]))

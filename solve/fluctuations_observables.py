@@ -11,6 +11,7 @@ import numpy as np
 
 from effdyn.derive import Quantity
 from effdyn.derive.fluctuations import Fluctuations
+from effdyn.derive.schedule import SCHEDULE
 
 from .fluctuations_rhs import STEP, distance
 from .kernels.kernel import observables_kernel
@@ -45,7 +46,8 @@ def carried_over(
         at = [_moments(function, state, m, C, scale) for scale in (near, far)]
         found.append([np.where(ratio, *pair) for pair in zip(*at, strict=True)])
     means, variances = (unpack(observed, np.array(part), inputs.sizes) for part in zip(*found, strict=True))
-    return [(q, means[q.name], variances[q.name]) for q in observed]
+    # A schedule is a function of time: it does not fluctuate.
+    return [(q, means[q.name], variances[q.name]) for q in observed if q != SCHEDULE]
 
 
 def _observables(theory: Fluctuations, inputs: Inputs, length: int) -> Function:

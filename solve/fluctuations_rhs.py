@@ -127,7 +127,7 @@ def distance(gram: np.ndarray, active: int) -> float:
 
 
 @njit(**HELPER)
-def _diffusion(increment, par, work, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, out):
+def _diffusion(increment, t, par, work, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, out):
     """Put the covariance of the increments over a batch of fresh examples, (n, n), and their mean."""
     columns = fields + 1
     mean[:] = 0.0
@@ -139,7 +139,7 @@ def _diffusion(increment, par, work, nodes, weights, n_nodes, batch, fields, fac
                 total += factor[a * fields + b] * nodes[p * columns + b]
             h[a] = total
         h[fields] = nodes[p * columns + fields]
-        _call(increment, 0.0, h, x, par, work)
+        _call(increment, t, h, x, par, work)
         for i in range(n):
             mean[i] += weights[p] * x[i]
             for j in range(i + 1):
@@ -319,7 +319,7 @@ def _rhs(t, y, dy, par, work):
     if n_times:
         _interpolate(t, times, table, n * n, noise)
     else:
-        _diffusion(increment, linear, inner, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, noise)
+        _diffusion(increment, t, linear, inner, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, noise)
     p = 2 * n
     for i in range(n):
         for j in range(i, n):

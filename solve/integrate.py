@@ -27,6 +27,7 @@ from .arguments import (
     steppers,
 )
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
+from .explicit_time import check_factors
 from .hazards import flag_below_resolution, warn_of_symmetry
 from .integrators import trajectory, warmup
 from .integrators.dop853 import Status
@@ -149,6 +150,7 @@ def integrate(
         return integrate_fluctuations(dynamics, t_span, y0, params, t_eval=t_eval, rtol=rtol, atol=atol, **more)
     check_dynamics(dynamics)
     span = checked_span(t_span)
+    check_factors(dynamics, params, span)
     times = checked_times(t_eval, span)
     check_limits(rtol=rtol, atol=atol, max_steps=max_steps, **limits)
     found = events_of(events)

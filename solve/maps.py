@@ -21,10 +21,23 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def _iterate(address: int, y: np.ndarray, change: np.ndarray, par: np.ndarray, work: np.ndarray, steps: int) -> int:
-    """Make ``steps`` steps; return how many were made before one led to what is not finite; ``y`` is the state then."""
+def _iterate(
+    address: int,
+    start: float,
+    length: float,
+    done: int,
+    y: np.ndarray,
+    change: np.ndarray,
+    par: np.ndarray,
+    work: np.ndarray,
+    steps: int,
+) -> int:
+    """Make ``steps`` steps; return how many were made before one led to what is not finite; ``y`` is the state then.
+
+    ``done`` steps of ``length`` have been made since the time ``start``.
+    """
     for step in range(steps):
-        _call(address, 0.0, y, change, par, work)
+        _call(address, start + (done + step) * length, y, change, par, work)
         for i in range(y.size):
             change[i] += y[i]
             if not np.isfinite(change[i]):
@@ -39,7 +52,8 @@ def compiled_iterate() -> Any:
     """Return the compiled loop, from Numba's cache where it is."""
     array = types.Array(types.float64, 1, "C")
     options = {**OPTIONS, "fastmath": False}  # which would remove the test for finite numbers
-    return njit(types.intp(types.intp, array, array, array, array, types.intp), cache=True, **options)(_iterate)
+    signature = types.intp(types.intp, types.float64, types.float64, types.intp, array, array, array, array, types.intp)
+    return njit(signature, cache=True, **options)(_iterate)
 
 
 CHUNK = 4096
@@ -70,7 +84,9 @@ def iterate_map(
         raise ModelError("t_span", t_span, "(from, to) with from before to: a map has no way back")
     asked = np.linspace(*t_span, 101) if times is None else times
     saves = np.unique(np.rint((asked - t_span[0]) / step).astype(np.int64))
-    steps, reached, why = _run(dynamics, inputs, saves, None if tick is None else lambda n: tick(t_span[0] + n * step))
+    clock = (float(t_span[0]), step)
+    ticking = None if tick is None else lambda n: tick(t_span[0] + n * step)
+    steps, reached, why = _run(dynamics, inputs, clock, saves, ticking)
     t = t_span[0] + np.array(steps) * step
     y = np.array(reached).reshape(len(reached), -1)
     facts = {"status": why or "success", "n_steps": steps[-1] if steps else 0}
@@ -86,9 +102,15 @@ def iterate_map(
 
 
 def _run(
-    dynamics: Dynamics, inputs: Inputs, saves: np.ndarray, tick: Callable[[int], object] | None
+    dynamics: Dynamics,
+    inputs: Inputs,
+    clock: tuple[float, float],
+    saves: np.ndarray,
+    tick: Callable[[int], object] | None,
 ) -> tuple[list[int], list[np.ndarray], str]:
     """Return the packed states after the saves that were reached, and why it stopped: empty if it did not.
+
+    ``clock`` is the time at the start, and that which a step takes.
 
     Of a run that diverges, the last state that is finite comes last.
     """
@@ -103,7 +125,7 @@ def _run(
         for save in saves.tolist():
             while done < save:
                 wanted = min(CHUNK, save - done)
-                made = loop(rhs.address, y, change, par, work, wanted)
+                made = loop(rhs.address, *clock, done, y, change, par, work, wanted)
                 done += made
                 if made < wanted:
                     return [*steps, done], [*reached, y.copy()], "diverged"

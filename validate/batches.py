@@ -6,9 +6,10 @@ momentum buffers and x the inputs, all as rows over √d,
 
     m ← β m + Σ_μ push_μ x_μᵀ,    W ← keep·W + share·m    (without momentum: W ← keep·W + Σ_μ push_μ x_μᵀ),
 
-all gradients at the weights before the step. Buffers are rows like the weights, behind them. For the chain, the b
-inputs of a batch have normal coordinates in the frame of the rows, and outside it a triangular factor of their Gram
-matrix (Bartlett): one step adds at most b columns, and one turn of the frame makes the rows triangular again.
+all gradients at the weights before the step; then students, not buffers, are rescaled if lengths are kept. Buffers are
+rows like the weights, behind them. For the chain, the b inputs of a batch have normal coordinates in the frame of the
+rows, and outside it a triangular factor of their Gram matrix (Bartlett): one step adds at most b columns, and one turn
+of the frame makes the rows triangular again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .generated import build, label, learn, teacher_output
+from .generated import SPHERICAL, TRAINED, build, hold, label, learn, pace, teacher_output
 from .initial import Coordinates, randomised, weights
 from .inputs import Inputs
 from .labels import draw_noise
@@ -41,6 +42,8 @@ def take_step(
     x: np.ndarray,
     noise: np.ndarray,
     rates: np.ndarray,
+    rate: float,
+    lengths: np.ndarray,
     fields: np.ndarray,
     h: np.ndarray,
     push: np.ndarray,
@@ -49,13 +52,14 @@ def take_step(
     """Make one step on the batch ``x`` (batch, width); return whether it was finite.
 
     ``teacher`` (M, at most width) and ``rows`` (K or 2K, width) are weights over √d; ``rates`` holds s, the rates of
-    one step over the batch size, keep, β and the share; ``push`` has shape (batch, K), ``old`` (4, K).
+    one step over the batch size, keep, β and the share; ``rate`` is the factor of these rates now; ``push`` has
+    shape (batch, K), ``old`` (4, K).
     """
     K, batch = a.size, x.shape[0]
     keep, beta, share = rates[4], rates[5], rates[6]
     for i in range(K):
         old[0, i], old[1, i] = a[i], bias[i]
-        old[2, i], old[3, i] = keep * a[i], bias[i]
+        old[2, i], old[3, i] = keep * a[i] if TRAINED else a[i], bias[i]
     for m in range(batch):
         for n in range(teacher.shape[0]):
             hers = 0.0
@@ -68,7 +72,7 @@ def take_step(
                 own += rows[i, j] * x[m, j]
             h[i] = own
         y = label(teacher_output(fields, b, teacher_bias), noise[m])
-        if not learn(h, a, bias, y, rates[0], rates[1], rates[2], rates[3], 1.0, push[m]):
+        if not learn(h, a, bias, y, rates[0], rate * rates[1], rate * rates[2], rate * rates[3], 1.0, push[m]):
             return False
         for i in range(K):  # what this example changes; the next one sees the old values
             old[2, i] += a[i] - old[0, i]
@@ -86,6 +90,8 @@ def take_step(
         if moved != i:
             for j in range(rows.shape[1]):
                 rows[i, j] = keep * rows[i, j] + share * rows[moved, j]
+    if SPHERICAL:
+        hold(rows, lengths)
     return True
 
 
@@ -127,6 +133,8 @@ def take_steps(
     x: np.ndarray,
     noise: np.ndarray,
     rates: np.ndarray,
+    clock: np.ndarray,
+    lengths: np.ndarray,
     turned: int,
     fields: np.ndarray,
     h: np.ndarray,
@@ -138,7 +146,10 @@ def take_steps(
     After each the frame is turned from the vector number ``turned`` on; −1 leaves it.
     """
     for step in range(x.shape[0]):
-        if not take_step(teacher, rows, a, bias, b, teacher_bias, x[step], noise[step], rates, fields, h, push, old):
+        rate = pace(clock[0] + (clock[2] + step) * clock[1], clock)
+        if not take_step(
+            teacher, rows, a, bias, b, teacher_bias, x[step], noise[step], rates, rate, lengths, fields, h, push, old
+        ):
             return step
         if turned >= 0:
             make_triangular(rows, turned)
@@ -147,7 +158,7 @@ def take_steps(
 
 def compile_steps(model: TeacherStudent) -> ModuleType:
     """Return the module whose ``take_steps`` is :func:`take_steps` for this model."""
-    return build(model, "batches", take_step, make_triangular, take_steps)
+    return build(model, "batches", hold, take_step, make_triangular, take_steps)
 
 
 class Batches:
@@ -165,8 +176,14 @@ class Batches:
         self._rates = np.array([scale, *(rate / inputs.batch for rate in rates), keep, *inputs.momentum(d)])
         K = inputs.K
         self._work = np.empty(inputs.M), np.empty(K), np.empty((inputs.batch, K)), np.empty((4, K))
-        self.teacher = self.rows = np.empty((0, 0))
+        self._clock = inputs.clock(d)
+        self.place(np.empty((0, 0)), np.empty((0, 0)))
         self.block, self._turned = 1, -1
+
+    def place(self, teacher: np.ndarray, rows: np.ndarray) -> None:
+        """Start from given coordinates of the teacher's weights, and of weights and buffers, over √d."""
+        self.teacher, self.rows = teacher, rows
+        self._norms = np.linalg.norm(rows[: self._given.K], axis=1)
 
     def draw(self, steps: int) -> np.ndarray:
         """Return inputs, shape (steps, batch, width)."""
@@ -177,10 +194,12 @@ class Batches:
         given = self._given
         x, noise = self.draw(steps), np.zeros(steps * given.batch)
         draw_noise(given, self._noise, noise)
-        return self._kernel.take_steps(
+        made: int = self._kernel.take_steps(
             self.teacher, self.rows, self.a, self.bias, given.b, given.teacher_bias, x, noise.reshape(steps, -1),
-            self._rates, self._turned, *self._work,
+            self._rates, self._clock, self._norms, self._turned, *self._work,
         )  # fmt: skip
+        self._clock[2] += made
+        return made
 
     def state(self) -> dict[str, np.ndarray]:
         """Return Q (K, K), R (K, M), a (K,), and what else are states of the model."""
@@ -200,7 +219,7 @@ class BatchNetwork(Batches):
         orientation, examples, noise = seed.spawn(3)
         super().__init__(kernel, inputs, d, noise)
         self._inputs = np.random.Generator(np.random.PCG64DXSM(examples))
-        self.teacher, self.rows = weights(start, d, init, np.random.Generator(np.random.PCG64DXSM(orientation)))
+        self.place(*weights(start, d, init, np.random.Generator(np.random.PCG64DXSM(orientation))))
         self._shape = inputs.batch, d
         self.block = max(1, BLOCK // (inputs.batch * d))
 
@@ -226,11 +245,11 @@ class BatchGram(Batches):
         inside = min(count, d - r)
         self.freedom = d - r - inside
         spare = min(inputs.batch, self.freedom)
-        self.teacher = start.teacher
-        self.rows = np.zeros((count, r + inside + spare))
-        self.rows[:, :r] = start.along
+        rows = np.zeros((count, r + inside + spare))
+        rows[:, :r] = start.along
         across = np.asarray(np.linalg.qr(start.across.T, mode="r")).T
-        self.rows[:, r : r + across.shape[1]] = across
+        rows[:, r : r + across.shape[1]] = across
+        self.place(start.teacher, rows)
         self._turned = r if spare else -1
         self._inside, self._spare = r + inside, spare
         self.block = max(1, BLOCK // (inputs.batch * self.rows.shape[1]))

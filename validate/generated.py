@@ -11,6 +11,7 @@ Nothing here is taken from derived equations: only g, g', g̃ or the target, ℓ
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from types import ModuleType
@@ -20,7 +21,9 @@ import numpy as np
 import sympy
 
 from effdyn.derive.activation import Activation, X
+from effdyn.derive.dynamics import TIME
 from effdyn.derive.loss import PHI, Y
+from effdyn.derive.schedule import parameters_of
 from effdyn.solve.kernels.cache import load_generated
 
 from .labels import LABELS, real
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
 IMPORTS = "import math\n\nimport numpy as np\nfrom numba import njit"
 label = real
 """Stands for the rule of the model's labels, here y = y* + noise."""
-TRAINED, BIASES = True, True
-"""Whether the second layer is trained, and whether units have biases: constants of each generated file."""
+TRAINED, BIASES, SPHERICAL = True, True, False
+"""Whether the second layer is trained, units have biases, lengths are kept: constants of each generated file."""
 
 
 def student_unit(h: float) -> tuple[float, float]:
@@ -49,6 +52,25 @@ def teacher_unit(h: float) -> float:
 def loss_slope(phi: float, y: float) -> float:
     """Return ∂ℓ/∂φ; stands for the model's loss, here the squared one."""
     return phi - y
+
+
+def pace(t: float, clock: np.ndarray) -> float:
+    """Return the factor of the learning rates at time t; stands for the model's schedule, here none.
+
+    ``clock`` holds the time at the start, that which a step takes, the steps made, and the schedule's parameters.
+    """
+    return 1.0
+
+
+def hold(rows: np.ndarray, lengths: np.ndarray) -> None:
+    """Rescale the first rows to given lengths, (K,); others, of momentum buffers, stay."""
+    for i in range(lengths.size):
+        square = 0.0
+        for j in range(rows.shape[1]):
+            square += rows[i, j] * rows[i, j]
+        factor = lengths[i] / math.sqrt(square)
+        for j in range(rows.shape[1]):
+            rows[i, j] *= factor
 
 
 def teacher_output(fields: np.ndarray, b: np.ndarray, bias: np.ndarray) -> float:
@@ -106,10 +128,11 @@ def build(model: TeacherStudent, engine: str, *functions: Callable) -> ModuleTyp
 
 def source(model: TeacherStudent, *functions: Callable) -> str:
     """Return the text of the generated module; the same model gives the same bytes."""
-    constants = f"TRAINED, BIASES = {model.trains_second_layer}, {model.biases}"
+    flags = model.trains_second_layer, model.biases, model.constraint == "spherical"
+    constants = f"TRAINED, BIASES, SPHERICAL = {', '.join(map(str, flags))}"
     slope = print_function("loss_slope", {PHI: "phi", Y: "y"}, (model.loss.slope,), ("loss", model.loss))
     rule = compiled(LABELS[model.labels], inline=True).replace(f"def {LABELS[model.labels].__name__}(", "def label(")
-    learning = [rule, slope, compiled(learn, inline=True)]
+    learning = [rule, slope, _pace(model), compiled(learn, inline=True)]
     return assemble(model, constants, *learning, *map(compiled, functions))
 
 
@@ -137,6 +160,15 @@ def _teacher(model: TeacherStudent) -> list[str]:
     fields = {field: f"fields[{int(field.indices[0]) - 1}]" for field in teacher_fields(model)}
     signature = tuple(inspect.signature(teacher_output).parameters)
     return [print_function("teacher_output", fields, (model.target,), ("target", model.target), signature)]
+
+
+def _pace(model: TeacherStudent) -> str:
+    """Return the text of the schedule."""
+    if model.schedule is None:
+        return compiled(pace, inline=True)
+    given = {q.base: f"clock[{n}]" for n, q in enumerate(parameters_of(model.schedule), start=3)}
+    signature = tuple(inspect.signature(pace).parameters)
+    return print_function("pace", {TIME: "t", **given}, (model.schedule,), ("schedule", model.schedule), signature)
 
 
 def teacher_fields(model: TeacherStudent) -> list[sympy.Indexed]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .generated import build, label, learn, teacher_output
+from .generated import SPHERICAL, build, label, learn, pace, teacher_output
 from .initial import Coordinates, randomised
 from .inputs import Inputs
 from .labels import draw_noise
@@ -73,6 +73,21 @@ def turn(across: np.ndarray, push: np.ndarray, w: np.ndarray, keep: float) -> No
         across[j + 1, j] = 0.0
 
 
+def hold_in_frame(along: np.ndarray, across: np.ndarray, lengths: np.ndarray) -> None:
+    """Rescale the students' coordinates to given lengths, (K,); a lower-triangular C stays one."""
+    for i in range(lengths.size):
+        square = 0.0
+        for j in range(along.shape[1]):
+            square += along[i, j] * along[i, j]
+        for j in range(across.shape[0]):
+            square += across[j, i] * across[j, i]
+        factor = lengths[i] / math.sqrt(square)
+        for j in range(along.shape[1]):
+            along[i, j] *= factor
+        for j in range(across.shape[0]):
+            across[j, i] *= factor
+
+
 def walk(
     teacher: np.ndarray,
     along: np.ndarray,
@@ -89,6 +104,8 @@ def walk(
     eta_a: float,
     eta_bias: float,
     keep: float,
+    clock: np.ndarray,
+    lengths: np.ndarray,
     fields: np.ndarray,
     h: np.ndarray,
     push: np.ndarray,
@@ -117,7 +134,8 @@ def walk(
                 own += across[j, i] * z[step, r + j]
             h[i] = own
         y = label(teacher_output(fields, b, teacher_bias), noise[step])
-        if not learn(h, a, bias, y, scale, eta, eta_a, eta_bias, keep, push):
+        rate = pace(clock[0] + (clock[2] + step) * clock[1], clock)
+        if not learn(h, a, bias, y, scale, rate * eta, rate * eta_a, rate * eta_bias, keep, push):
             return step
         for i in range(K):
             for j in range(r):
@@ -131,12 +149,14 @@ def walk(
             for j in range(s):
                 for i in range(K):
                     across[j, i] = keep * across[j, i] + push[i] * z[step, r + j]
+        if SPHERICAL:
+            hold_in_frame(along, across, lengths)
     return z.shape[0]
 
 
 def compile_gram(model: TeacherStudent) -> ModuleType:
     """Return the module whose ``walk`` is :func:`walk` for this model."""
-    return build(model, "gram", turn, walk)
+    return build(model, "gram", turn, hold_in_frame, walk)
 
 
 class Gram:
@@ -162,7 +182,8 @@ class Gram:
         width = r + min(K, d - r)
         self.block = max(1, BLOCK // max(1, width))
         self._kernel, self._given = kernel, inputs
-        self._rates = inputs.rates(d)
+        self._rates, self._clock = inputs.rates(d), inputs.clock(d)
+        self._norms = np.sqrt((self.along**2).sum(1) + (self.across**2).sum(0))
         self._z, self._zeta = np.empty((self.block, width)), np.zeros(self.block)
         self._work = np.empty(inputs.M), np.empty(K), np.empty(K), np.empty(K + 1)
 
@@ -172,10 +193,12 @@ class Gram:
         self._normals.standard_normal(out=z)
         rest = np.sqrt(self._lengths.chisquare(self.freedom, steps)) if self.freedom > 0 else zeta[:0]
         draw_noise(given, self._noise, zeta)
-        return self._kernel.walk(
+        made: int = self._kernel.walk(
             self.teacher, self.along, self.across, self.a, self.bias, given.b, given.teacher_bias, z, rest, zeta,
-            *self._rates, *self._work,
+            *self._rates, self._clock, self._norms, *self._work,
         )  # fmt: skip
+        self._clock[2] += made
+        return made
 
     def state(self) -> dict[str, np.ndarray]:
         """Return Q (K, K), R (K, M), a (K,), and bias (K,) where the model has them."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from effdyn.derive import ModelError
 from effdyn.derive.errors import Described
+from effdyn.derive.schedule import parameters_of
 from effdyn.solve.kernels.layout import read_inputs as solve_inputs
 
 from .generated import teacher_fields
@@ -54,6 +55,10 @@ class Inputs:
         ``"real"``, ``"sign"`` or ``"logistic"``.
     states : tuple of str
         The model's states, by name.
+    timing : tuple of (str, float)
+        The parameters of the schedule of the learning rates.
+    origin, unit : float
+        The time at the start, and that which d steps take.
     """
 
     Q: np.ndarray
@@ -80,6 +85,9 @@ class Inputs:
     V: np.ndarray
     S: np.ndarray
     buffers: str
+    timing: tuple[tuple[str, float], ...] = ()
+    origin: float = 0.0
+    unit: float = 1.0
 
     @property
     def K(self) -> int:
@@ -99,6 +107,14 @@ class Inputs:
     def rates(self, d: int) -> tuple[float, float, float, float, float]:
         """Return what a step at dimension d is made with: s, η/d, η_a/d, η_bias/d and 1 − κ/d."""
         return self.scale, self.eta / d, self.eta_a / d, self.eta_bias / d, 1 - self.kappa / d
+
+    def clock(self, d: int) -> np.ndarray:
+        """Return what tells the time of a step: that at the start, that of one step, steps made, timing."""
+        return np.array([self.origin, self.unit / d, 0.0, *(value for _, value in self.timing)])
+
+    def __getitem__(self, name: str) -> Any:
+        """Return an initial value or a parameter of the model."""
+        return dict(self.timing)[name] if name in dict(self.timing) else getattr(self, name)
 
     def momentum(self, d: int) -> tuple[float, float]:
         """Return what a buffer keeps in a step, and the share of it that is added to the weights."""
@@ -126,6 +142,9 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
     arrays: dict[str, Any] = given.y0 | given.params
     K, M = arrays["R"].shape
     _check_target(model, M)
+    if model.constraint and not (np.diag(arrays["Q"]) > 0).all():
+        accepted = "students of positive lengths: a vector of length 0 cannot be rescaled to it"
+        raise ModelError("y0['Q']", arrays["Q"].tolist(), accepted)
     vectors = {"a": K, "b": M, "bias": K, "teacher_bias": M}
     values: dict[str, Any] = {name: arrays[name] for name in ("Q", "R", "T")}
     values |= {name: arrays.get(name, np.zeros(size)) for name, size in vectors.items()}
@@ -140,6 +159,7 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
         states=tuple(q.name for q in step.states),
         batch=_whole("batch", arrays.get("batch", 1.0)),
         buffers=model.momentum or "",
+        timing=tuple((q.name, float(arrays[q.name])) for q in parameters_of(model.schedule)),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .generated import build, label, learn, teacher_output
+from .generated import SPHERICAL, build, hold, label, learn, pace, teacher_output
 from .initial import Coordinates, weights
 from .inputs import Inputs
 from .labels import draw_noise
@@ -36,6 +36,8 @@ def train(
     eta_a: float,
     eta_bias: float,
     keep: float,
+    clock: np.ndarray,
+    lengths: np.ndarray,
     fields: np.ndarray,
     h: np.ndarray,
     push: np.ndarray,
@@ -58,18 +60,21 @@ def train(
                 own += student[i, j] * x[step, j]
             h[i] = own
         y = label(teacher_output(fields, b, teacher_bias), noise[step])
-        if not learn(h, a, bias, y, scale, eta, eta_a, eta_bias, keep, push):
+        rate = pace(clock[0] + (clock[2] + step) * clock[1], clock)
+        if not learn(h, a, bias, y, scale, rate * eta, rate * eta_a, rate * eta_bias, keep, push):
             return step
         for i in range(student.shape[0]):
-            rate = push[i]
+            kick = push[i]
             for j in range(d):
-                student[i, j] = keep * student[i, j] + rate * x[step, j]
+                student[i, j] = keep * student[i, j] + kick * x[step, j]
+        if SPHERICAL:
+            hold(student, lengths)
     return x.shape[0]
 
 
 def compile_network(model: TeacherStudent) -> ModuleType:
     """Return the module whose ``train`` is :func:`train` for this model."""
-    return build(model, "network", train)
+    return build(model, "network", hold, train)
 
 
 class Network:
@@ -85,13 +90,18 @@ class Network:
         orientation, self._inputs, self._noise = (
             np.random.Generator(np.random.PCG64DXSM(child)) for child in seed.spawn(3)
         )
-        self.teacher, self.student = weights(start, d, init, orientation)
+        self.place(*weights(start, d, init, orientation))
         self.a, self.bias = inputs.a.copy(), inputs.bias.copy()
         self.block = max(1, BLOCK // d)
         self._kernel, self._given = kernel, inputs
         self._x, self._zeta = np.empty((self.block, d)), np.zeros(self.block)
-        self._rates = inputs.rates(d)
+        self._rates, self._clock = inputs.rates(d), inputs.clock(d)
         self._work = np.empty(inputs.M), np.empty(inputs.K), np.empty(inputs.K)
+
+    def place(self, teacher: np.ndarray, student: np.ndarray) -> None:
+        """Start from given weights over √d, (M, d) and (K, d)."""
+        self.teacher, self.student = teacher, student
+        self._norms = np.linalg.norm(student, axis=1)
 
     def draw(self, steps: int) -> np.ndarray:
         """Return standard normal inputs, shape (steps, d)."""
@@ -101,10 +111,12 @@ class Network:
         """Train on at most ``self.block`` fresh examples; return how many steps stayed finite."""
         x, zeta, given = self.draw(steps), self._zeta[:steps], self._given
         draw_noise(given, self._noise, zeta)
-        return self._kernel.train(
+        made: int = self._kernel.train(
             self.teacher, self.student, self.a, self.bias, given.b, given.teacher_bias, x, zeta,
-            *self._rates, *self._work,
+            *self._rates, self._clock, self._norms, *self._work,
         )  # fmt: skip
+        self._clock[2] += made
+        return made
 
     def state(self) -> dict[str, np.ndarray]:
         """Return Q (K, K), R (K, M), a (K,), and bias (K,) where the model has them."""

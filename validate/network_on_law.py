@@ -109,7 +109,7 @@ class LawNetwork(Network):
     ) -> None:  # fmt: skip
         super().__init__(kernel, inputs, start, d, init, seed)
         if orientation == "axes":
-            self.teacher, self.student = _along_axes(start, d, init, seed)
+            self.place(*_along_axes(start, d, init, seed))
         self._law = OnLaw(law, model, inputs, d, self.block, seed)
 
     def draw(self, steps: int) -> np.ndarray:
@@ -130,7 +130,7 @@ class LawBatchNetwork(BatchNetwork):
     ) -> None:  # fmt: skip
         super().__init__(kernel, inputs, start, d, init, seed)
         if orientation == "axes":
-            self.teacher, self.rows = _along_axes(start, d, init, seed)
+            self.place(*_along_axes(start, d, init, seed))
         self._law = OnLaw(law, model, inputs, d, self.block * inputs.batch, seed)
 
     def draw(self, steps: int) -> np.ndarray:

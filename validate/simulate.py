@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import xarray as xr
 
 from effdyn.derive import TeacherStudent
 from effdyn.derive.errors import ModelError
+from effdyn.derive.schedule import SCHEDULE
+from effdyn.solve.explicit_time import check_factor
 from effdyn.solve.processors import processors
 from effdyn.solve.results import parameters_json, variable, versions_json
 from effdyn.solve.streams import seed_of
@@ -111,7 +114,7 @@ def simulate(
     params : dict
         ``eta``, ``T`` (M, M); ``b`` unless the target is a formula; ``a`` where it is fixed, ``eta_a`` where it is
         trained; ``eta_bias`` and ``teacher_bias`` with biases; ``kappa`` with weight decay; ``sigma`` for real labels,
-        ``flip`` for signs.
+        ``flip`` for signs; the parameters of a schedule.
     t_eval : array_like, optional
         Ascending times to save, by default 101 in equal distances. They are rounded to whole steps (of the smallest
         d), and times that fall on one step are saved once.
@@ -149,7 +152,7 @@ def simulate(
         Who runs the replicas instead of threads of this process: anything with ``submit`` as in PEP 3148, such as
         ``ProcessPoolExecutor``, or a ``dask.distributed.Client``. It is not shut down. The numbers are the same.
     clock : {"steps/d", "eta*steps/d"}
-        What t is.
+        What t is, also in a schedule of learning rates.
     progress : bool
         Show a bar, on terminals.
 
@@ -203,6 +206,9 @@ def simulate(
     for size in sizes:
         check_dimension(start, size, init)
     times = times_to_save(t_span, t_eval, sizes, clock, given.eta)
+    given = replace(given, origin=times.origin, unit=times.unit)
+    if model.schedule is not None:
+        check_factor(SCHEDULE, model.schedule, params, (times.origin, float(times.t[-1])))
     if checkpoint is not None and rng is None:
         raise ModelError("rng", rng, "a seed, where there is a checkpoint: no other call could go on from it")
     root = seed_of(rng)
@@ -370,4 +376,4 @@ def _moments(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _json(given: Inputs, names: Iterable[str]) -> str:
-    return parameters_json({name: getattr(given, name) for name in names})
+    return parameters_json({name: given[name] for name in names})

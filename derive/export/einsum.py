@@ -47,8 +47,10 @@ class NumPyPrinter(SciPyPrinter):
     def ratio(self, expr: sympy.Expr) -> str:
         """Return a product of scalars as Python code, over one denominator."""
         above, below = sympy.fraction(expr)
-        divisor = self.code(below) if not below.is_Mul else f"({self.code(below)})"
-        return self.code(above) if below == 1 else f"{self.code(above)}/{divisor}"
+        if below == 1:
+            return self.code(above)
+        dividend = f"({self.code(above)})" if above.is_Add else self.code(above)
+        return f"{dividend}/({self.code(below)})" if below.is_Mul or below.is_Add else f"{dividend}/{self.code(below)}"
 
     def code(self, expr: sympy.Expr) -> str:
         """Return the expression as Python code."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import sympy
 from sympy.core.function import AppliedUndef
 
+from ..dynamics import TIME
 from ..errors import NotYet
 from ..moments import Univariate
 from ..numerical.quadrature import NODE_LINE, WEIGHT_LINE
@@ -208,7 +209,8 @@ def _function(dyn: "Dynamics", writer: Einsum, moves: bool) -> str:
     writer.moments, writer.joints = {}, {}
     body = [f"    {prefix}{e.quantity.name} = {_sum(writer, e)}" for e in equations]
     returned = ", ".join(f'"{e.quantity.name}": {prefix}{e.quantity.name}' for e in equations)
-    head = "def rhs(t, state, params):" if moves else "def observables(state, params):"
+    timed = any(TIME in e.expr.free_symbols for e in equations)
+    head = "def rhs(t, state, params):" if moves else f"def observables(state, params{', t' if timed else ''}):"
     doc = "Return the time derivatives of the states, by name." if moves else "Return the observables, by name."
     needed = covariance_lines(dyn, writer) if writer.moments or writer.joints else []
     needed += [f"    {variable} = {call}" for variable, call in writer.moments.items()]

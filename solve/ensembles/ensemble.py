@@ -15,6 +15,7 @@ from effdyn.derive.errors import Described, nearest
 
 from .. import certification
 from ..arguments import MAX_STEPS, OURS, check_limits, check_method, checked_span, checked_times, events_of, steppers
+from ..explicit_time import check_factors
 from ..given import step_length
 from ..integrate import HUGE
 from ..integrators import warmup
@@ -153,6 +154,7 @@ def ensemble(
     if dynamics.kind not in ("ode", "map"):
         raise NotYet(f"ensembles of equations of kind {dynamics.kind!r}", "solve.integrate for each member")
     span = checked_span(t_span)
+    check_factors(dynamics, params, span)
     times = checked_times(np.linspace(*span, 101) if t_eval is None else t_eval, span)
     assert times is not None  # None only of None
     check_limits(rtol=rtol, atol=atol, max_steps=max_steps, max_step=max_step, first_step=first_step)

@@ -32,7 +32,7 @@ def _advance(
             s.status = STEP_LIMIT
         if s.status != RUNNING:
             return s.status
-        _call(rhs, 0.0, y, change, par, work)
+        _call(rhs, s.t, y, change, par, work)
         s.n_rhs += 1
         for i in range(n):
             change[i] += y[i]

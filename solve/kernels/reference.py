@@ -17,6 +17,7 @@ import numpy as np
 import sympy
 
 from effdyn.derive import Dynamics, Moment, Quantity
+from effdyn.derive.dynamics import TIME
 from effdyn.derive.gaussian import conditional_sign, special
 from effdyn.derive.gaussian.regular import defined_at_zero
 from effdyn.derive.increments import NOISE
@@ -94,7 +95,8 @@ def evaluate(dynamics: Dynamics, y: Arrays, params: Arrays) -> dict[str, np.ndar
     y : mapping
         The states by name, with full shapes: ``Q`` (K, K), ``R`` (K, M), …
     params : mapping
-        The parameters by name. A number stands for an array of that value everywhere (``a=1.0``).
+        The parameters by name. A number stands for an array of that value everywhere (``a=1.0``). Where equations
+        depend on time explicitly, ``t`` is its value, 0 by default.
 
     Returns
     -------
@@ -150,9 +152,11 @@ class Interpreter:
     ) -> None:
         self.dynamics, self.number, self.functions = dynamics, number, functions
         quantities = (*dynamics.states, *dynamics.parameters)
-        _check_names(quantities, values)
+        timed = any(TIME in e.expr.free_symbols for e in dynamics.equations)
+        _check_names(quantities, {n: v for n, v in values.items() if not (timed and n == TIME.name)})
         self.sizes = _sizes(quantities, values)
         self.values = {q.base: self._array(q, values[q.name]) for q in quantities}
+        self.values |= {TIME: np.float64(values.get(TIME.name, 0.0))} if timed else {}
         self._moments: dict[tuple[sympy.Expr, tuple[Field, ...]], Any] = {}  # the same few recur in every double sum
         plain = [family for family in dynamics.families if not family.derived][::-1]
         leading = [family for family in dynamics.families if family.base == LEADING and has_leading_field(dynamics)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from effdyn.derive import Dynamics, ModelError, NotYet, Quantity
+from effdyn.derive.dynamics import TIME
 from effdyn.derive.tangent import NotDifferentiable, tangent
 
 from ..integrate import observe
@@ -48,6 +49,8 @@ class Flow:
         check_dynamics(dynamics)
         if dynamics.kind != "ode":
             raise NotYet(f"stability of equations of kind {dynamics.kind!r}", "stability of differential equations")
+        if any(TIME in e.expr.free_symbols for e in dynamics.drift):
+            raise NotYet("stability of equations that depend on time explicitly", "equations without a schedule")
         return cls(dynamics, read_inputs(dynamics, y0, params))
 
     @property

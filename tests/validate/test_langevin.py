@@ -31,7 +31,9 @@ def test_covariances_are_those_of_one_step(activation: str) -> None:
     system = system_of(dynamics.sde(), y0, params | {"d": 50.0})
     B = amplitudes(system, 0.0, system.y0)
     inputs = read_inputs(dynamics, y0, params)
-    expected = diffusion_along(problem(dynamics.fluctuations(), inputs), pack(dynamics.states, inputs.y0)[None])[0]
+    expected = diffusion_along(
+        problem(dynamics.fluctuations(), inputs), np.zeros(1), pack(dynamics.states, inputs.y0)[None]
+    )[0]
     # rules over three smooth fields have errors of about 1e-5
     np.testing.assert_allclose(50.0 * B @ B.T, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 

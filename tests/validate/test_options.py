@@ -80,7 +80,7 @@ def test_compiled_steps_are_the_update_rule_written_in_numpy(options, rng):
     x, noise = rng.standard_normal((steps, d)), np.zeros(steps)
     draw_noise(given, rng, noise)
     a, c, W1 = given.a.copy(), given.bias.copy(), W.copy()
-    work = np.empty(M), np.empty(K), np.empty(K)
+    work = given.clock(d), np.ones(K), np.empty(M), np.empty(K), np.empty(K)
     s, eta, eta_a, eta_c, keep = given.rates(d)
     kernel = compile_network(model)
     assert kernel.train(V, W1, a, c, given.b, given.teacher_bias, x, noise, s, eta, eta_a, eta_c, keep, *work) == steps

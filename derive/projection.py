@@ -1,0 +1,101 @@
+"""Vectors of fixed length: what rescaling them after each step does to the averages of a free step.
+
+A free step takes Ω to Ω + X/d. Vectors of the constrained families are then rescaled to their old lengths, so that
+
+    Ω_fg → (Ω_fg + X_fg/d) (1 + X_ff/(d Ω_ff))^(−1/2) (1 + X_gg/(d Ω_gg))^(−1/2),
+
+with one factor for each constrained vector of the two. To leading order in 1/d, d·ΔΩ_fg = X_fg − ½ (X_ff/Ω_ff +
+X_gg/Ω_gg) Ω_fg, linear in X, and what follows has products of two increments. Knows nothing of models.
+
+Source: Ben Arous, Gheissari & Jagannath, J. Mach. Learn. Res. 22, 106 (2021), where one vector is on a sphere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import sympy
+
+from .averages import rename_bound
+from .dynamics import Quantity
+from .fast_variables import gathered
+from .increments import D, VectorUpdate
+from .limits import Dropped, Limit
+from .terms import Term, collect_terms
+
+if TYPE_CHECKING:
+    from .pipeline import TrainingStep
+
+Averages = list[tuple[Quantity, list[Term]]]
+
+
+class IncrementProduct(sympy.Expr):
+    """``<ΔA ΔB>``: the average of a product of two increments of a free step."""
+
+    is_commutative = True
+    is_real = True
+
+    def _plain(self, printer: Any) -> str:
+        return f"<{' '.join(f'Δ{printer.doprint(a)}' for a in self.args)}>"
+
+    def _latex(self, printer: Any, exp: str | None = None) -> str:
+        factors = " ".join(r"\Delta " + printer.doprint(a) for a in self.args)
+        product = rf"\langle {factors}\rangle"
+        return product if exp is None else f"{product}^{{{exp}}}"
+
+
+def hold_lengths(averages: Averages, training: "TrainingStep") -> Averages:
+    """Return the averages of d·ΔΩ of a step after which the vectors of ``training.normalised`` are rescaled."""
+    own, terms_of = _own_overlaps(training), dict(averages)
+    vectors = {q: (f, g) for q, f, g in training.overlaps}
+
+    def held(q: Quantity, terms: list[Term]) -> list[Term]:
+        found = list(terms)
+        for vector in vectors.get(q, ()):
+            if square := own.get(vector.field.base):
+                found += _shrinking(q, vector, square, terms_of[square])
+        return gathered(found, q) if training.fast else collect_terms(found, q.indices)
+
+    return [(q, held(q, terms)) for q, terms in averages]
+
+
+def second_order(training: "TrainingStep", limit: Limit) -> list[Dropped]:
+    """Return what rescaling adds at the next order, products of two increments, which every limit drops.
+
+    With x_f = X_ff/Ω_ff: (3/8)(x_f² + x_g²) Ω_fg + ¼ x_f x_g Ω_fg − ½ (x_f + x_g) X_fg, over d.
+    """
+    order = " · ".join(name for _, name in limit.vanishing)
+    own = _own_overlaps(training)
+    found = []
+    for q, f, g in training.overlaps:
+        squares = [own[v.field.base].base[(v.field.indices[0],) * 2] for v in (f, g) if v.field.base in own]
+        parts = [(sympy.Rational(3, 8) * q.symbol / s**2, s, s) for s in squares]
+        parts += [(-1 / (2 * s), q.symbol, s) for s in squares]
+        if len(squares) == 2:
+            parts.append((q.symbol / squares[0] / squares[1] / 4, *squares))
+        found += [Dropped(q.name, Term(c * D, (), (IncrementProduct(u, v),)), order) for c, u, v in parts]
+    return found
+
+
+def _own_overlaps(training: "TrainingStep") -> dict[sympy.Basic, Quantity]:
+    """Return, for each constrained family, the overlaps of its vectors with each other."""
+    squares = {f.field.base: q for q, f, g in training.overlaps if f.field.base == g.field.base}
+    return {base: squares[base] for base in training.normalised}
+
+
+def _shrinking(q: Quantity, vector: VectorUpdate, square: Quantity, terms: Sequence[Term]) -> list[Term]:
+    """Return −½ (X_ff/Ω_ff) Ω_fg, where ``terms`` are the average of X_ik."""
+    (index,) = vector.field.indices
+    free = {*q.indices, *square.indices}
+    same = dict.fromkeys(square.indices, index)
+    weight = -q.symbol / square.base[index, index] / 2
+
+    def at_index(term: Term) -> Term:
+        term = term.renamed(free)
+        return Term(
+            weight * term.coefficient.xreplace(same),
+            term.indices,
+            tuple(rename_bound(factor, tuple(free)).xreplace(same) for factor in term.factors),
+        )
+
+    return [replace(t, coefficient=sympy.expand_mul(t.coefficient)) for t in map(at_index, terms)]
