@@ -14,6 +14,7 @@ from .convention import SIZES, UNCHANGED, Convention, Relation
 from .dynamics import Dynamics, Equation, Quantity, Step
 from .errors import Described, ModelError, NotYet
 from .increments import D
+from .limits import WIDE_CLOCK
 from .moments import Joint, Moment, Univariate, Value
 from .teacher_student import TeacherStudent
 
@@ -180,8 +181,9 @@ def _time_factor(convention: Convention, relations: Mapping[str, Relation], dyna
     """Return effdyn's time over the paper's; 1 for a map, whose step is a step."""
     if dynamics.kind == "map":
         return sympy.S.One
-    if dynamics.clock == "eta*steps/d":
-        return _value(convention, relations["eta"]) / convention.time_ratio()
+    if dynamics.clock in ("eta*steps/d", WIDE_CLOCK):
+        units = convention.symbol(convention.named("K")) if dynamics.clock == WIDE_CLOCK else 1
+        return _value(convention, relations["eta"]) / units / convention.time_ratio()
     return 1 / convention.time_ratio()
 
 

@@ -21,6 +21,7 @@ from .integrators.events import Event
 from .kernels.kernel import Kernel, kernel
 from .linear_networks import correlations, reduced_inputs
 from .numerical_error import numerical_error
+from .perpendicular import perpendicular
 from .riccati import riccati
 from .stability import critical_rate, fixed_points, lift, linearize, plateau, reduce_inputs, symmetric_reduction
 from .sweeps.errors import DamagedStore, ForeignStore, StoreError, StoreInUse
@@ -54,6 +55,7 @@ __all__ = [
     "limit_of_flow",
     "linearize",
     "numerical_error",
+    "perpendicular",
     "plateau",
     "reduce_inputs",
     "reduced_inputs",

@@ -18,6 +18,7 @@ import xarray as xr
 
 from effdyn.derive import TeacherStudent
 from effdyn.derive.errors import ModelError
+from effdyn.derive.limits import WIDE_CLOCK
 from effdyn.solve.processors import processors
 from effdyn.solve.results import parameters_json, variable, versions_json
 from effdyn.solve.streams import seed_of
@@ -33,7 +34,7 @@ from .observables import observables
 from .replicas import Divergence, Job, Outcome, State, forget, run_all, run_elsewhere
 from .simulators import by_model, simulates
 
-CLOCKS = ("steps/d", "eta*steps/d")
+CLOCKS = ("steps/d", "eta*steps/d", WIDE_CLOCK)
 
 
 class SimulationDiverged(ArithmeticError):
@@ -148,8 +149,8 @@ def simulate(
     executor : optional
         Who runs the replicas instead of threads of this process: anything with ``submit`` as in PEP 3148, such as
         ``ProcessPoolExecutor``, or a ``dask.distributed.Client``. It is not shut down. The numbers are the same.
-    clock : {"steps/d", "eta*steps/d"}
-        What t is.
+    clock : {"steps/d", "eta*steps/d", "eta*steps/(K*d)"}
+        What t is; the last one is that of wide students.
     progress : bool
         Show a bar, on terminals.
 
@@ -202,7 +203,7 @@ def simulate(
     start = coordinates(given)
     for size in sizes:
         check_dimension(start, size, init)
-    times = times_to_save(t_span, t_eval, sizes, clock, given.eta)
+    times = times_to_save(t_span, t_eval, sizes, clock, given.eta, len(given.R))
     if checkpoint is not None and rng is None:
         raise ModelError("rng", rng, "a seed, where there is a checkpoint: no other call could go on from it")
     root = seed_of(rng)
