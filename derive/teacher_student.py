@@ -152,7 +152,8 @@ class TeacherStudent:
 
         Parameters
         ----------
-        limit : {"high-dimensional", "gradient-flow", "finite-d", "finite-d-map", "wide", "mean-field-pairs", "mean-field"}
+        limit : str
+            A name in :data:`.limits.LIMITS`.
             ``"high-dimensional"``: d → ∞ at fixed η, with t = steps/d. ``"gradient-flow"``: then η → 0, with t =
             η·steps/d. ``"finite-d"``: the exact mean of one step at finite d, with d as a parameter, as a differential
             equation; ``"finite-d-map"``: the same, step by step. Of students with ``output_scale="1/K"``, with t =

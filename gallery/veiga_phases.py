@@ -1,7 +1,7 @@
 """The phases of SGD in width and learning rate: γ = γ_0 d^(−δ), p = p_0 d^κ, and what is left of one step as d grows.
 
-Veiga, Stephan, Loureiro, Krzakala & Zdeborová (NeurIPS 2022). On the clock t = γ·steps/(pd) each term of increments
-is a power of d; these are read off the derivation, with a sum over students as a factor p. What the signal brings stays,
+Veiga, Stephan, Loureiro, Krzakala & Zdeborová (NeurIPS 2022). On the clock t = γ·steps/(pd) each term of a step is
+a power of d; these are read off the derivation, with a sum over students as a factor p. What the signal brings stays,
 noise is d^−(κ+δ), and the rest smaller by 1/d. So there are
 
 - κ + δ > 0: gradient flow; labels have noise, and the error goes to zero as d^−(κ+δ), the learning rate over the width;
