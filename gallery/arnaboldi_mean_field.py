@@ -100,7 +100,8 @@ def reproduce(out: Path, quick: bool, progress: bool) -> bool:
     times = np.linspace(0, sizes.t_end, 21)
     verdicts: dict[str, Verdict] = {}
     curves = {}
-    for p, runs in zip(sizes.widths, sizes.chains, strict=True):
+    pairs = list(zip(sizes.widths, sizes.chains, strict=True))
+    for p, runs in tqdm(pairs, "widths", disable=not progress):
         chains = simulated(p, sizes.dims, runs, times)
         if chains.attrs["status"] == "interrupted":
             raise KeyboardInterrupt

@@ -249,7 +249,7 @@ def reproduce(out: Path, quick: bool, progress: bool) -> bool:
     todo = [("error", point) for point in LEARNING] + [("spread", point) for point in SPREADING]
     critical = float(norm.isf(LEVEL / (2 * len(todo))))
     rows, series = [], []
-    for what, point in todo:
+    for what, point in tqdm(todo, "points", disable=not progress):
         row, data = judged(what, point, sizes, critical)
         say(str(row))
         rows.append(row)
