@@ -14,6 +14,7 @@ from .convention import SIZES, UNCHANGED, Convention, Relation
 from .dynamics import TIME, Dynamics, Equation, Quantity, Step
 from .errors import Described, ModelError, NotYet
 from .increments import D
+from .limits import WIDE_CLOCK
 from .moments import Joint, Moment, Univariate, Value
 from .schedule import PACE, SCHEDULE, parameters_of
 from .teacher_student import TeacherStudent
@@ -201,8 +202,9 @@ def _time_factor(convention: Convention, relations: Mapping[str, Relation], dyna
 
 def _own_time(convention: Convention, relations: Mapping[str, Relation], dynamics: Dynamics) -> sympy.Expr:
     """Return effdyn's time over the paper's."""
-    if dynamics.clock == "eta*steps/d":
-        return _value(convention, relations["eta"]) / convention.time_ratio()
+    if dynamics.clock in ("eta*steps/d", WIDE_CLOCK):
+        units = convention.symbol(convention.named("K")) if dynamics.clock == WIDE_CLOCK else 1
+        return _value(convention, relations["eta"]) / units / convention.time_ratio()
     return 1 / convention.time_ratio()
 
 

@@ -56,6 +56,8 @@ class Quantity:
         The least and the largest admissible value (0 for a rate or a standard deviation).
     dims : tuple of str
         The names of its axes in results.
+    pseudoinverse_of : str
+        The symmetric parameter whose pseudo-inverse it is: then it is computed from that one, and not to be given.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Quantity:
     minimum: float | None = None
     dims: tuple[str, ...] = ()
     maximum: float | None = None
+    pseudoinverse_of: str = ""
 
     @property
     def base(self) -> sympy.Basic:

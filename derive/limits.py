@@ -21,6 +21,13 @@ KAPPA = sympy.Symbol("kappa", nonnegative=True)
 ETA_A_RATIO = sympy.Symbol("eta_a_over_eta", nonnegative=True)
 ETA_BIAS_RATIO = sympy.Symbol("eta_bias_over_eta", nonnegative=True)
 KAPPA_RATIO = sympy.Symbol("kappa_over_eta", nonnegative=True)
+WIDTH = sympy.Symbol("K", integer=True, positive=True)
+"""The number of student units, over which wide students average: what is left of 1/K belongs to a sum over them."""
+PER_RATE = ((ETA_A, ETA * ETA_A_RATIO), (ETA_BIAS, ETA * ETA_BIAS_RATIO), (KAPPA, ETA * KAPPA_RATIO))
+"""Other rates as multiples of the learning rate."""
+NEURONS = ("", "pairs", "alone")
+"""How a limit describes students: by their overlaps ``Q``; by the overlaps of what of them is orthogonal to the
+teacher, of all pairs; or of each neuron with itself alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,8 @@ class Limit:
         ``exact``, ``ansatz`` or ``numerical``, with the reason.
     kind : str
         What the equations are: of the :data:`.dynamics.KINDS`.
+    neurons : str
+        How students are described: of :data:`NEURONS`.
     """
 
     name: str
@@ -55,6 +64,17 @@ class Limit:
     assumption: str
     status: str = "exact in the limit"
     kind: str = "ode"
+    neurons: str = ""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is of students whose output is a mean over K units, on whose clock a step is η/(Kd)."""
+        return WIDTH in self.rate.free_symbols
+
+    @property
+    def small(self) -> set[sympy.Symbol]:
+        """The parameters that vanish, by themselves or over K: those of the model, not its sizes."""
+        return {s for small, _ in self.vanishing for s in small.free_symbols} - {D, WIDTH}
 
     @property
     def finite(self) -> bool:
@@ -102,6 +122,8 @@ class Dropped:
         return notebook_dropped(self)
 
 
+WIDE_CLOCK = "eta*steps/(K*d)"
+
 LIMITS: dict[str, Limit] = {
     limit.name: limit
     for limit in (
@@ -116,7 +138,7 @@ LIMITS: dict[str, Limit] = {
         Limit(
             name="gradient-flow",
             clock="eta*steps/d",
-            scaling=((ETA_A, ETA * ETA_A_RATIO), (ETA_BIAS, ETA * ETA_BIAS_RATIO), (KAPPA, ETA * KAPPA_RATIO)),
+            scaling=PER_RATE,
             rate=1 / ETA,
             vanishing=((1 / D, "1/d"), (ETA, "eta")),
             assumption="d → ∞, then η → 0 at fixed time t = η·steps/d and fixed ratios η_a/η, κ/η",
@@ -139,6 +161,34 @@ LIMITS: dict[str, Limit] = {
             assumption="the mean of one step at finite d, all orders kept, step by step; fluctuations are left out",
             status="the mean of one step exact at every d; over many steps off by fluctuations, of order 1/d",
             kind="map",
+        ),
+        Limit(
+            name="wide",
+            clock=WIDE_CLOCK,
+            scaling=(),
+            rate=WIDTH / ETA,
+            vanishing=((1 / D, "1/d"),),
+            assumption="d → ∞ at fixed time t = η·steps/(Kd), for any number K of units and any η/K",
+        ),
+        Limit(
+            name="mean-field-pairs",
+            clock=WIDE_CLOCK,
+            scaling=PER_RATE,
+            rate=WIDTH / ETA,
+            vanishing=((1 / D, "1/d"), (ETA / WIDTH, "eta/K")),
+            assumption="d → ∞, then η/K → 0 at fixed time t = η·steps/(Kd) and fixed ratios η_a/η, κ/η, for any K",
+            neurons="pairs",
+        ),
+        Limit(
+            name="mean-field",
+            clock=WIDE_CLOCK,
+            scaling=PER_RATE,
+            rate=WIDTH / ETA,
+            vanishing=((1 / D, "1/d"), (ETA / WIDTH, "eta/K")),
+            assumption="d → ∞, then η/K → 0 and K → ∞ at fixed time t = η·steps/(Kd) and fixed ratios η_a/η, Kκ/η",
+            status="ansatz: different neurons share nothing orthogonal to the teacher; off by 1/K, and by d^(-1/2) "
+            "from random initial weights",
+            neurons="alone",
         ),
     )
 }
@@ -169,6 +219,6 @@ def keep_leading_order(terms: Iterable[Term], limit: Limit, quantity: str) -> tu
 
 def _order(coefficient: sympy.Expr, small: sympy.Expr) -> sympy.Expr:
     """Return the power of ``small`` in a monomial coefficient."""
-    symbol = next(iter(small.free_symbols))
+    symbol = next(iter(small.free_symbols - {WIDTH}))
     _, exponent = coefficient.as_coeff_exponent(symbol)
     return -exponent if small == 1 / symbol else exponent

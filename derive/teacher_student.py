@@ -25,6 +25,7 @@ from .pipeline import TrainingStep, derive_dynamics, find_limit
 from .schedule import schedule
 from .target import target, target_text
 from .text import parse_expression
+from .wide_student import check_wide, describe_neurons
 
 LABELS = ("real", "sign", "logistic")
 MOMENTA = ("fixed", "slow")
@@ -166,10 +167,14 @@ class TeacherStudent:
 
         Parameters
         ----------
-        limit : {"high-dimensional", "gradient-flow", "finite-d", "finite-d-map"}
+        limit : str
+            A name in :data:`.limits.LIMITS`.
             ``"high-dimensional"``: d → ∞ at fixed η, with t = steps/d. ``"gradient-flow"``: then η → 0, with t =
             η·steps/d. ``"finite-d"``: the exact mean of one step at finite d, with d as a parameter, as a differential
-            equation; ``"finite-d-map"``: the same, step by step.
+            equation; ``"finite-d-map"``: the same, step by step. Of students with ``output_scale="1/K"``, with t =
+            η·steps/(Kd): ``"wide"``: d → ∞ at any K and η/K; ``"mean-field-pairs"``: then η/K → 0, in ``R`` and the
+            overlaps ``Q_perp`` (K, K) of what is orthogonal to the teacher; ``"mean-field"``: then K → ∞, neurons
+            sharing nothing of that, with ``Q_perp`` (K,): an ansatz at finite K, off by 1/K.
         moments : {"auto", "closed", "numeric"}
             How Gaussian expectations are computed. ``"auto"``: by closed forms where there are any, by a rule over one
             or two fields where that suffices, else by a rule over all fields at once. ``"closed"``: closed forms or an
@@ -234,8 +239,11 @@ class TeacherStudent:
 @lru_cache(maxsize=64)
 def _derive(model: TeacherStudent, limit: str, moments: str) -> Dynamics:
     found = find_limit(limit)
+    check_wide(model, found)
     key = f"{model.to_json()} {limit} {moments}"
-    return cached("dynamics", key, lambda: derive_dynamics(training_step(model), found, model, moments))
+    return cached(
+        "dynamics", key, lambda: describe_neurons(derive_dynamics(training_step(model), found, model, moments), found)
+    )
 
 
 def _check_consistency(model: TeacherStudent) -> None:

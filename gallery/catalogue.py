@@ -89,6 +89,18 @@ ENTRIES: dict[str, Entry] = {
             "over-parameterised students: the error at rest grows with K, stays, or falls, by layers trained",
         ),
         Entry(
+            "arnaboldi-mean-field",
+            "arnaboldi_mean_field",
+            "Arnaboldi, Stephan, Krzakala & Loureiro, COLT 2023",
+            "wide students: learning curves at p units go over into the mean field, at distance 1/p",
+        ),
+        Entry(
+            "veiga-phases",
+            "veiga_phases",
+            "Veiga, Stephan, Loureiro, Krzakala & Zdeborova, NeurIPS 2022",
+            "width d^kappa, learning rate d^-delta: orders of the terms, and powers of d of exact chains in each phase",
+        ),
+        Entry(
             "finite-size",
             "finite_size",
             "Saad & Solla, Phys. Rev. E 52, 4225 (1995), to the next order in 1/d",

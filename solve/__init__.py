@@ -13,6 +13,7 @@ from .integrate import integrate
 from .integrators.events import Event
 from .kernels.kernel import Kernel, kernel
 from .numerical_error import numerical_error
+from .perpendicular import perpendicular
 from .riccati import riccati
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ __all__ = [
     "limit_of_flow",
     "linearize",
     "numerical_error",
+    "perpendicular",
     "plateau",
     "reduce_inputs",
     "reduced_inputs",

@@ -61,6 +61,7 @@ def to_dataset(
     quantities = {q.name: q for q in (*dynamics.states, *(e.quantity for e in dynamics.observables))}
     lead = ("t",) if runs is None else ("run", "t")
     variables = {name: variable(quantities[name], values, lead) for name, values in {**states, **observables}.items()}
+    computed = {q.name for q in dynamics.parameters if q.pseudoinverse_of}
     return xr.Dataset(
         variables,
         coords={**({} if runs is None else {"run": runs}), "t": ("t", t, {"long_name": dynamics.clock})},
@@ -70,7 +71,7 @@ def to_dataset(
             "limit": dynamics.limit,
             "clock": dynamics.clock,
             "theory_status": dynamics.status,
-            "parameters": parameters_json(params),
+            "parameters": parameters_json({name: value for name, value in params.items() if name not in computed}),
             "versions": versions_json(),
             **attrs,
         },

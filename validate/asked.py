@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from effdyn.derive.errors import ModelError, nearest
+from effdyn.derive.limits import WIDE_CLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,18 @@ class Times:
         return self.origin + step * (self.unit / d)
 
 
-def times_to_save(t_span: Any, t_eval: Any, sizes: list[int], clock: str, eta: float) -> Times:
+def unit_of(clock: str, eta: float, width: int) -> float:
+    """Return the time that d steps take on a clock, with learning rate ``eta`` and ``width`` student units."""
+    return {"eta*steps/d": eta, WIDE_CLOCK: eta / width}.get(clock, 1.0)
+
+
+def times_to_save(t_span: Any, t_eval: Any, sizes: list[int], clock: str, eta: float, width: int = 1) -> Times:
     span = np.asarray(t_span, dtype=float)
     if span.shape != (2,) or not np.isfinite(span).all() or span[1] < span[0]:
         raise ModelError("t_span", t_span, "two finite times, the first not after the second")
-    if clock == "eta*steps/d" and not eta > 0:
-        raise ModelError("params['eta']", eta, "a positive learning rate, where the clock is eta*steps/d")
-    unit = eta if clock == "eta*steps/d" else 1.0
+    unit = unit_of(clock, eta, width)
+    if not unit > 0:
+        raise ModelError("params['eta']", eta, f"a positive learning rate, where the clock is {clock}")
     asked = np.linspace(span[0], span[1], 101) if t_eval is None else np.asarray(t_eval, dtype=float)
     margin = 1e-9 * max(1.0, abs(span).max())
     if (

@@ -11,7 +11,9 @@ import sympy
 import xarray as xr
 
 from effdyn.derive.errors import ModelError, nearest
-from effdyn.derive.limits import LIMITS, Limit
+from effdyn.derive.limits import LIMITS, WIDTH, Limit
+
+from .asked import unit_of
 
 ROUNDING = 1e-13
 """Runs that differ by less than this, per unit of the observable, do not fluctuate: a few hundred ulp."""
@@ -119,7 +121,8 @@ def check_attributes(theory: xr.Dataset, simulation: xr.Dataset) -> list[str]:
     """Refuse what the attributes contradict; return notes on what they do not say."""
     notes = []
     advice = {
-        "clock": "Simulate with clock=theory.attrs['clock']; the clock of gradient flow is eta*steps/d.",
+        "clock": "Simulate with clock=theory.attrs['clock']; the clock of gradient flow is eta*steps/d, that of wide "
+        "students eta*steps/(K*d).",
         "model": "Give both the same model.",
     }
     for key, instead in advice.items():
@@ -154,27 +157,35 @@ def _json_attribute(dataset: xr.Dataset, keys: Sequence[str]) -> dict[str, Any] 
     return None if text is None else json.loads(text) if isinstance(text, str) else dict(text)
 
 
-def _vanishing(limit: Limit) -> list[sympy.Symbol]:
-    """Return the parameters that go to zero in a limit: eta in gradient flow. The dimension is none."""
-    return [small for small, _ in limit.vanishing if isinstance(small, sympy.Symbol)]
-
-
 def _small_parameters(limit: Limit, simulation: xr.Dataset) -> list[str]:
     """Return a note on each parameter that theory takes to zero, with its value in the simulation."""
     given = _json_attribute(simulation, ("params", "parameters")) or {}
+    known = {"K": simulation.sizes["student"]} if "student" in simulation.sizes else {}
+    known |= {name: value for name, value in given.items() if np.ndim(value) == 0}
+    small = [(expr, name) for expr, name in limit.vanishing if limit.small & expr.free_symbols]
+    small += [(1 / WIDTH, "1/K")] if limit.neurons == "alone" else []
+    theory = limit.name.replace("-", " ")
     return [
-        f"{limit.name.replace('-', ' ')} drops terms of order {name}, and bias/d does not cover them; the simulation "
-        + (f"has {name}={given[name]:g}" if name in given else f"does not state its {name}")
-        for name in map(str, _vanishing(limit))
+        f"{theory} drops terms of order {name}, and bias/d does not cover them; the simulation "
+        + _has(expr, name, known)
+        for expr, name in small
     ]
+
+
+def _has(small: sympy.Expr, name: str, known: dict[str, Any]) -> str:
+    """Return what a simulation says of a small parameter."""
+    missing = [str(s) for s in small.free_symbols if str(s) not in known]
+    if missing:
+        return f"does not state its {' and '.join(sorted(missing))}"
+    return f"has {name}={float(small.subs({s: known[str(s)] for s in small.free_symbols})):g}"
 
 
 def _as_scaled(limit: Limit, params: dict[str, Any]) -> dict[str, Any]:
     """Return a simulation's parameters as a limit has them: in gradient flow eta_a, kappa, … over eta, and no eta."""
-    small = {symbol: params[str(symbol)] for symbol in _vanishing(limit) if str(symbol) in params}
+    small = {symbol: params[str(symbol)] for symbol in limit.small if str(symbol) in params}
     others = {name: value for name, value in params.items() if name not in map(str, small)}
     for symbol, scaled in limit.scaling:  # each is a ratio times a small parameter
-        (ratio,) = scaled.free_symbols - set(_vanishing(limit))
+        (ratio,) = scaled.free_symbols - limit.small
         unit = scaled.subs({ratio: 1, **small})
         if str(symbol) in others and unit.is_positive:
             others[str(ratio)] = others.pop(str(symbol)) / float(unit)
@@ -254,7 +265,8 @@ def check_times(theory: xr.Dataset, simulation: xr.Dataset, sizes: np.ndarray) -
     """Return |true time − theory's time|, shape (d, t), where they agree within half a step of the smallest d."""
     ours, theirs = np.asarray(theory["t"].values, float), np.asarray(simulation["t"].values, float)
     params = _json_attribute(simulation, ("params", "parameters")) or {}
-    unit = float(params.get("eta", 1.0)) if simulation.attrs.get("clock") == "eta*steps/d" else 1.0
+    width = simulation.sizes.get("student", 1)
+    unit = unit_of(str(simulation.attrs.get("clock")), float(params.get("eta", 1.0)), width)
     rounding = 1e-9 * max(1.0, float(np.abs(theirs).max(initial=0.0)))
     half = 0.5 * unit / sizes.min() + rounding
     equal = ours.shape == theirs.shape and ours.size > 0 and bool((abs(ours - theirs) <= half).all())

@@ -37,7 +37,11 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "figure.dpi": 110,
 }
-CLOCKS = {"steps/d": "$t$ = steps/$d$", "eta*steps/d": r"$t$ = $\eta\,$steps/$d$"}
+CLOCKS = {
+    "steps/d": "$t$ = steps/$d$",
+    "eta*steps/d": r"$t$ = $\eta\,$steps/$d$",
+    "eta*steps/(K*d)": r"$t$ = $\eta\,$steps/$(Kd)$",
+}
 SYMBOLS = {
     "eg": r"$\epsilon_g$",
     "error_rate": r"$\epsilon_{01}$",

@@ -19,6 +19,7 @@ import xarray as xr
 
 from effdyn.derive import TeacherStudent
 from effdyn.derive.errors import ModelError
+from effdyn.derive.limits import WIDE_CLOCK
 from effdyn.derive.schedule import SCHEDULE
 from effdyn.solve.explicit_time import check_factor
 from effdyn.solve.processors import processors
@@ -36,7 +37,7 @@ from .observables import observables
 from .replicas import Divergence, Job, Outcome, State, forget, run_all, run_elsewhere
 from .simulators import by_model, simulates
 
-CLOCKS = ("steps/d", "eta*steps/d")
+CLOCKS = ("steps/d", "eta*steps/d", WIDE_CLOCK)
 
 
 class SimulationDiverged(ArithmeticError):
@@ -151,8 +152,8 @@ def simulate(
     executor : optional
         Who runs the replicas instead of threads of this process: anything with ``submit`` as in PEP 3148, such as
         ``ProcessPoolExecutor``, or a ``dask.distributed.Client``. It is not shut down. The numbers are the same.
-    clock : {"steps/d", "eta*steps/d"}
-        What t is, also in a schedule of learning rates.
+    clock : {"steps/d", "eta*steps/d", "eta*steps/(K*d)"}
+        What t is, also in a schedule of learning rates; the last one is that of wide students.
     progress : bool
         Show a bar, on terminals.
 
@@ -205,7 +206,7 @@ def simulate(
     start = coordinates(given)
     for size in sizes:
         check_dimension(start, size, init)
-    times = times_to_save(t_span, t_eval, sizes, clock, given.eta)
+    times = times_to_save(t_span, t_eval, sizes, clock, given.eta, len(given.R))
     given = replace(given, origin=times.origin, unit=times.unit)
     if model.schedule is not None:
         check_factor(SCHEDULE, model.schedule, params, (times.origin, float(times.t[-1])))

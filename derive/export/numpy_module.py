@@ -240,6 +240,7 @@ def _sum(writer: Einsum, equation: "Equation") -> str:
 def _unpacking(dyn: "Dynamics", code: str) -> list[str]:
     """Return the lines that name what ``code`` uses of the states, the sizes and the parameters."""
     used = set(re.findall(r"\w+", code))
+    used |= {q.pseudoinverse_of for q in dyn.parameters if q.name in used}
     used |= {str(size) for q in dyn.parameters if q.name in used for size in q.shape}
     sized = {str(size): q.name for q in reversed(dyn.states) for size in q.shape}
     used |= {name for size, name in sized.items() if size in used}
@@ -252,7 +253,9 @@ def _unpacking(dyn: "Dynamics", code: str) -> list[str]:
                 lines.append(f"    {size} = {q.name}.shape[{axis}]")
     for q in (q for q in dyn.parameters if q.name in used):
         given = f'params["{q.name}"]'
-        lines.append(f"    {q.name} = " + (f"np.broadcast_to({given}, {_shape(q)})" if q.shape else given))
+        value = f"np.broadcast_to({given}, {_shape(q)})" if q.shape else given
+        computed = f"np.linalg.pinv({q.pseudoinverse_of}, hermitian=True)"
+        lines.append(f"    {q.name} = {computed if q.pseudoinverse_of else value}")
     return lines
 
 

@@ -314,7 +314,8 @@ def _dataset(
         last = unpack(dynamics.states, work.y[failed], batch.common.sizes)
         variables |= {f"{q.name}_failed": variable(q, last[q.name], ("failed",)) for q in dynamics.states}
         coords["failed"] = ("failed", failed, {"long_name": "member that failed"})
-    varying = set(batch.varying)
+    varying = set(batch.varying) - (computed := {q.name for q in dynamics.parameters if q.pseudoinverse_of})
+    fixed = {k: v for k, v in batch.common.params.items() if k not in varying | computed}
     status = "interrupted" if outcome.interrupted else "partial" if len(failed) else "success"
     return xr.Dataset(
         variables,
@@ -325,7 +326,7 @@ def _dataset(
             "limit": dynamics.limit,
             "clock": dynamics.clock,
             "theory_status": dynamics.status,
-            "parameters": parameters_json({k: v for k, v in batch.common.params.items() if k not in varying}),
+            "parameters": parameters_json(fixed),
             "versions": versions_json(),
             "y0": parameters_json({k: v for k, v in batch.common.y0.items() if k not in varying}),
             "varying": json.dumps(sorted(varying)),
@@ -366,7 +367,7 @@ def _member_coords(dynamics: Dynamics, batch: Batch) -> dict[str, Any]:
     if len(batch.shape) > 1:
         numbers = np.unravel_index(np.arange(len(batch.y0)), batch.shape)
         coords |= {f"batch_{axis}": ("member", along) for axis, along in enumerate(numbers)}
-    varying = (q for q in dynamics.parameters if q.name in batch.varying)
+    varying = (q for q in dynamics.parameters if q.name in batch.varying and not q.pseudoinverse_of)
     return coords | {q.name: variable(q, batch.varying[q.name], ("member",)) for q in varying}
 
 

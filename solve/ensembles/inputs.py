@@ -15,7 +15,16 @@ import numpy as np
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.errors import Described
 
-from ..kernels.layout import PSD_TOLERANCE, Inputs, gram_matrix, packed_length, parameter_vector, read_inputs
+from ..kernels.fuse import is_plain
+from ..kernels.layout import (
+    PSD_TOLERANCE,
+    Inputs,
+    gram_matrix,
+    packed_length,
+    parameter_vector,
+    pseudoinverses,
+    read_inputs,
+)
 from ..kernels.memory import node_sizes
 
 
@@ -64,7 +73,9 @@ def read_batch(dynamics: Dynamics, y0: Any, params: Any) -> Batch:
     varying = {
         name: _symmetrised(quantities[name], array) for name, array in given.items() if _lead(quantities[name], array)
     }
-    for suspicious in (_out_of_range(quantities, given, varying), _no_overlaps(dynamics, common, varying)):
+    checked = _out_of_range(quantities, given, dict(varying))
+    varying |= pseudoinverses(dynamics, varying)
+    for suspicious in (checked, _no_overlaps(dynamics, common, varying)):
         mask = np.broadcast_to(suspicious(), shape).ravel()
         if mask.any():
             _read_member(dynamics, quantities, given, (y0, params), shape, int(np.argmax(mask)))
@@ -292,7 +303,9 @@ def gram_places(dynamics: Dynamics, common: Inputs) -> np.ndarray:
         length = math.prod(shape)
         places[q.name] = np.arange(position, position + length).reshape(shape)
         position += length
-    gram = gram_matrix(dynamics, places)
+    derived = {str(family.base) for family in dynamics.families if family.derived}
+    plain = all(is_plain(block) for pair, block in dynamics.covariance if not derived & set(pair))
+    gram = gram_matrix(dynamics, places) if plain else None
     return np.empty((0, 0), dtype=np.int64) if gram is None else np.ascontiguousarray(gram, dtype=np.int64)
 
 

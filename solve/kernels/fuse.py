@@ -34,6 +34,8 @@ class Fusion:
     families : tuple of FieldFamily
     covariance : dict
         The covariance of any two fields, by family, as an element of :data:`GRAM`.
+    composite : tuple of ((str, str), Lambda)
+        The blocks of it that are no plain arrays, and are computed.
     weights : dict
         For each weight array c: its values over the first and over the second family, as functions of the index
         :data:`F`.
@@ -41,6 +43,7 @@ class Fusion:
 
     families: tuple[FieldFamily, ...]
     covariance: dict[tuple[str, str], sympy.Lambda]
+    composite: tuple[tuple[tuple[str, str], sympy.Lambda], ...] = ()
     weights: dict[tuple[sympy.Expr, sympy.Expr], sympy.IndexedBase] = field(default_factory=dict)
 
     def weight(self, first: sympy.Expr, second: sympy.Expr) -> sympy.IndexedBase:
@@ -50,15 +53,12 @@ class Fusion:
 
 
 def fusion(dynamics: Dynamics) -> Fusion | None:
-    """Return the fields of a Dynamics as one family; ``None`` if they have means, or if their covariance is not made of
-    blocks of plain arrays. Derived families stay outside: their covariance is kept as it is."""
+    """Return the fields of a Dynamics as one family; ``None`` if they have means. Derived families stay outside: their
+    covariance is kept as it is."""
     families = tuple(family for family in dynamics.families if not family.derived)
     derived = {str(family.base) for family in dynamics.families if family.derived}
-    blocks = [block for pair, block in dynamics.covariance if not derived & set(pair)]
-    plain = all(
-        isinstance(block.expr, sympy.Indexed) and block.expr.indices == tuple(block.variables) for block in blocks
-    )
-    if len(families) != 2 or not plain or dynamics.mean:
+    blocks = [(pair, block) for pair, block in dynamics.covariance if not derived & set(pair)]
+    if len(families) != 2 or dynamics.mean:
         return None
     offsets = {
         str(families[0].base): sympy.S.Zero,
@@ -66,7 +66,13 @@ def fusion(dynamics: Dynamics) -> Fusion | None:
         str(ANY_FIELD): sympy.S.Zero,
     }
     covariance = {(f, g): sympy.Lambda((F, G), GRAM[F + offsets[f], G + offsets[g]]) for f in offsets for g in offsets}
-    return Fusion(families, dict(dynamics.covariance) | covariance)
+    composite = tuple((pair, block) for pair, block in blocks if not is_plain(block))
+    return Fusion(families, dict(dynamics.covariance) | covariance, composite)
+
+
+def is_plain(block: sympy.Lambda) -> bool:
+    """Return whether a covariance of two families is one array of order parameters, as it is."""
+    return isinstance(block.expr, sympy.Indexed) and block.expr.indices == tuple(block.variables)
 
 
 def fuse_sums(expr: sympy.Expr, fused: Fusion) -> sympy.Expr:

@@ -211,6 +211,8 @@ def generate(
     emitter = Emitter(memory.element, lambda e: sort_symmetric_indices(e, memory.symmetric), streamed)
     for index, size in _letters(dynamics, fused):
         emitter.legend.see(index, size)
+    for pair, block in fused.composite if fused else ():
+        _emit_covariance(emitter, memory, pair, block)
     for (first, second), weight in fused.weights.items() if fused else ():
         _emit_weights(emitter, memory, weight, (first, second))
     fields = _emit_fields(emitter, memory, fused) if _uses_fields(memory, lowered) else []
@@ -278,6 +280,15 @@ def _letters(dynamics: Dynamics, fused: Fusion | None) -> list[tuple[sympy.Symbo
     quantities = (*dynamics.states, *dynamics.parameters)
     own = [pair for q in quantities for pair in zip(q.indices, q.shape, strict=True)]
     return [*own, *((index, ALL) for index in (F, G) if fused)]
+
+
+def _emit_covariance(emitter: Emitter, memory: Memory, pair: tuple[str, str], block: sympy.Lambda) -> None:
+    """Write the covariances of two families that are no plain array into the matrix of all."""
+    for index, family in zip((F, G), pair, strict=True):
+        emitter.loop(index, next(f.size for f in memory.families if str(f.base) == family))
+    emitter.line(memory.stores(pair, emitter.value(block(F, G))))
+    emitter.end()
+    emitter.end()
 
 
 def _emit_weights(

@@ -13,7 +13,7 @@ from effdyn.derive import Dynamics, Quantity
 from effdyn.derive.numerical.quadrature import NODES, Table
 
 from .emit import flat_index
-from .fuse import ALL, GRAM, Fusion
+from .fuse import ALL, GRAM, F, Fusion, G
 from .nodes import ALL_FIELDS, COLUMNS, NOISE_NODES, WEIGHT, field_at_nodes, number_of_columns, ordered_families
 
 if TYPE_CHECKING:
@@ -41,8 +41,11 @@ class Memory:
         self.families = fused.families if fused else ()
         self._fused = fused
         own = {str(family.base) for family in self.families}
+        composite = {pair for pair, _ in fused.composite} if fused else set()
         self._blocks = {  # overlap: its two families
-            block.expr.base: pair for pair, block in dynamics.covariance if fused and own.issuperset(pair)
+            block.expr.base: pair
+            for pair, block in dynamics.covariance
+            if fused and own.issuperset(pair) and pair not in composite
         }
         symmetric = {q.base for q in (*dynamics.states, *dynamics.parameters) if q.symmetric}
         self.symmetric = frozenset(symmetric | {GRAM} if fused else symmetric)
@@ -111,6 +114,13 @@ class Memory:
         sizes = {ALL: self.all_fields, ALL_FIELDS: fields, COLUMNS: number_of_columns(self.node_families)}
         return extent.subs(sizes)
 
+    def stores(self, pair: tuple[str, str], value: str) -> str:
+        """Return the statement that puts a covariance of two families, at the indices of a block, into C."""
+        starts = [self._start(family) for family in pair]
+        u, v = (plus(start, str(index)) for start, index in zip(starts, (F, G), strict=True))
+        both = [[u, v]] if pair[0] == pair[1] else [[u, v], [v, u]]
+        return " = ".join([*(self.element(GRAM[0, 0], place) for place in both), value])
+
     def _start(self, family: str) -> str:
         """Return the text of the position of a family's first field among all."""
         return "0" if family == str(self.families[0].base) else str(self.families[0].size)
@@ -127,6 +137,7 @@ class Memory:
         if self._fused:
             names = [str(family.base) for family in self.families]
             blocks = ", ".join(f"<{f} {g}> is {base}" for base, (f, g) in self._blocks.items())
+            blocks += "".join(f", <{f} {g}> is computed" for (f, g), _ in self._fused.composite)
             found["C"] = f"C[u, v]: overlaps of all {ALL} fields, those of {names[0]} before {names[1]}; {blocks}"
             for values, weight in self._fused.weights.items():
                 both = ", ".join(f"{value} for {name}" for value, name in zip(values, names, strict=True))

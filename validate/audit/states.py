@@ -33,7 +33,8 @@ def _batch(dyn: Dynamics, sizes: dict[str, int], params: Mapping[str, Any], sets
     rows: list[dict[str, Any]] = []
     timed = any(TIME in e.expr.free_symbols for e in dyn.drift)
     for _ in range(sets):
-        drawn = {q.name: params[q.name] if q.name in params else _parameter(q, sizes, rng) for q in dyn.parameters}
+        free = [q for q in dyn.parameters if not q.pseudoinverse_of]
+        drawn = {q.name: params[q.name] if q.name in params else _parameter(q, sizes, rng) for q in free}
         for _ in range(states):
             y = unpack(dyn.states, random_state(dyn, sizes, drawn, rng), sizes)
             inputs = read_inputs(dyn, y, drawn)
