@@ -11,6 +11,7 @@ import sympy
 
 from .activation import Activation, X
 from .averages import LABEL
+from .block_inputs import on_blocks
 from .dynamics import FieldFamily, Quantity
 from .increments import NOISE, D, ScalarUpdate, VectorUpdate
 from .limits import ETA, ETA_A, ETA_BIAS, KAPPA
@@ -204,7 +205,7 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         scalars.append((A_, ScalarUpdate(a[I], keep, ETA_A * descent(a[I]))))
     if model.biases:  # a bias enters as its field does
         scalars.append((BIAS, ScalarUpdate(bias[I], sympy.S.One, ETA_BIAS * descent(H[I]))))
-    return TrainingStep(
+    step = TrainingStep(
         title=_title(model),
         families=(*FAMILIES, *(c.family for c in output.combinations)),
         covariance=(*COVARIANCE, *covariance_of(output.combinations, FAMILIES, dict(COVARIANCE))),
@@ -232,6 +233,7 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
             "local fields are jointly Gaussian given the weights, exactly",
         ),
     )
+    return on_blocks(step) if model.inputs == "blocks" else step
 
 
 def output_of(model: "TeacherStudent") -> Output:

@@ -187,11 +187,13 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
         "biases": bool(training.mean),
         "batches": training.batch != 1,
         "momentum": any(f.others or g.others for _, f, g in training.overlaps),
+        "inputs in blocks": training.parts is not None,
     }
     for missed, present in missing.items():
         if present:
             raise NotYet(
-                f"{what} with {missed}", "squared loss, real labels, no biases, one example a step, no momentum"
+                f"{what} with {missed}",
+                "squared loss, real labels, no biases, one example a step, no momentum, isotropic inputs",
             )
     return training
 

@@ -5,6 +5,7 @@ Knows nothing of any particular model; a model states its :class:`TrainingStep`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import sympy
 
@@ -16,6 +17,9 @@ from .increments import D, ScalarUpdate, VectorUpdate, gram_increment, scalar_in
 from .limits import LIMITS, Limit, keep_leading_order
 from .moments import Joint, Moment, Pair
 from .terms import Term, assemble
+
+if TYPE_CHECKING:
+    from .block_inputs import Parts
 
 JOINT_RULES = {
     "smooth": "error about 1e-5 for up to five fields, 1e-3 beyond",
@@ -70,6 +74,8 @@ class TrainingStep:
         Their inner products with each other and with all other vectors, over d.
     fast : tuple of (Quantity, VectorUpdate, VectorUpdate)
         Entries of the Gram matrix that relax within a few steps: no states, but functions of them.
+    parts : Parts or None
+        How to average over the parts of the input, where vectors are seen by blocks of its covariance.
     refused : mapping of str to str
         Limits that there are not for this model yet, by name, and for what.
     """
@@ -92,6 +98,7 @@ class TrainingStep:
     idle: tuple[sympy.IndexedBase, ...] = ()
     idle_overlaps: tuple[tuple[tuple[str, str], sympy.Lambda], ...] = ()
     fast: tuple[tuple[Quantity, VectorUpdate, VectorUpdate], ...] = ()
+    parts: "Parts | None" = None
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def example(self, method: str) -> Example:
@@ -108,6 +115,7 @@ class TrainingStep:
             mean=self.mean,
             noisy=frozenset(noisy),
             idle=self.idle,
+            parts=self.parts,
         )
 
     @property
@@ -142,6 +150,7 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
     example = training.example(method)
     increments = expand_increments(training)
     averages = average_increments(increments, example)
+    _check_averaged(averages, example)
     fast = [q.name for q, *_ in training.fast]
     slow = eliminate_fast(averages, fast) if fast else averages
     leading = [(q, *keep_leading_order(terms, limit, q.name)) for q, terms in slow]
@@ -201,6 +210,16 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
     )
 
 
+def _check_averaged(averages: list[tuple[Quantity, list[Term]]], example: Example) -> None:
+    """Raise NotYet if an average of F times a field on which F does not depend is left as it is."""
+    pairs = {p for _, terms in averages for term in terms for f in term.factors for p in f.atoms(Pair)}
+    if any(isinstance(p.args[1], sympy.Indexed) and p.args[1].base in example.idle for p in pairs):
+        raise NotYet(
+            "momentum or inputs in blocks, where gradients are no products of functions of one field each",
+            "a loss with a polynomial slope such as 'squared', a linear student, or a model without momentum and blocks",
+        )
+
+
 def _at_dimension(expr: sympy.Expr) -> sympy.Expr:
     """Return a right-hand side with the input dimension as the parameter of that name.
 
@@ -211,8 +230,8 @@ def _at_dimension(expr: sympy.Expr) -> sympy.Expr:
     """
     if expr.has(Pair):
         raise NotYet(
-            "batches at finite d, or momentum, where gradients are no products of functions of one field each",
-            'limit="high-dimensional" without momentum, or one example a step',
+            "batches at finite d, where gradients are no products of functions of one field each",
+            'limit="high-dimensional", or one example a step',
         )
     return expr.xreplace({D: DIMENSION.base})
 

@@ -8,6 +8,7 @@ perceptrons.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -16,6 +17,7 @@ import sympy
 
 from .activation import X, activation
 from .averages import check_method
+from .block_inputs import check_blocks
 from .committee import K, training_step
 from .dynamics import Dynamics
 from .errors import ModelError, NotYet, nearest
@@ -27,6 +29,7 @@ from .text import parse_expression
 
 LABELS = ("real", "sign", "logistic")
 MOMENTA = ("fixed", "slow")
+INPUTS = ("isotropic", "blocks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,10 @@ class TeacherStudent:
         μ/d with the parameter ``mu``, and a learning rate η/d; buffers, in units in which a step adds m_i/d to w_i,
         are as slow as weights, and their overlaps are the states ``P`` (with students), ``V`` (with each other) and
         ``S`` (with teachers).
+    inputs : {"isotropic", "blocks"}
+        ``"isotropic"``: x ~ N(0, I_d). ``"blocks"``: x ~ N(0, Σ), Σ with the eigenvalues ``input_variance`` (B,) on
+        blocks of ``input_share`` (B,) times d directions. All overlaps are then those of the parts of vectors in each
+        block: states ``Q`` (B, K, K), ``R`` (B, K, M) and the parameter ``T`` (B, M, M).
 
     Raises
     ------
@@ -97,6 +104,7 @@ class TeacherStudent:
     biases: bool = False
     batch: bool = False
     momentum: Any = False
+    inputs: str = "isotropic"
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -111,6 +119,9 @@ class TeacherStudent:
         )
         if self.momentum is not False and self.momentum not in MOMENTA:
             raise ModelError("momentum", self.momentum, f"False, {' or '.join(map(repr, MOMENTA))}")
+        if self.inputs not in INPUTS:
+            accepted = f"one of {', '.join(map(repr, INPUTS))}{nearest(str(self.inputs), INPUTS)}"
+            raise ModelError("inputs", self.inputs, accepted)
         if not isinstance(self.batch, bool):
             raise ModelError("batch", self.batch, "True or False; the number of examples is the parameter batch")
         put("loss", loss(self.loss))
@@ -186,6 +197,17 @@ class TeacherStudent:
         """Return the update rule as data: its fields, order parameters and parameters, whatever the activations."""
         return training_step(self)
 
+    def check_values(self, values: Mapping[str, Any]) -> None:
+        """Refuse values, arrays by name, that no data have.
+
+        Raises
+        ------
+        ModelError
+            With inputs in blocks, if shares do not add up to 1, or the overlaps of a block are not symmetric.
+        """
+        if self.inputs == "blocks":
+            check_blocks(values)
+
     def to_json(self) -> str:
         """Return the model as JSON text, which :func:`effdyn.derive.model_from_json` reads."""
         from .export.serialize import model_to_json
@@ -206,6 +228,7 @@ class TeacherStudent:
             "biases": self.biases,
             "batch": self.batch,
             "momentum": self.momentum,
+            "inputs": self.inputs,
         }
         defaults = {f.name: f.default for f in fields(self)}
         return {name: value for name, value in plain.items() if name == "activation" or value != defaults[name]}

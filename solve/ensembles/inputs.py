@@ -15,7 +15,7 @@ import numpy as np
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.errors import Described
 
-from ..kernels.layout import PSD_TOLERANCE, Inputs, gram_matrix, packed_length, parameter_vector, read_inputs
+from ..kernels.layout import PSD_TOLERANCE, Inputs, gram_matrices, gram_matrix, packed_length, parameter_vector, read_inputs
 from ..kernels.memory import node_sizes
 
 
@@ -203,12 +203,14 @@ def _no_overlaps(dynamics: Dynamics, common: Inputs, varying: Mapping[str, np.nd
     """Return what finds the members whose overlaps no vectors have."""
 
     def mask() -> np.ndarray:
-        gram = gram_matrix(dynamics, {**common.params, **common.y0, **varying})
+        gram = gram_matrices(dynamics, {**common.params, **common.y0, **varying})
         if gram is None:
             return np.zeros((), dtype=bool)
         eigenvalues = np.linalg.eigvalsh(gram)
         low, high = eigenvalues[..., 0], eigenvalues[..., -1]
-        return np.asarray((low < -PSD_TOLERANCE * gram.shape[-1] * np.maximum(high, 0.0)) | (high < 0))
+        bad = np.asarray((low < -PSD_TOLERANCE * gram.shape[-1] * np.maximum(high, 0.0)) | (high < 0))
+        in_blocks = gram_matrix(dynamics, common.params | common.y0) is None
+        return bad.any(axis=-1) if in_blocks else bad
 
     return mask
 

@@ -51,14 +51,12 @@ class Fusion:
 
 def fusion(dynamics: Dynamics) -> Fusion | None:
     """Return the fields of a Dynamics as one family; ``None`` if they have means, or if their covariance is not made of
-    blocks of plain arrays. Derived families stay outside: their covariance is kept as it is."""
+    blocks of plain arrays, or of weighted sums of such. Derived families stay outside: their covariance is kept as it
+    is."""
     families = tuple(family for family in dynamics.families if not family.derived)
     derived = {str(family.base) for family in dynamics.families if family.derived}
     blocks = [block for pair, block in dynamics.covariance if not derived & set(pair)]
-    plain = all(
-        isinstance(block.expr, sympy.Indexed) and block.expr.indices == tuple(block.variables) for block in blocks
-    )
-    if len(families) != 2 or not plain or dynamics.mean:
+    if len(families) != 2 or dynamics.mean or not (all(map(is_plain, blocks)) or all(map(is_weighted, blocks))):
         return None
     offsets = {
         str(families[0].base): sympy.S.Zero,
@@ -67,6 +65,29 @@ def fusion(dynamics: Dynamics) -> Fusion | None:
     }
     covariance = {(f, g): sympy.Lambda((F, G), GRAM[F + offsets[f], G + offsets[g]]) for f in offsets for g in offsets}
     return Fusion(families, dict(dynamics.covariance) | covariance)
+
+
+def is_plain(block: sympy.Lambda) -> bool:
+    """Return whether a covariance is an array of overlaps."""
+    return isinstance(block.expr, sympy.Indexed) and block.expr.indices == tuple(block.variables)
+
+
+def is_weighted(block: sympy.Lambda) -> bool:
+    """Return whether a covariance is Σ_γ λ_γ Ω_γ,fg: arrays of overlaps, added up with weights."""
+    expr = block.expr
+    if not (isinstance(expr, sympy.Sum) and len(expr.limits) == 1):
+        return False
+    index = expr.limits[0][0]
+    return {e.indices for e in sympy.Mul.make_args(expr.function) if isinstance(e, sympy.Indexed)} == {
+        (index,),
+        (index, *block.variables),
+    }
+
+
+def overlaps_in(block: sympy.Lambda) -> sympy.IndexedBase:
+    """Return the array of overlaps of which a covariance is made, plain or weighted."""
+    (overlaps,) = {e.base for e in block.expr.atoms(sympy.Indexed) if e.indices[-2:] == tuple(block.variables)}
+    return overlaps
 
 
 def fuse_sums(expr: sympy.Expr, fused: Fusion) -> sympy.Expr:

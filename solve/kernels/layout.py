@@ -3,7 +3,7 @@
 Here every initial value and parameter is checked, once. Nothing is computed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from effdyn.derive import Dynamics, FieldFamily, ModelError, Quantity
 from effdyn.derive.errors import Described, nearest
 from effdyn.derive.numerical.quadrature import Table, table_sizes, table_values
 
+from .fuse import is_plain, is_weighted, overlaps_in
 from .memory import node_sizes
 
 PSD_TOLERANCE = 1e-12
@@ -92,6 +93,19 @@ def gram_matrix(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> np.
 
     ``None`` if there are no fields, or their covariance is not simply made of blocks of the order parameters.
     """
+    return _gram(problem, arrays, is_plain)
+
+
+def gram_matrices(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Return the overlaps of all vectors, (…, N, N), or, of their parts in blocks of the inputs' covariance, a matrix
+    for each block, (…, B, N, N); ``None`` where :func:`gram_matrix` is and there are no blocks."""
+    plain = gram_matrix(problem, arrays)
+    return _gram(problem, arrays, is_weighted) if plain is None else plain
+
+
+def _gram(
+    problem: HasQuantities, arrays: Mapping[str, np.ndarray], holds: Callable[[sympy.Lambda], bool]
+) -> np.ndarray | None:
     covariance = dict(problem.covariance)
     rows = []
     families = [family for family in problem.families if not family.derived]
@@ -101,13 +115,9 @@ def gram_matrix(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> np.
             block = covariance.get((str(f.base), str(g.base)))
             transposed = block is None
             block = covariance.get((str(g.base), str(f.base))) if block is None else block
-            if (
-                block is None
-                or not isinstance(block.expr, sympy.Indexed)
-                or block.expr.indices != tuple(block.variables)
-            ):
+            if block is None or not holds(block):
                 return None
-            array = arrays[str(block.expr.base)]
+            array = arrays[str(overlaps_in(block))]
             row.append(np.swapaxes(array, -1, -2) if transposed else array)
         rows.append(row)
     if not rows:
@@ -311,18 +321,16 @@ def _check_least_sizes(problem: HasQuantities, sizes: Mapping[str, int]) -> None
 
 
 def _check_gram(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> None:
-    gram = gram_matrix(problem, arrays)
+    gram = gram_matrices(problem, arrays)
     if gram is None:
         return
     eigenvalues = np.linalg.eigvalsh(gram)
-    if eigenvalues[0] < -PSD_TOLERANCE * len(gram) * max(eigenvalues[-1], 0.0) or eigenvalues[-1] < 0:
-        names = ", ".join(
-            dict.fromkeys(
-                str(block.expr.base) for _, block in problem.covariance if isinstance(block.expr, sympy.Indexed)
-            )
-        )
+    low, high = eigenvalues[..., 0], eigenvalues[..., -1]
+    if np.any((low < -PSD_TOLERANCE * gram.shape[-1] * np.maximum(high, 0.0)) | (high < 0)):
+        blocks = (block for _, block in problem.covariance if is_plain(block) or is_weighted(block))
+        names = ", ".join(dict.fromkeys(str(overlaps_in(block)) for block in blocks))
         raise ModelError(
             "y0",
-            Described(f"overlaps with smallest eigenvalue {eigenvalues[0]:.3g}"),
+            Described(f"overlaps with smallest eigenvalue {low.min():.3g}"),
             f"overlaps of actual vectors: the matrix made of {names} must have no negative eigenvalue",
         )

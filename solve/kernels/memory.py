@@ -13,7 +13,7 @@ from effdyn.derive import Dynamics, Quantity
 from effdyn.derive.numerical.quadrature import NODES, Table
 
 from .emit import flat_index
-from .fuse import ALL, GRAM, Fusion
+from .fuse import ALL, GRAM, Fusion, is_plain
 from .nodes import ALL_FIELDS, COLUMNS, NOISE_NODES, WEIGHT, field_at_nodes, number_of_columns, ordered_families
 
 if TYPE_CHECKING:
@@ -34,16 +34,18 @@ class Memory:
         fused: Fusion | None,
         tables: Sequence[Table] = (),
         splitting: "Splitting | None" = None,
+        shared: Sequence[Quantity] = (),
     ) -> None:
         self.dynamics, self.tables, self.splitting = dynamics, tables, splitting
+        self._shared = {q.base: q for q in shared}
         self.node_families = ordered_families(dynamics)
         self._tables = {str(table.base): table for table in tables}
         self.families = fused.families if fused else ()
         self._fused = fused
         own = {str(family.base) for family in self.families}
-        self._blocks = {  # overlap: its two families
-            block.expr.base: pair for pair, block in dynamics.covariance if fused and own.issuperset(pair)
-        }
+        covariance = [(pair, block) for pair, block in dynamics.covariance if fused and own.issuperset(pair)]
+        self._blocks = {block.expr.base: pair for pair, block in covariance if is_plain(block)}  # overlap: its families
+        self._weighted = [(pair, block) for pair, block in covariance if not is_plain(block)]
         symmetric = {q.base for q in (*dynamics.states, *dynamics.parameters) if q.symmetric}
         self.symmetric = frozenset(symmetric | {GRAM} if fused else symmetric)
         self._quantities = {q.base: q for q in (*dynamics.states, *dynamics.parameters)}
@@ -52,6 +54,7 @@ class Memory:
     def unpacked(self) -> list[tuple[str, tuple[sympy.Expr, ...]]]:
         """The arrays that the prologue fills, with their shapes."""
         own = [(q.name, q.shape) for q in self.dynamics.states if q.symmetric and q.base not in self._blocks]
+        own += [(q.name, q.shape) for q in self._shared.values()]
         if not self._fused:
             return own
         return [("C", (ALL, ALL)), *((str(c), (ALL,)) for c in self._fused.weights.values()), *own]
@@ -65,6 +68,8 @@ class Memory:
             )
         if base == GRAM:
             return f"work[C + {flat_index(indices, (ALL, ALL))}]"
+        if base in self._shared:
+            return f"work[{base} + {flat_index(indices, self._shared[base].shape)}]"
         if self._fused and base in self._fused.weights.values():
             return f"work[{base} + {indices[0]}]"
         if self.tables and isinstance(expr, sympy.Indexed) and base not in self._quantities:
@@ -126,7 +131,10 @@ class Memory:
         }
         if self._fused:
             names = [str(family.base) for family in self.families]
-            blocks = ", ".join(f"<{f} {g}> is {base}" for base, (f, g) in self._blocks.items())
+            blocks = ", ".join(
+                [f"<{f} {g}> is {base}" for base, (f, g) in self._blocks.items()]
+                + [f"<{f} {g}> is {block.expr}" for (f, g), block in self._weighted]
+            )
             found["C"] = f"C[u, v]: overlaps of all {ALL} fields, those of {names[0]} before {names[1]}; {blocks}"
             for values, weight in self._fused.weights.items():
                 both = ", ".join(f"{value} for {name}" for value, name in zip(values, names, strict=True))
@@ -163,7 +171,24 @@ class Memory:
             remark = f"  # {remarks[name]}" if name in remarks else ""
             lines.append(f"{_offset_name(name, self._quantities)} = {offset}{remark}")
             offset = plus(_offset_name(name, self._quantities), _product(shape))
-        return lines + [line for q in self._quantities.values() for line in self._unpack(q)]
+        lines += [line for q in self._quantities.values() for line in self._unpack(q)]
+        return lines + [line for pair, block in self._weighted for line in self._add_up(pair, block)]
+
+    def _add_up(self, pair: tuple[str, str], block: sympy.Lambda) -> list[str]:
+        """Return the statements that fill a block of C by a weighted sum of overlaps."""
+        ((index, _, count),) = block.expr.limits
+        names = {index: "r0"} | dict(zip(block.variables, ("r1", "r2"), strict=True))
+        factors = [self.element(e, [names[i] for i in e.indices]) for e in sympy.Mul.make_args(block.expr.function)]
+        f, g = map(self._start, pair)
+        rows, columns = (next(x.size for x in self.families if str(x.base) == family) for family in pair)
+        target = f"work[C + {flat_index([plus(f, 'r1'), plus(g, 'r2')], (ALL, ALL))}]"
+        loops = [f"for r1 in range({rows}):", f"    for r2 in range({columns}):"]
+        lines = [*loops, f"        {target} = 0.0", f"for r0 in range({count}):", *(f"    {line}" for line in loops)]
+        lines.append(f"            {target} += {'*'.join(factors)}")
+        if f != g:  # a block off the diagonal has a transpose
+            transposed = f"work[C + {flat_index([plus(g, 'r2'), plus(f, 'r1')], (ALL, ALL))}]"
+            lines += [*loops, f"        {transposed} = {target}"]
+        return lines
 
     def _unpack(self, q: Quantity) -> list[str]:
         array = "y" if q in self.dynamics.states else "par"
