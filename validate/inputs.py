@@ -48,6 +48,8 @@ class Inputs:
         Whether ``a`` is trained.
     P, V, S : ndarray
         Initial overlaps of momentum buffers with students (K, K), each other (K, K) and teachers (K, M).
+    input_variance, input_share : ndarray
+        Of inputs in blocks, shape (B,), whose overlaps have the block as first axis; empty for isotropic ones.
     buffers : {"", "fixed", "slow"}
         The kind of momentum; slow buffers are in units in which d steps move the weights by them.
     labels : str
@@ -80,16 +82,23 @@ class Inputs:
     V: np.ndarray
     S: np.ndarray
     buffers: str
+    input_variance: np.ndarray
+    input_share: np.ndarray
 
     @property
     def K(self) -> int:
         """Number of student units."""
-        return self.R.shape[0]
+        return self.R.shape[-2]
 
     @property
     def M(self) -> int:
         """Number of teacher units."""
-        return self.R.shape[1]
+        return self.R.shape[-1]
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether overlaps are those of parts in blocks of the inputs' covariance."""
+        return self.input_share.size > 0
 
     @property
     def gram(self) -> np.ndarray:
@@ -124,7 +133,8 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
     step = model.training_step()
     given = solve_inputs(step, y0, params)
     arrays: dict[str, Any] = given.y0 | given.params
-    K, M = arrays["R"].shape
+    K, M = arrays["R"].shape[-2:]
+    model.check_values(arrays)
     _check_target(model, M)
     vectors = {"a": K, "b": M, "bias": K, "teacher_bias": M}
     values: dict[str, Any] = {name: arrays[name] for name in ("Q", "R", "T")}
@@ -140,6 +150,8 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
         states=tuple(q.name for q in step.states),
         batch=_whole("batch", arrays.get("batch", 1.0)),
         buffers=model.momentum or "",
+        input_variance=arrays.get("input_variance", np.empty(0)),
+        input_share=arrays.get("input_share", np.empty(0)),
     )
 
 

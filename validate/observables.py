@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,7 +53,7 @@ def observables(
         How many to use, where points are drawn; the result does not depend on it.
     """
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        quality, loss = _averages(model, inputs, state, keys, threads)
+        quality, loss = _averages(model, *of_fields(inputs, state), keys, threads)
     name = "eg" if inputs.labels == "real" else "error_rate"
     for label, average in ((name, quality), ("loss", loss)):
         if not np.isfinite(average).all():
@@ -63,8 +64,9 @@ def observables(
                 stacklevel=4,
             )
             break
-    Q, R = state["Q"], state["R"]
-    own, hers = np.sqrt(np.einsum("...ii->...i", Q)), np.sqrt(np.diag(inputs.T))
+    weights, vectors = added_up(inputs, state, np.ones_like(inputs.input_variance))
+    Q, R = vectors["Q"], vectors["R"]
+    own, hers = np.sqrt(np.einsum("...ii->...i", Q)), np.sqrt(np.diag(weights.T))
     with np.errstate(invalid="ignore"):
         return {
             name: quality,
@@ -72,6 +74,21 @@ def observables(
             "cosine": R / own[..., :, None] / hers,
             "cosine_students": Q / own[..., :, None] / own[..., None, :],
         }
+
+
+def of_fields(inputs: Inputs, state: dict[str, np.ndarray]) -> tuple[Inputs, dict[str, np.ndarray]]:
+    """Return covariances of fields for overlaps: of inputs in blocks, their sum weighted by the inputs' variance."""
+    return added_up(inputs, state, inputs.input_variance)
+
+
+def added_up(
+    inputs: Inputs, state: dict[str, np.ndarray], weight: np.ndarray
+) -> tuple[Inputs, dict[str, np.ndarray]]:
+    """Return inputs and states with the overlaps of blocks added up with weights; isotropic ones as they are."""
+    if not inputs.in_blocks:
+        return inputs, state
+    total = {name: np.einsum("g,...gij->...ij", weight, state[name]) for name in ("Q", "R")}
+    return replace(inputs, T=np.einsum("g,gij->ij", weight, inputs.T)), state | total
 
 
 def _averages(

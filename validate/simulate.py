@@ -24,6 +24,7 @@ from effdyn.solve.streams import seed_of
 
 from .align import best_order, come_apart, exchangeable, permuted, same_second_layer
 from .asked import Times, check_choice, check_count, dimensions, times_to_save
+from .blocks import check_dimensions, coordinates_in_blocks
 from .checkpoint import Checkpoint
 from .data_laws import DataLaw, Gaussian, read_law
 from .engines import ENGINES, Replicas
@@ -199,9 +200,13 @@ def simulate(
     sizes = dimensions(d)
     law = _law(inputs, orientation, engine)
     given = read_inputs(model, y0, params)
-    start = coordinates(given)
+    _check_law(law, given, inputs)
+    start = coordinates_in_blocks(given) if given.in_blocks else coordinates(given)
     for size in sizes:
-        check_dimension(start, size, init)
+        if isinstance(start, tuple):
+            check_dimensions(start, given.input_share, size, init)
+        else:
+            check_dimension(start, size, init)
     times = times_to_save(t_span, t_eval, sizes, clock, given.eta)
     if checkpoint is not None and rng is None:
         raise ModelError("rng", rng, "a seed, where there is a checkpoint: no other call could go on from it")
@@ -286,6 +291,13 @@ def _law(inputs: Any, orientation: str, engine: str) -> DataLaw | None:
     if engine != "network" and orientation != "random":
         raise ModelError("orientation", orientation, f"'random' with engine={engine!r}, which has no axes")
     return None if gaussian and orientation == "random" else law
+
+
+def _check_law(law: DataLaw | None, given: Inputs, inputs: Any) -> None:
+    """Refuse a data law, or axes, where the model states the covariance of Gaussian inputs itself."""
+    if law is not None and given.in_blocks:
+        accepted = "'gaussian' in random directions: the model states its inputs itself, in blocks"
+        raise ModelError("inputs", inputs, accepted)
 
 
 def _executor(executor: Any, threads: int | None) -> Any:
