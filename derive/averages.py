@@ -263,12 +263,10 @@ def _lengths(*expressions: sympy.Expr) -> list[sympy.Expr]:
     return [e for e in atoms if e == NORM or (isinstance(e, sympy.Indexed) and e.base == LENGTH)]
 
 
-def _mean_length(
-    lengths: list[sympy.Expr], example: Example
-) -> tuple[sympy.Expr, sympy.Expr, tuple[sympy.Expr, ...]]:
+def _mean_length(lengths: list[sympy.Expr], example: Example) -> tuple[sympy.Expr, sympy.Expr, tuple[sympy.Expr, ...]]:
     """Return the mean of |x|²/d, by what its dilation is multiplied, and the block that is stretched.
 
-    In a block x^γ ~ N(0, λ_γ I) has π_γ d components, and E[x^γ·x^γ G] = λ_γ (π_γ d + 2 ∂_{s_γ}) E[G] (Stein's lemma).
+    In a block x^g ~ N(0, λ_g I) has π_g d components, and E[x^g·x^g G] = λ_g (π_g d + 2 ∂_{s_g}) E[G] (Stein's lemma).
     """
     if not lengths or lengths[0] == NORM:
         return sympy.S.One, sympy.S.One, ()

@@ -1,13 +1,13 @@
 """Gaussian inputs whose covariance has a few eigenvalues: the same training step, seen block by block.
 
-With eigenvalue λ_γ on a share π_γ of all directions, each vector has a part v^γ in each block and each input a part x^γ.
-One Gram matrix a block, Ω_γ = v^γ·w^γ/d, takes the place of one of all; fields are h = Σ_γ v^γ·x^γ/√d, so that
+With eigenvalue λ_g on a share π_g of all directions, each vector has a part v^g in each block and each input a part
+x^g. One Gram matrix a block, Ω_g = v^g·w^g/d, takes the place of one of all; fields are h = Σ_g v^g·x^g/√d, so that
 
-    Cov(h_f, h_g) = Σ_γ λ_γ Ω_γ,fg.
+    Cov(h_f, h_g) = Σ_g λ_g Ω_g,fg.
 
-A part moves as its vector does, v^γ ← A v^γ + (F/√d) x^γ. Its own field b = v^γ·x^γ/√d is one on which F does not
-depend, and by Stein's lemma E[F b_g] = Σ_e E[∂F/∂h_e] λ_γ Ω_γ,eg; the length is |x^γ|²/d → π_γ λ_γ. That is all there is
-to it: equations come from the same increments. Knows nothing of activations, losses or limits.
+A part moves as its vector does, v^g ← A v^g + (F/√d) x^g. Its own field u = v^g·x^g/√d is one on which F does not
+depend, and by Stein's lemma E[F u_f] = Σ_e E[∂F/∂h_e] λ_g Ω_g,ef; the length is |x^g|²/d → π_g λ_g. That is all there
+is to it: equations come from the same increments. Knows nothing of activations, losses or limits.
 
 Sources: Yoshida & Okada, NeurIPS 2019 (inputs with covariance, a Gram matrix for each power of it); Goldt et al.,
 Phys. Rev. X 10, 041044 (2020), for whom blocks are of one eigenvalue each.
@@ -22,12 +22,12 @@ import sympy
 
 from .dynamics import Quantity
 from .errors import Described, ModelError
-from .increments import ScalarUpdate, VectorUpdate, overlap_of
+from .increments import VectorUpdate, overlap_of
 from .pipeline import TrainingStep
 
 B = sympy.Symbol("B", integer=True, positive=True)
 """The number of blocks."""
-BLOCK, OTHER, SUMMED = sympy.symbols("gamma delta epsilon", integer=True, positive=True)
+BLOCK, OTHER, SUMMED = sympy.symbols("g f c", integer=True, positive=True)
 """The index of a block in equations, that of another block, and the one that covariances are summed over."""
 VARIANCE = Quantity(
     "input_variance", (BLOCK,), (B,), r"\lambda", "variance of the inputs in each block", minimum=0.0, dims=("block",)
@@ -48,11 +48,11 @@ class Parts:
     Attributes
     ----------
     length : Lambda
-        The mean of |x^γ|²/d, by block.
+        The mean of |x^g|²/d, by block.
     variance : Lambda
-        λ_γ, by block.
+        λ_g, by block.
     overlaps : tuple of ((str, str), Lambda)
-        For two fields, by block and their indices, the inner product of the gradients E[∂h_f x^γ] and E[∂h_g x^γ]: λ_γ²
+        For two fields, by block and their indices, the inner product of the gradients E[∂h_f x^g] and E[∂h_g x^g]: λ_g²
         times that of their vectors within the block, over d.
     """
 
@@ -100,8 +100,8 @@ def on_blocks(step: TrainingStep) -> TrainingStep:
         ),
         formulas=tuple((q, _entries(expr, split, _total)) for q, expr in step.formulas),
         assumptions=(
-            "inputs x ~ N(0, Σ), Σ with eigenvalue λ_γ on a share π_γ of the d directions, independent of each other and "
-            "each seen once (one-pass SGD)",
+            "inputs x ~ N(0, Σ), Σ with eigenvalue λ_g on a share π_g of the d directions, independent of each other "
+            "and each seen once (one-pass SGD)",
             *step.assumptions[1:],
         ),
         refused={**step.refused, **FINITE},
@@ -128,8 +128,8 @@ def check_blocks(values: Mapping[str, Any]) -> None:
 
 
 def part_of(base: sympy.IndexedBase) -> sympy.IndexedBase:
-    """Return the fields v^γ·x^γ/√d of the parts of a family's vectors, whose first index is the block."""
-    return sympy.IndexedBase(f"{base}_part", real=True)
+    """Return the fields v^g·x^g/√d of the parts of a family's vectors, whose first index is the block."""
+    return sympy.IndexedBase({"h": "u", "h_star": "u_star"}.get(str(base), f"{base}_part"), real=True)
 
 
 def _part(update: VectorUpdate) -> VectorUpdate:
@@ -199,10 +199,10 @@ def _of_block(entry: sympy.Indexed) -> sympy.Expr:
 
 
 def _summed(entry: sympy.Indexed) -> sympy.Expr:
-    """Return Σ_γ λ_γ Ω_γ,fg, the covariance of two fields."""
+    """Return Σ_g λ_g Ω_g,fg, the covariance of two fields."""
     return sympy.Sum(VARIANCE.base[SUMMED] * entry.base[(SUMMED, *entry.indices)], (SUMMED, 1, B))
 
 
 def _total(entry: sympy.Indexed) -> sympy.Expr:
-    """Return Σ_γ Ω_γ,fg, the inner product of two vectors over d."""
+    """Return Σ_g Ω_g,fg, the inner product of two vectors over d."""
     return sympy.Sum(entry.base[(SUMMED, *entry.indices)], (SUMMED, 1, B))

@@ -18,7 +18,7 @@ D = sympy.Symbol("d", positive=True, integer=True)
 NORM = sympy.Symbol("chi", positive=True)
 """|x|²/d, the squared length of the input per dimension."""
 LENGTH = sympy.IndexedBase("chi", real=True)
-"""|x^γ|²/d, the same of the part of the input in each block of its covariance."""
+"""|x^g|²/d, the same of the part of the input in each block of its covariance."""
 NOISE = sympy.Symbol("zeta", real=True)
 """The label noise of the fresh example, N(0, 1), independent of everything."""
 

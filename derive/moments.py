@@ -132,8 +132,8 @@ class Dilation(sympy.Expr):
 
 
 class Pair(sympy.Expr):
-    """``F(x) G(x') x·x'`` for two independent examples x, x' of a batch; its arguments are F and G, and the index of the
-    block to which x and x' are confined, if they are.
+    """``F(x) G(x') x·x'`` for two independent examples x, x' of a batch; its arguments are F and G, and the index of
+    the block to which x and x' are confined, if they are.
 
     Its average is E[F x]·E[G x], where E[F x] = Σ_e E[∂F/∂h_e] v_e/√d by Stein's lemma: of order one, while the square
     of one example's input is d.

@@ -182,7 +182,8 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
             ),
             Step(
                 "Increments",
-                "One step changes the Gram matrix of all weight vectors bilinearly, exactly at every d; χ = |x|²/d.",
+                "One step changes the Gram matrix of all weight vectors bilinearly, exactly at every d; "
+                + ("χ = |x|²/d." if training.parts is None else "χ_g = |x_g|²/d for the part of x in block g."),
                 tuple((_increment_symbol(q), expr) for q, expr in increments),
             ),
             Step(
@@ -216,7 +217,7 @@ def _check_averaged(averages: list[tuple[Quantity, list[Term]]], example: Exampl
     if any(isinstance(p.args[1], sympy.Indexed) and p.args[1].base in example.idle for p in pairs):
         raise NotYet(
             "momentum or inputs in blocks, where gradients are no products of functions of one field each",
-            "a loss with a polynomial slope such as 'squared', a linear student, or a model without momentum and blocks",
+            "a loss with a polynomial slope such as 'squared', a linear student, or neither momentum nor blocks",
         )
 
 

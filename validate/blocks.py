@@ -1,10 +1,10 @@
 """Both engines on Gaussian inputs whose covariance has a few eigenvalues: a frame of its own for each block.
 
-An input is x = ⊕_γ √λ_γ z^γ with z^γ standard normal in the d_γ directions of block γ, and a weight vector the sum of its
-parts. In the network the frames are those directions themselves. For the chain of the overlaps each block has what
+An input is x = ⊕_g √λ_g z^g with z^g standard normal in the d_g directions of block g, and a weight vector the sum of
+its parts. In the network the frames are those directions themselves. For the chain of the overlaps each block has what
 :mod:`.batches` has for all: coordinates of the weights' parts in a frame that spans them, normal coordinates of the
-inputs in it, and their triangular factor outside of it (Bartlett), all times √λ_γ; after each step every frame is
-turned by itself. Exact in law at every d, for d_γ directions: π_γ d, rounded to whole numbers that add up to d.
+inputs in it, and their triangular factor outside of it (Bartlett), all times √λ_g; after each step every frame is
+turned by itself. Exact in law at every d, for d_g directions: π_g d, rounded to whole numbers that add up to d.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def check_dimensions(start: tuple[Coordinates, ...], share: np.ndarray, d: int, 
         needed = part.rank if init == "exact" else part.teacher.shape[1]
         if free < needed:
             given = Described(f"{d}, of which block {n} has {free} directions")
-            raise ModelError("d", given, f"at least {needed} directions, the rank of the initial overlaps of that block")
+            raise ModelError(
+                "d", given, f"at least {needed} directions, the rank of the initial overlaps of that block"
+            )
 
 
 class _Blocks(Batches):
@@ -175,7 +177,9 @@ class BlockGram(_Blocks):
         spare = np.array([frame.spare for frame in frames])
         ranks = [frame.rank for frame in frames]
         self._turns = np.column_stack([self._edges[:-1], self._edges[1:], ranks])[spare > 0].astype(np.int64)
-        self._outside = np.concatenate([edge - n + np.arange(n) for edge, n in zip(self._edges[1:], spare, strict=True)])
+        self._outside = np.concatenate(
+            [edge - n + np.arange(n) for edge, n in zip(self._edges[1:], spare, strict=True)]
+        )
         self._inside = np.setdiff1d(np.arange(self.rows.shape[1]), self._outside)
         self._degrees = np.concatenate([frame.freedom - np.arange(frame.spare) for frame in frames])
         self._row = np.concatenate([np.arange(n) for n in spare])  # of the triangular factor, by its columns

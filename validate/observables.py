@@ -81,9 +81,7 @@ def of_fields(inputs: Inputs, state: dict[str, np.ndarray]) -> tuple[Inputs, dic
     return added_up(inputs, state, inputs.input_variance)
 
 
-def added_up(
-    inputs: Inputs, state: dict[str, np.ndarray], weight: np.ndarray
-) -> tuple[Inputs, dict[str, np.ndarray]]:
+def added_up(inputs: Inputs, state: dict[str, np.ndarray], weight: np.ndarray) -> tuple[Inputs, dict[str, np.ndarray]]:
     """Return inputs and states with the overlaps of blocks added up with weights; isotropic ones as they are."""
     if not inputs.in_blocks:
         return inputs, state

@@ -15,7 +15,15 @@ import numpy as np
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.errors import Described
 
-from ..kernels.layout import PSD_TOLERANCE, Inputs, gram_matrices, gram_matrix, packed_length, parameter_vector, read_inputs
+from ..kernels.layout import (
+    PSD_TOLERANCE,
+    Inputs,
+    gram_matrices,
+    gram_matrix,
+    packed_length,
+    parameter_vector,
+    read_inputs,
+)
 from ..kernels.memory import node_sizes
 
 

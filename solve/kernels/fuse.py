@@ -73,7 +73,7 @@ def is_plain(block: sympy.Lambda) -> bool:
 
 
 def is_weighted(block: sympy.Lambda) -> bool:
-    """Return whether a covariance is Σ_γ λ_γ Ω_γ,fg: arrays of overlaps, added up with weights."""
+    """Return whether a covariance is Σ_g λ_g Ω_g,fg: arrays of overlaps, added up with weights."""
     expr = block.expr
     if not (isinstance(expr, sympy.Sum) and len(expr.limits) == 1):
         return False

@@ -1,6 +1,6 @@
 """What the equations of all blocks have in common: computed once, not once a block.
 
-An equation with three indices, dQ[γ,i,k]/dt, whose terms of some factor c[γ] depend on γ by that factor alone, is c[γ]
+An equation with three indices, dQ[g,i,k]/dt, whose terms of some factor c[g] depend on g by that factor alone, is c[g]
 S[i,k] + …; S becomes an array of its own, half of it where it is symmetric. Knows nothing of loops or memory.
 """
 
