@@ -22,6 +22,7 @@ from .kernels.kernel import Kernel, kernel
 from .linear_networks import correlations, reduced_inputs
 from .numerical_error import numerical_error
 from .riccati import riccati
+from .spectra import input_blocks
 from .stability import critical_rate, fixed_points, lift, linearize, plateau, reduce_inputs, symmetric_reduction
 from .sweeps.errors import DamagedStore, ForeignStore, StoreError, StoreInUse
 from .sweeps.sweep import sweep
@@ -48,6 +49,7 @@ __all__ = [
     "crossover_width",
     "ensemble",
     "fixed_points",
+    "input_blocks",
     "integrate",
     "kernel",
     "lift",

@@ -213,8 +213,8 @@ def _what_is_new(shown: Iterable[tuple[sympy.Basic, sympy.Expr]]) -> str:
     if any(len(node.args) > 1 for node in dilations):
         return (
             "\nHere $\\partial_{s_g}\\langle\\dots\\rangle_{s_g}|_{s_g=1}$ is the change of an average when the "
-            "variance $\\lambda_g$ of the inputs in block $g$ is stretched by $s_g$: the length of their part depends on "
-            "the fields."
+            "variance $\\lambda_g$ of the inputs in block $g$ is stretched by $s_g$: the length of their part depends "
+            "on the fields."
         )
     if dilations:
         return (

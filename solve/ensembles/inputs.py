@@ -218,7 +218,7 @@ def _no_overlaps(dynamics: Dynamics, common: Inputs, varying: Mapping[str, np.nd
         low, high = eigenvalues[..., 0], eigenvalues[..., -1]
         bad = np.asarray((low < -PSD_TOLERANCE * gram.shape[-1] * np.maximum(high, 0.0)) | (high < 0))
         in_blocks = gram_matrix(dynamics, common.params | common.y0) is None
-        return bad.any(axis=-1) if in_blocks else bad
+        return np.asarray(bad.any(axis=-1)) if in_blocks else bad
 
     return mask
 
