@@ -61,6 +61,8 @@ class Example:
         Fields on which no function depends, such as those of momentum buffers.
     parts : Parts or None
         How to average over the parts of the input in blocks of its covariance, if vectors are seen by block.
+    center : Indexed or None
+        The field μ·x of the inputs' mean μ, among the idle ones, if they have one.
     """
 
     fields: tuple[sympy.IndexedBase, ...]
@@ -74,6 +76,7 @@ class Example:
     noisy: frozenset[str] = frozenset()
     idle: tuple[sympy.IndexedBase, ...] = ()
     parts: "Parts | None" = None
+    center: sympy.Indexed | None = None
 
     def overlap(self, f: sympy.Indexed, g: sympy.Indexed) -> sympy.Expr:
         """Return the inner product of the vectors behind two fields, over d."""
@@ -152,7 +155,7 @@ def _average_pair(weight: sympy.Expr, pair: Pair, free: tuple[sympy.Symbol, ...]
     try:
         first, second = ([_without_noise(t) for t in _label_averaged(f, free, example)] for f in pair.args[:2])
         overlap = example.parts.overlap(pair.args[2]) if example.parts and len(pair.args) > 2 else example.overlap
-        found = along_both(filter(None, first), filter(None, second), overlap, free)
+        found = along_both(filter(None, first), filter(None, second), overlap, free, example.center)
         terms = [replace(term, coefficient=weight * term.coefficient) for term in found]
         return [term for term in terms if not _vanishes(term, example)]
     except (NotPolynomial, NoClosedForm):

@@ -19,6 +19,7 @@ from .loss import PHI, Y, decaying_logarithms
 from .moments import Univariate
 from .output_fields import OUTPUT, RESIDUAL, TARGET, Combination, covariance_of, mean_of
 from .pipeline import TrainingStep
+from .shifted_inputs import shifted
 from .target import H_STAR, by_values, sign_of_product, target_text
 
 if TYPE_CHECKING:
@@ -233,6 +234,8 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
             "local fields are jointly Gaussian given the weights, exactly",
         ),
     )
+    if model.inputs == "shifted":
+        return shifted(step, output.combinations)
     return on_blocks(step) if model.inputs == "blocks" else step
 
 

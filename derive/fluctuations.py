@@ -184,7 +184,8 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
     missing = {
         "a loss that is not polynomial": not model.loss.polynomial,
         "labels ±1": training.label is not None,
-        "biases": bool(training.mean),
+        "biases": bool(training.mean) and training.center is None,
+        "inputs that have a mean": training.center is not None,
         "batches": training.batch != 1,
         "momentum": any(f.others or g.others for _, f, g in training.overlaps),
         "inputs in blocks": training.parts is not None,

@@ -39,6 +39,8 @@ class VectorUpdate:
         The vectors of other families that are added, by their fields, and their factors: a momentum buffer.
     block : sympy.Symbol or None
         Of what x stands for, if that is only the part of the input in a block of its covariance.
+    length : tuple of sympy.Expr
+        The terms of |x|²/d; those of a standard normal input if empty.
     """
 
     field: sympy.Indexed
@@ -47,6 +49,7 @@ class VectorUpdate:
     mean: sympy.Expr = sympy.S.Zero
     others: tuple[tuple[sympy.Indexed, sympy.Expr], ...] = ()
     block: sympy.Symbol | None = None
+    length: tuple[sympy.Expr, ...] = ()
 
     @property
     def linear(self) -> tuple[tuple[sympy.Indexed, sympy.Expr, sympy.Expr], ...]:
@@ -87,7 +90,8 @@ def gram_increment(
     parts = [D * factor * overlap for factor, overlap in old] + [-D * overlap_of(f.field, g.field, covariance)]
     parts += [sympy.Mul(*pair) for pair in along]
     of_block = () if f.block is None else (f.block,)
-    parts.append((LENGTH[of_block] if of_block else NORM) * f.kick * g.kick / batch)
+    lengths = f.length or (LENGTH[of_block] if of_block else NORM,)
+    parts += [length * f.kick * g.kick / batch for length in lengths]
     if batch != 1 and f.kick * g.kick != 0:
         parts.append((1 - 1 / batch) / D * Pair(f.kick, g.kick, *of_block))
     return sympy.Add(*parts)

@@ -76,6 +76,8 @@ class TrainingStep:
         Entries of the Gram matrix that relax within a few steps: no states, but functions of them.
     parts : Parts or None
         How to average over the parts of the input, where vectors are seen by blocks of its covariance.
+    center : Indexed or None
+        The field μ·x, among the idle ones, of the mean μ of the inputs, if they have one.
     refused : mapping of str to str
         Limits that there are not for this model yet, by name, and for what.
     """
@@ -99,6 +101,7 @@ class TrainingStep:
     idle_overlaps: tuple[tuple[tuple[str, str], sympy.Lambda], ...] = ()
     fast: tuple[tuple[Quantity, VectorUpdate, VectorUpdate], ...] = ()
     parts: "Parts | None" = None
+    center: sympy.Indexed | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def example(self, method: str) -> Example:
@@ -116,6 +119,7 @@ class TrainingStep:
             noisy=frozenset(noisy),
             idle=self.idle,
             parts=self.parts,
+            center=self.center,
         )
 
     @property
@@ -216,8 +220,10 @@ def _check_averaged(averages: list[tuple[Quantity, list[Term]]], example: Exampl
     pairs = {p for _, terms in averages for term in terms for f in term.factors for p in f.atoms(Pair)}
     if any(isinstance(p.args[1], sympy.Indexed) and p.args[1].base in example.idle for p in pairs):
         raise NotYet(
-            "momentum or inputs in blocks, where gradients are no products of functions of one field each",
-            "a loss with a polynomial slope such as 'squared', a linear student, or neither momentum nor blocks",
+            "momentum, or inputs in blocks or with a mean, where gradients are no products of functions of one field "
+            "each, or jump and have no closed form",
+            "a loss with a polynomial slope such as 'squared' and a smooth activation, a linear student, or isotropic "
+            "inputs without momentum",
         )
 
 

@@ -24,12 +24,13 @@ from .errors import ModelError, NotYet, nearest
 from .gaussian.cached_forms import cached
 from .loss import MARGIN, loss
 from .pipeline import TrainingStep, derive_dynamics, find_limit
+from .shifted_inputs import check_mean
 from .target import target, target_text
 from .text import parse_expression
 
 LABELS = ("real", "sign", "logistic")
 MOMENTA = ("fixed", "slow")
-INPUTS = ("isotropic", "blocks")
+INPUTS = ("isotropic", "blocks", "shifted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,12 @@ class TeacherStudent:
         μ/d with the parameter ``mu``, and a learning rate η/d; buffers, in units in which a step adds m_i/d to w_i,
         are as slow as weights, and their overlaps are the states ``P`` (with students), ``V`` (with each other) and
         ``S`` (with teachers).
-    inputs : {"isotropic", "blocks"}
+    inputs : {"isotropic", "blocks", "shifted"}
         ``"isotropic"``: x ~ N(0, I_d). ``"blocks"``: x ~ N(0, Σ), Σ with the eigenvalues ``input_variance`` (B,) on
         blocks of ``input_share`` (B,) times d directions. All overlaps are then those of the parts of vectors in each
-        block: states ``Q`` (B, K, K), ``R`` (B, K, M) and the parameter ``T`` (B, M, M).
+        block: states ``Q`` (B, K, K), ``R`` (B, K, M) and the parameter ``T`` (B, M, M). ``"shifted"``: x ~ N(μ, I_d)
+        with |μ| = ``input_mean`` of order one, as far as one component varies; the means w·μ/√d of fields are the state
+        ``mean`` (K,) and the parameter ``teacher_mean`` (M,).
 
     Raises
     ------
@@ -203,10 +206,13 @@ class TeacherStudent:
         Raises
         ------
         ModelError
-            With inputs in blocks, if shares do not add up to 1, or the overlaps of a block are not symmetric.
+            With inputs in blocks, if shares do not add up to 1, or the overlaps of a block are not symmetric; with
+            inputs that have a mean, if no mean of that length gives these means of fields.
         """
         if self.inputs == "blocks":
             check_blocks(values)
+        if self.inputs == "shifted":
+            check_mean(values)
 
     def to_json(self) -> str:
         """Return the model as JSON text, which :func:`effdyn.derive.model_from_json` reads."""
@@ -267,6 +273,8 @@ def _check_consistency(model: TeacherStudent) -> None:
         raise ModelError("loss", model.loss.name or model.loss.expr, f"{accepted.format(stuck)} {reason}")
     if model.momentum and (model.trains_second_layer or model.biases):
         raise NotYet("momentum= where a second layer or biases are trained", "momentum= of the first layer alone")
+    if model.inputs == "shifted" and (model.momentum or model.target is not None):
+        raise NotYet("inputs='shifted' with momentum= or target=", "inputs='shifted' of a committee without momentum")
     if model.target is not None and model.teacher_activation != model.activation:
         raise ModelError("teacher_activation", model.teacher_activation, "nothing, where target= is given")
 

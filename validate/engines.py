@@ -20,6 +20,7 @@ from .initial import Coordinates
 from .inputs import Inputs
 from .network import Network, compile_network
 from .network_on_law import LawBatchNetwork, LawNetwork
+from .shifted import ShiftedGram, ShiftedNetwork
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
@@ -36,6 +37,11 @@ IN_BLOCKS: dict[str, tuple[Callable, Callable]] = {
     "network": (compile_blocks, BlockNetwork),
 }
 """The same for models whose inputs have a covariance with blocks."""
+SHIFTED: dict[str, tuple[Callable, Callable]] = {
+    "gram": (compile_steps, ShiftedGram),
+    "network": (compile_steps, ShiftedNetwork),
+}
+"""The same for models whose inputs have a mean."""
 ON_LAW: dict[Callable, Callable] = {Network: LawNetwork, BatchNetwork: LawBatchNetwork}
 """For each network on standard normal inputs, the one on other inputs."""
 
@@ -60,6 +66,8 @@ class Replicas:
     def _engine(self) -> tuple[Callable, Callable]:
         if self.given.in_blocks:
             return IN_BLOCKS[self.engine]
+        if self.given.shifted:
+            return SHIFTED[self.engine]
         return (BATCHED if self.model.batch or self.model.momentum else ENGINES)[self.engine]
 
     def compile(self) -> ModuleType:

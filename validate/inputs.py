@@ -20,7 +20,7 @@ from .generated import teacher_fields
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
 
-SCALARS = ("eta", "eta_a", "eta_bias", "sigma", "flip", "kappa", "beta", "mu")
+SCALARS = ("eta", "eta_a", "eta_bias", "sigma", "flip", "kappa", "beta", "mu", "input_mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,10 @@ class Inputs:
         Initial overlaps of momentum buffers with students (K, K), each other (K, K) and teachers (K, M).
     input_variance, input_share : ndarray
         Of inputs in blocks, shape (B,), whose overlaps have the block as first axis; empty for isotropic ones.
+    mean, teacher_mean : ndarray
+        Means of the fields of students (K,), initially, and of the teacher (M,), on inputs with a mean.
+    input_mean : float
+        Its length.
     buffers : {"", "fixed", "slow"}
         The kind of momentum; slow buffers are in units in which d steps move the weights by them.
     labels : str
@@ -84,6 +88,9 @@ class Inputs:
     buffers: str
     input_variance: np.ndarray
     input_share: np.ndarray
+    mean: np.ndarray
+    teacher_mean: np.ndarray
+    input_mean: float
 
     @property
     def K(self) -> int:
@@ -99,6 +106,11 @@ class Inputs:
     def in_blocks(self) -> bool:
         """Whether overlaps are those of parts in blocks of the inputs' covariance."""
         return self.input_share.size > 0
+
+    @property
+    def shifted(self) -> bool:
+        """Whether inputs have a mean."""
+        return "mean" in self.states
 
     @property
     def gram(self) -> np.ndarray:
@@ -136,7 +148,7 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
     K, M = arrays["R"].shape[-2:]
     model.check_values(arrays)
     _check_target(model, M)
-    vectors = {"a": K, "b": M, "bias": K, "teacher_bias": M}
+    vectors = {"a": K, "b": M, "bias": K, "teacher_bias": M, "mean": K, "teacher_mean": M}
     values: dict[str, Any] = {name: arrays[name] for name in ("Q", "R", "T")}
     values |= {name: arrays.get(name, np.zeros(size)) for name, size in vectors.items()}
     values |= {name: float(arrays.get(name, 0.0)) for name in SCALARS}

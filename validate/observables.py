@@ -25,6 +25,7 @@ from .gaussian_output import error_rate_and_loss, has_gaussian_output, has_gauss
 from .generalisation import generalisation_error, has_quadrature
 from .inputs import Inputs
 from .sampling import Sampler
+from .shifted import as_biases
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
@@ -53,7 +54,7 @@ def observables(
         How many to use, where points are drawn; the result does not depend on it.
     """
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        quality, loss = _averages(model, *of_fields(inputs, state), keys, threads)
+        quality, loss = _averages(*_centred(model, *of_fields(inputs, state)), keys, threads)
     name = "eg" if inputs.labels == "real" else "error_rate"
     for label, average in ((name, quality), ("loss", loss)):
         if not np.isfinite(average).all():
@@ -74,6 +75,13 @@ def observables(
             "cosine": R / own[..., :, None] / hers,
             "cosine_students": Q / own[..., :, None] / own[..., None, :],
         }
+
+
+def _centred(
+    model: TeacherStudent, inputs: Inputs, state: dict[str, np.ndarray]
+) -> tuple[TeacherStudent, Inputs, dict[str, np.ndarray]]:
+    """Return what has the same averages on inputs without a mean."""
+    return as_biases(model, inputs, state) if inputs.shifted else (model, inputs, state)
 
 
 def of_fields(inputs: Inputs, state: dict[str, np.ndarray]) -> tuple[Inputs, dict[str, np.ndarray]]:

@@ -28,10 +28,11 @@ from .blocks import check_dimensions, coordinates_in_blocks
 from .checkpoint import Checkpoint
 from .data_laws import DataLaw, Gaussian, read_law
 from .engines import ENGINES, Replicas
-from .initial import check_dimension, coordinates
+from .initial import Coordinates, check_dimension, coordinates
 from .inputs import Inputs, read_inputs
 from .observables import observables
 from .replicas import Divergence, Job, Outcome, State, forget, run_all, run_elsewhere
+from .shifted import coordinates_with_center
 from .simulators import by_model, simulates
 
 CLOCKS = ("steps/d", "eta*steps/d")
@@ -201,7 +202,7 @@ def simulate(
     law = _law(inputs, orientation, engine)
     given = read_inputs(model, y0, params)
     _check_law(law, given, inputs)
-    start = coordinates_in_blocks(given) if given.in_blocks else coordinates(given)
+    start = _start(given)
     for size in sizes:
         if isinstance(start, tuple):
             check_dimensions(start, given.input_share, size, init)
@@ -293,10 +294,17 @@ def _law(inputs: Any, orientation: str, engine: str) -> DataLaw | None:
     return None if gaussian and orientation == "random" else law
 
 
+def _start(given: Inputs) -> Coordinates | tuple[Coordinates, ...]:
+    """Return initial weights, in the frames that the model's inputs have."""
+    if given.in_blocks:
+        return coordinates_in_blocks(given)
+    return coordinates_with_center(given) if given.shifted else coordinates(given)
+
+
 def _check_law(law: DataLaw | None, given: Inputs, inputs: Any) -> None:
     """Refuse a data law, or axes, where the model states the covariance of Gaussian inputs itself."""
-    if law is not None and given.in_blocks:
-        accepted = "'gaussian' in random directions: the model states its inputs itself, in blocks"
+    if law is not None and (given.in_blocks or given.shifted):
+        accepted = "'gaussian' in random directions: the model states its inputs itself"
         raise ModelError("inputs", inputs, accepted)
 
 
