@@ -159,7 +159,18 @@ def _average_pair(weight: sympy.Expr, pair: Pair, free: tuple[sympy.Symbol, ...]
         terms = [replace(term, coefficient=weight * term.coefficient) for term in found]
         return [term for term in terms if not _vanishes(term, example)]
     except (NotPolynomial, NoClosedForm):
-        return [Term(weight, (), (pair,))]
+        return [_unaveraged(weight, pair, example)]
+
+
+def _unaveraged(weight: sympy.Expr, pair: Pair, example: Example) -> Term:
+    """Return a pair as it is, with what is not random in it, such as rates, outside: by that it is ordered."""
+    random = []
+    for part in pair.args[:2]:
+        idle = isinstance(part, sympy.Indexed) and part.base in example.idle
+        outside, inside = (sympy.S.One, part) if idle else _split(part, example)
+        weight *= outside
+        random.append(inside)
+    return Term(weight, (), (Pair(*random, *pair.args[2:]),))
 
 
 def _not_polynomial(reason: NotPolynomial) -> NoClosedForm:

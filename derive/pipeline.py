@@ -216,8 +216,9 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
 
 
 def _check_averaged(averages: list[tuple[Quantity, list[Term]]], example: Example) -> None:
-    """Raise NotYet if an average of F times a field on which F does not depend is left as it is."""
-    pairs = {p for _, terms in averages for term in terms for f in term.factors for p in f.atoms(Pair)}
+    """Raise NotYet if an average of F times a field on which F does not depend is left, of other order than 1/d."""
+    leading = (term for _, terms in averages for term in terms if not term.coefficient.has(D))
+    pairs = {p for term in leading for f in term.factors for p in f.atoms(Pair)}
     if any(isinstance(p.args[1], sympy.Indexed) and p.args[1].base in example.idle for p in pairs):
         raise NotYet(
             "momentum, or inputs in blocks or with a mean, where gradients are no products of functions of one field "

@@ -5,6 +5,7 @@ import pytest
 import sympy
 
 from effdyn.derive import ModelError, NotYet, TeacherStudent, model_from_json
+from effdyn.derive.moments import Pair
 from effdyn.derive.shifted_inputs import check_mean
 
 MODEL = TeacherStudent(activation="linear", inputs="shifted")
@@ -54,8 +55,15 @@ def test_limits_and_theories_that_are_not_there():
         MODEL.dynamics("finite-d")
     with pytest.raises(NotYet, match="inputs that have a mean"):
         MODEL.dynamics().fluctuations()
-    with pytest.raises(NotYet, match="jump"):
-        TeacherStudent(activation="relu", inputs="shifted").dynamics()
+    with pytest.raises(NotYet, match="with a mean"):
+        TeacherStudent(activation="erf", loss="logistic", labels="sign", inputs="shifted").dynamics()
+
+
+@pytest.mark.parametrize("limit", ["high-dimensional", "gradient-flow"])
+def test_what_vanishes_needs_no_average(limit):
+    """Two examples of a batch, for a committee's logistic loss: not averaged, but of order η²/d, and so dropped."""
+    dyn = TeacherStudent(activation="erf", loss="logistic", labels="sign", batch=True).dynamics(limit)
+    assert not any(e.expr.has(Pair) for e in dyn.drift)
 
 
 def test_means_that_no_vector_gives():

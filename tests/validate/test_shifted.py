@@ -57,6 +57,7 @@ def test_both_engines_have_one_law(d):
         pytest.param("gram", dict(activation="erf"), marks=pytest.mark.slow),
         pytest.param("network", dict(activation="erf"), marks=pytest.mark.slow),
         pytest.param("gram", dict(activation="erf", biases=True, second_layer="trained"), marks=pytest.mark.slow),
+        pytest.param("gram", dict(activation="relu"), marks=pytest.mark.slow),
         pytest.param("gram", dict(activation="linear", labels="sign", loss="logistic"), marks=pytest.mark.slow),
     ],
     ids=str,
