@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .generated import build, label, learn, teacher_output
+from .generated import TRAINED, build, label, learn, teacher_output
 from .initial import Coordinates, randomised, weights
 from .inputs import Inputs
 from .labels import draw_noise
@@ -55,7 +55,7 @@ def take_step(
     keep, beta, share = rates[4], rates[5], rates[6]
     for i in range(K):
         old[0, i], old[1, i] = a[i], bias[i]
-        old[2, i], old[3, i] = keep * a[i], bias[i]
+        old[2, i], old[3, i] = keep * a[i] if TRAINED else a[i], bias[i]
     for m in range(batch):
         for n in range(teacher.shape[0]):
             hers = 0.0
