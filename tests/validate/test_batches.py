@@ -76,7 +76,7 @@ def test_a_batch_is_a_whole_number(batch):
 
 @pytest.mark.parametrize("engine", ["gram", "network"])
 def test_weight_decay_leaves_a_fixed_second_layer_alone(engine):
-    """Without a learning rate the first layer shrinks by 1 − κ/d a step, and eg of a linear network says by how much."""
+    """Without a learning rate the first layer shrinks by 1 − κ/d a step; eg of a linear network says by how much."""
     model = TeacherStudent(activation="linear", weight_decay=True, batch=True)
     params = dict(eta=0.0, sigma=0.0, kappa=0.5, T=[[1.0]], a=2.0, b=1.0, batch=2)
     start = dict(Q=[[0.3]], R=[[0.1]])
