@@ -8,6 +8,7 @@ over all fields at once: a :class:`Joint`. Knows nothing of any particular model
 import itertools
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import sympy
 
@@ -15,10 +16,13 @@ from .activation import Activation, X
 from .errors import ModelError, NoClosedForm, nearest
 from .gaussian.regular import PROBE, regular
 from .gradients import along_both, stretched
-from .increments import NOISE, NORM, D, overlap_of
+from .increments import LENGTH, NOISE, NORM, D, overlap_of
 from .moments import Dilation, Joint, Moment, Pair, Univariate, Value
 from .numerical.quadrature import KINKS, LEADING
 from .terms import NotPolynomial, Term, collect_terms, expand_terms, fresh_index
+
+if TYPE_CHECKING:
+    from .block_inputs import Parts
 
 LABEL = sympy.Symbol("y_sign", real=True)
 """A label ±1 of the fresh example, random given the fields."""
@@ -55,6 +59,10 @@ class Example:
         The families that contain label noise.
     idle : tuple of IndexedBase
         Fields on which no function depends, such as those of momentum buffers.
+    parts : Parts or None
+        How to average over the parts of the input in blocks of its covariance, if vectors are seen by block.
+    center : Indexed or None
+        The field μ·x of the inputs' mean μ, among the idle ones, if they have one.
     """
 
     fields: tuple[sympy.IndexedBase, ...]
@@ -67,6 +75,8 @@ class Example:
     mean: tuple[tuple[str, sympy.Lambda], ...] = ()
     noisy: frozenset[str] = frozenset()
     idle: tuple[sympy.IndexedBase, ...] = ()
+    parts: "Parts | None" = None
+    center: sympy.Indexed | None = None
 
     def overlap(self, f: sympy.Indexed, g: sympy.Indexed) -> sympy.Expr:
         """Return the inner product of the vectors behind two fields, over d."""
@@ -137,14 +147,30 @@ def _average(part: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example)
 
 
 def _average_pair(weight: sympy.Expr, pair: Pair, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
-    """Return the average over two independent examples; unaveraged if it has no moments of its own term by term."""
+    """Return the average over two independent examples; unaveraged if it has no moments of its own term by term.
+
+    There is no rule over all fields at once for it: rules over one or two are taken whatever ``example`` prefers.
+    """
+    example = replace(example, outer=max(example.outer, 2))
     try:
-        first, second = ([_without_noise(t) for t in _label_averaged(f, free, example)] for f in pair.args)
-        found = along_both(filter(None, first), filter(None, second), example.overlap, free)
+        first, second = ([_without_noise(t) for t in _label_averaged(f, free, example)] for f in pair.args[:2])
+        overlap = example.parts.overlap(pair.args[2]) if example.parts and len(pair.args) > 2 else example.overlap
+        found = along_both(filter(None, first), filter(None, second), overlap, free, example.center)
         terms = [replace(term, coefficient=weight * term.coefficient) for term in found]
         return [term for term in terms if not _vanishes(term, example)]
     except (NotPolynomial, NoClosedForm):
-        return [Term(weight, (), (pair,))]
+        return [_unaveraged(weight, pair, example)]
+
+
+def _unaveraged(weight: sympy.Expr, pair: Pair, example: Example) -> Term:
+    """Return a pair as it is, with what is not random in it, such as rates, outside: by that it is ordered."""
+    random = []
+    for part in pair.args[:2]:
+        idle = isinstance(part, sympy.Indexed) and part.base in example.idle
+        outside, inside = (sympy.S.One, part) if idle else _split(part, example)
+        weight *= outside
+        random.append(inside)
+    return Term(weight, (), (Pair(*random, *pair.args[2:]),))
 
 
 def _not_polynomial(reason: NotPolynomial) -> NoClosedForm:
@@ -212,11 +238,11 @@ def term_by_term(expr: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Exam
     NotPolynomial
         If it does not multiply out.
     """
-    return [term for signed in _label_averaged(expr, free, example) for term in _average_term(signed)]
+    return [term for signed in _label_averaged(expr, free, example) for term in _average_term(signed, example)]
 
 
 def _label_averaged(expr: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
-    random = (*example.fields, *example.idle, NOISE, NORM, LABEL)
+    random = (*example.fields, *example.idle, NOISE, NORM, LENGTH, LABEL)
     terms = expand_terms(expr, free, random)
     return [signed for term in terms for signed in _average_label(term, free, example, random)]
 
@@ -231,16 +257,36 @@ def _average_label(
     return [term.times(mean, free) for mean in expand_terms(example.label, free, random)]
 
 
-def _average_term(term: Term) -> list[Term]:
+def _average_term(term: Term, example: Example) -> list[Term]:
     quiet = _without_noise(term)
     if quiet is None:
         return []
-    rest = tuple(f for f in quiet.factors if f != NORM)
+    lengths = _lengths(*quiet.factors)
+    rest = tuple(f for f in quiet.factors if f not in lengths)
     moment = (Moment(*rest),) if rest else ()
-    averaged = [replace(quiet, factors=moment)]
-    if rest and NORM in quiet.factors:
-        averaged.append(Term(2 * quiet.coefficient / D, quiet.indices, (Dilation(*moment),)))
+    mean, slope, block = _mean_length(lengths, example)
+    averaged = [replace(quiet, coefficient=mean * quiet.coefficient, factors=moment)]
+    if rest and lengths:
+        averaged.append(Term(2 * slope * quiet.coefficient / D, quiet.indices, (Dilation(*moment, *block),)))
     return averaged
+
+
+def _lengths(*expressions: sympy.Expr) -> list[sympy.Expr]:
+    """Return the squared lengths of the input, or of its part in a block, that stand in expressions."""
+    atoms = [e for one in expressions for e in one.atoms(sympy.Symbol, sympy.Indexed)]
+    return [e for e in atoms if e == NORM or (isinstance(e, sympy.Indexed) and e.base == LENGTH)]
+
+
+def _mean_length(lengths: list[sympy.Expr], example: Example) -> tuple[sympy.Expr, sympy.Expr, tuple[sympy.Expr, ...]]:
+    """Return the mean of |x|²/d, by what its dilation is multiplied, and the block that is stretched.
+
+    In a block x^g ~ N(0, λ_g I) has π_g d components, and E[x^g·x^g G] = λ_g (π_g d + 2 ∂_{s_g}) E[G] (Stein's lemma).
+    """
+    if not lengths or lengths[0] == NORM:
+        return sympy.S.One, sympy.S.One, ()
+    assert example.parts is not None
+    block = lengths[0].indices[0]
+    return example.parts.length(block), example.parts.variance(block), (block,)
 
 
 def _without_noise(term: Term) -> Term | None:
@@ -300,13 +346,16 @@ def jointly(part: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) 
     if not _is_random(part, example):
         return [Term(part)]
     coefficient, random = _split(part, example)
-    norm = random.has(NORM)
-    random = write_out(average_label(random.subs(NORM, 1), example.label), example)
+    lengths = _lengths(random)
+    mean, slope, block = _mean_length(lengths, example)
+    random = write_out(average_label(random.subs(dict.fromkeys(lengths, 1)), example.label), example)
     average = rename_bound(average_noise(random), free)
     if not _is_random(average, example):
-        return [Term(coefficient * average)]
-    terms = [Term(coefficient, (), (Joint(average),))]
-    return [*terms, Term(2 * coefficient / D, (), (Dilation(Joint(average)),))] if norm else terms
+        return [Term(mean * coefficient * average)]
+    terms = [Term(mean * coefficient, (), (Joint(average),))]
+    if lengths:
+        terms.append(Term(2 * slope * coefficient / D, (), (Dilation(Joint(average), *block),)))
+    return terms
 
 
 def write_out(expr: sympy.Expr, example: Example) -> sympy.Expr:
@@ -335,7 +384,7 @@ def rename_bound(expr: sympy.Expr, free: tuple[sympy.Symbol, ...]) -> sympy.Expr
 
 
 def _is_random(expr: sympy.Expr, example: Example) -> bool:
-    return expr.has(NOISE, NORM, LABEL, *example.fields)
+    return expr.has(NOISE, NORM, LENGTH, LABEL, *example.fields)
 
 
 def _split(part: sympy.Expr, example: Example) -> tuple[sympy.Expr, sympy.Expr]:

@@ -11,6 +11,7 @@ import sympy
 
 from .activation import Activation, X
 from .averages import LABEL
+from .block_inputs import on_blocks
 from .dynamics import FieldFamily, Quantity
 from .increments import NOISE, D, ScalarUpdate, VectorUpdate
 from .limits import ETA, ETA_A, ETA_BIAS, KAPPA
@@ -19,6 +20,7 @@ from .moments import Univariate
 from .output_fields import OUTPUT, RESIDUAL, TARGET, Combination, covariance_of, mean_of
 from .pipeline import TrainingStep
 from .schedule import PACE, parameters_of
+from .shifted_inputs import shifted
 from .target import H_STAR, by_values, sign_of_product, target_text
 
 if TYPE_CHECKING:
@@ -208,7 +210,7 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         scalars.append((A_, ScalarUpdate(a[I], keep, pace * ETA_A * descent(a[I]))))
     if model.biases:  # a bias enters as its field does
         scalars.append((BIAS, ScalarUpdate(bias[I], sympy.S.One, pace * ETA_BIAS * descent(H[I]))))
-    return TrainingStep(
+    step = TrainingStep(
         title=_title(model),
         families=(*FAMILIES, *(c.family for c in output.combinations)),
         covariance=(*COVARIANCE, *covariance_of(output.combinations, FAMILIES, dict(COVARIANCE))),
@@ -242,6 +244,9 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         schedule=model.schedule,
         normalised=(H,) if model.constraint else (),
     )
+    if model.inputs == "shifted":
+        return shifted(step, output.combinations)
+    return on_blocks(step) if model.inputs == "blocks" else step
 
 
 def output_of(model: "TeacherStudent") -> Output:

@@ -195,13 +195,15 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
     missing = {
         "a loss that is not polynomial": not model.loss.polynomial,
         "labels ±1": training.label is not None,
-        "biases": bool(training.mean),
+        "biases": bool(training.mean) and training.center is None,
+        "inputs that have a mean": training.center is not None,
+        "inputs in blocks": training.parts is not None,
         "momentum of fixed beta": bool(training.fast),
         "vectors of fixed length": bool(training.normalised),
     }
+    accepted = 'squared loss, real labels, no biases, isotropic inputs, momentum="slow" or none, no constraint'
     for missed, present in missing.items():
         if present:
-            accepted = 'squared loss, real labels, no biases, momentum="slow" or none, no constraint'
             raise NotYet(f"{what} with {missed}", accepted)
     return training
 

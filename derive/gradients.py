@@ -48,12 +48,19 @@ def gradient(term: Term) -> Iterator[tuple[Term, sympy.Indexed]]:
 
 
 def along_both(
-    first: Iterable[Term], second: Iterable[Term], overlap: Overlap, free: Iterable[sympy.Symbol]
+    first: Iterable[Term],
+    second: Iterable[Term],
+    overlap: Overlap,
+    free: Iterable[sympy.Symbol],
+    center: sympy.Indexed | None = None,
 ) -> Iterator[Term]:
-    """Yield the terms of E[F x]·E[G x], F and G given as terms whose factors are functions of fields."""
+    """Yield the terms of E[F x]·E[G x], F and G given as terms whose factors are functions of fields.
+
+    With ``center``, the field μ·x of the mean μ of inputs, E[F x] = Σ_e E[∂F/∂h_e] v_e/√d + E[F] μ.
+    """
     # The field stands last among the factors while indices are renamed apart.
     parts = [
-        [replace(part, factors=(*part.factors, field)) for term in terms for part, field in gradient(term)]
+        [replace(part, factors=(*part.factors, field)) for term in terms for part, field in _slopes(term, center)]
         for terms in (first, second)
     ]
     for one in parts[0]:
@@ -63,6 +70,16 @@ def along_both(
             u, v = product.factors[split - 1], product.factors[-1]
             moments = (*product.factors[: split - 1], *product.factors[split:-1])
             yield replace(product, coefficient=overlap(u, v) * product.coefficient, factors=moments)
+
+
+def _slopes(term: Term, center: sympy.Indexed | None) -> Iterator[tuple[Term, sympy.Indexed]]:
+    """Yield the terms of E[F x], each with the field of the vector that it stands before."""
+    if center is None or term.factors != (center,):  # which, linear in x, is that vector itself
+        if center is not None:
+            yield replace(term, factors=(Moment(*term.factors),) if term.factors else ()), center
+        yield from gradient(term)
+    else:
+        yield replace(term, factors=()), center
 
 
 def stretched(term: Term, overlap: Overlap, mean: Mean, noisy: frozenset[str]) -> list[Term]:

@@ -17,6 +17,8 @@ D = sympy.Symbol("d", positive=True, integer=True)
 """Input dimension."""
 NORM = sympy.Symbol("chi", positive=True)
 """|x|²/d, the squared length of the input per dimension."""
+LENGTH = sympy.IndexedBase("chi", real=True)
+"""|x^g|²/d, the same of the part of the input in each block of its covariance."""
 NOISE = sympy.Symbol("zeta", real=True)
 """The label noise of the fresh example, N(0, 1), independent of everything."""
 
@@ -35,6 +37,10 @@ class VectorUpdate:
         The mean of the field where the network adds a bias to v·x/√d and calls the sum its field.
     others : tuple of (sympy.Indexed, sympy.Expr)
         The vectors of other families that are added, by their fields, and their factors: a momentum buffer.
+    block : sympy.Symbol or None
+        Of what x stands for, if that is only the part of the input in a block of its covariance.
+    length : tuple of sympy.Expr
+        The terms of |x|²/d; those of a standard normal input if empty.
     """
 
     field: sympy.Indexed
@@ -42,6 +48,8 @@ class VectorUpdate:
     kick: sympy.Expr
     mean: sympy.Expr = sympy.S.Zero
     others: tuple[tuple[sympy.Indexed, sympy.Expr], ...] = ()
+    block: sympy.Symbol | None = None
+    length: tuple[sympy.Expr, ...] = ()
 
     @property
     def linear(self) -> tuple[tuple[sympy.Indexed, sympy.Expr, sympy.Expr], ...]:
@@ -81,9 +89,11 @@ def gram_increment(
     along += [(factor * f.kick, field - mean) for field, factor, mean in g.linear]
     parts = [D * factor * overlap for factor, overlap in old] + [-D * overlap_of(f.field, g.field, covariance)]
     parts += [sympy.Mul(*pair) for pair in along]
-    parts.append(NORM * f.kick * g.kick / batch)
+    of_block = () if f.block is None else (f.block,)
+    lengths = f.length or (LENGTH[of_block] if of_block else NORM,)
+    parts += [length * f.kick * g.kick / batch for length in lengths]
     if batch != 1 and f.kick * g.kick != 0:
-        parts.append((1 - 1 / batch) / D * Pair(f.kick, g.kick))
+        parts.append((1 - 1 / batch) / D * Pair(f.kick, g.kick, *of_block))
     return sympy.Add(*parts)
 
 
@@ -96,5 +106,5 @@ def overlap_of(f: sympy.Indexed, g: sympy.Indexed, covariance: Mapping[tuple[str
     """Return the covariance of two local fields in terms of the order parameters."""
     families = (str(f.base), str(g.base))
     if families in covariance:
-        return covariance[families](f.indices[0], g.indices[0])
-    return covariance[families[::-1]](g.indices[0], f.indices[0])
+        return covariance[families](*f.indices, *g.indices)
+    return covariance[families[::-1]](*g.indices, *f.indices)

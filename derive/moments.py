@@ -117,7 +117,8 @@ class Joint(sympy.Expr):
 
 
 class Dilation(sympy.Expr):
-    """``∂_s E_{sΩ}[…]`` at s = 1: how a moment changes when the covariance of all its fields is stretched.
+    """``∂_s E_{sΩ}[…]`` at s = 1: how a moment changes when the covariance of all its fields is stretched; with the
+    index of a block as second argument, when the inputs' variance in that block is.
 
     It is what the fluctuation of |x|²/d about 1 contributes: E[(hᵀΩ⁻¹h) G] = N E[G] + E[h·∇G] and E[h·∇G] = 2 ∂_s
     E_{sΩ}[G] (Stein's lemma), so that E[(|x|²/d) G] = E[G] + (2/d) ∂_s E_{sΩ}[G], exactly, at every d.
@@ -127,11 +128,12 @@ class Dilation(sympy.Expr):
     is_real = True
 
     def _sympystr(self, printer: Any) -> str:
-        return f"dilation({printer.doprint(self.args[0])})"
+        return f"dilation({', '.join(map(printer.doprint, self.args))})"
 
 
 class Pair(sympy.Expr):
-    """``F(x) G(x') x·x'`` for two independent examples x, x' of a batch; its arguments are F and G.
+    """``F(x) G(x') x·x'`` for two independent examples x, x' of a batch; its arguments are F and G, and the index of
+    the block to which x and x' are confined, if they are.
 
     Its average is E[F x]·E[G x], where E[F x] = Σ_e E[∂F/∂h_e] v_e/√d by Stein's lemma: of order one, while the square
     of one example's input is d.
@@ -141,11 +143,11 @@ class Pair(sympy.Expr):
     is_real = True
 
     def _sympystr(self, printer: Any) -> str:
-        first, second = (printer.parenthesize(argument, 50) for argument in self.args)
+        first, second = (printer.parenthesize(argument, 50) for argument in self.args[:2])
         return f"<{first} x, ({second} x)'>"
 
     def _latex(self, printer: Any, exp: str | None = None) -> str:
-        first, second = map(printer.doprint, self.args)
+        first, second = map(printer.doprint, self.args[:2])
         pair = rf"\left({first}\right) x \cdot \left[\left({second}\right) x\right]'"
         return pair if exp is None else rf"\left({pair}\right)^{{{exp}}}"
 

@@ -5,6 +5,7 @@ Knows nothing of any particular model; a model states its :class:`TrainingStep`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import sympy
 
@@ -18,6 +19,9 @@ from .moments import Joint, Moment, Pair
 from .projection import hold_lengths, second_order
 from .schedule import PACE, SCHEDULE
 from .terms import Term, assemble
+
+if TYPE_CHECKING:
+    from .block_inputs import Parts
 
 JOINT_RULES = {
     "smooth": "error about 1e-5 for up to five fields, 1e-3 beyond",
@@ -72,6 +76,10 @@ class TrainingStep:
         Their inner products with each other and with all other vectors, over d.
     fast : tuple of (Quantity, VectorUpdate, VectorUpdate)
         Entries of the Gram matrix that relax within a few steps: no states, but functions of them.
+    parts : Parts or None
+        How to average over the parts of the input, where vectors are seen by blocks of its covariance.
+    center : Indexed or None
+        The field μ·x, among the idle ones, of the mean μ of the inputs, if they have one.
     refused : mapping of str to str
         Limits that there are not for this model yet, by name, and for what.
     schedule : Expr or None
@@ -98,6 +106,8 @@ class TrainingStep:
     idle: tuple[sympy.IndexedBase, ...] = ()
     idle_overlaps: tuple[tuple[tuple[str, str], sympy.Lambda], ...] = ()
     fast: tuple[tuple[Quantity, VectorUpdate, VectorUpdate], ...] = ()
+    parts: "Parts | None" = None
+    center: sympy.Indexed | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
     schedule: sympy.Expr | None = None
     normalised: tuple[sympy.IndexedBase, ...] = ()
@@ -116,6 +126,8 @@ class TrainingStep:
             mean=self.mean,
             noisy=frozenset(noisy),
             idle=self.idle,
+            parts=self.parts,
+            center=self.center,
         )
 
     def timed(self, expr: sympy.Expr) -> sympy.Expr:
@@ -154,6 +166,7 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
     example = training.example(method)
     increments = expand_increments(training)
     averages = average_increments(increments, example)
+    _check_averaged(averages, example)
     fast = [q.name for q, *_ in training.fast]
     slow = eliminate_fast(averages, fast) if fast else averages
     held = hold_lengths(slow, training) if training.normalised else slow
@@ -188,7 +201,8 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
             ),
             Step(
                 "Increments",
-                "One step changes the Gram matrix of all weight vectors bilinearly, exactly at every d; χ = |x|²/d.",
+                "One step changes the Gram matrix of all weight vectors bilinearly, exactly at every d; "
+                + ("χ = |x|²/d." if training.parts is None else "χ_g = |x_g|²/d for the part of x in block g."),
                 tuple((_increment_symbol(q), expr) for q, expr in increments),
             ),
             Step(
@@ -233,6 +247,19 @@ def _timed(dropped: Dropped, training: TrainingStep) -> Dropped:
     return replace(dropped, term=replace(dropped.term, coefficient=training.timed(dropped.term.coefficient)))
 
 
+def _check_averaged(averages: list[tuple[Quantity, list[Term]]], example: Example) -> None:
+    """Raise NotYet if an average of F times a field on which F does not depend is left, of other order than 1/d."""
+    leading = (term for _, terms in averages for term in terms if not term.coefficient.has(D))
+    pairs = {p for term in leading for f in term.factors for p in f.atoms(Pair)}
+    if any(isinstance(p.args[1], sympy.Indexed) and p.args[1].base in example.idle for p in pairs):
+        raise NotYet(
+            "momentum, or inputs in blocks or with a mean, where gradients are no products of functions of one field "
+            "each, or jump and have no closed form",
+            "a loss with a polynomial slope such as 'squared' and a smooth activation, a linear student, or isotropic "
+            "inputs without momentum",
+        )
+
+
 def _at_dimension(expr: sympy.Expr) -> sympy.Expr:
     """Return a right-hand side with the input dimension as the parameter of that name.
 
@@ -243,8 +270,8 @@ def _at_dimension(expr: sympy.Expr) -> sympy.Expr:
     """
     if expr.has(Pair):
         raise NotYet(
-            "batches at finite d, or momentum, where gradients are no products of functions of one field each",
-            'limit="high-dimensional" without momentum, or one example a step',
+            "batches at finite d, where gradients are no products of functions of one field each",
+            'limit="high-dimensional", or one example a step',
         )
     return expr.xreplace({D: DIMENSION.base})
 

@@ -8,6 +8,7 @@ perceptrons.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -16,6 +17,7 @@ import sympy
 
 from .activation import X, activation
 from .averages import check_method
+from .block_inputs import check_blocks
 from .committee import K, training_step
 from .dynamics import Dynamics
 from .errors import ModelError, NotYet, nearest
@@ -23,6 +25,7 @@ from .gaussian.cached_forms import cached
 from .loss import MARGIN, loss
 from .pipeline import TrainingStep, derive_dynamics, find_limit
 from .schedule import schedule
+from .shifted_inputs import check_mean
 from .target import target, target_text
 from .text import parse_expression
 from .wide_student import check_wide, describe_neurons
@@ -30,6 +33,7 @@ from .wide_student import check_wide, describe_neurons
 LABELS = ("real", "sign", "logistic")
 MOMENTA = ("fixed", "slow")
 CONSTRAINTS = ("spherical",)
+INPUTS = ("isotropic", "blocks", "shifted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,12 @@ class TeacherStudent:
     constraint : {None, "spherical"}
         ``"spherical"``: after each step every student vector (no momentum buffer) is rescaled to the length that it
         had, so that Q_ii stays what it was.
+    inputs : {"isotropic", "blocks", "shifted"}
+        ``"isotropic"``: x ~ N(0, I_d). ``"blocks"``: x ~ N(0, Σ), Σ with the eigenvalues ``input_variance`` (B,) on
+        blocks of ``input_share`` (B,) times d directions. All overlaps are then those of the parts of vectors in each
+        block: states ``Q`` (B, K, K), ``R`` (B, K, M) and the parameter ``T`` (B, M, M). ``"shifted"``: x ~ N(μ, I_d)
+        with |μ| = ``input_mean`` of order one, as far as one component varies; the means w·μ/√d of fields are the state
+        ``mean`` (K,) and the parameter ``teacher_mean`` (M,).
 
     Raises
     ------
@@ -109,6 +119,7 @@ class TeacherStudent:
     momentum: Any = False
     schedule: Any = None
     constraint: str | None = None
+    inputs: str = "isotropic"
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -123,6 +134,9 @@ class TeacherStudent:
         )
         if self.momentum is not False and self.momentum not in MOMENTA:
             raise ModelError("momentum", self.momentum, f"False, {' or '.join(map(repr, MOMENTA))}")
+        if self.inputs not in INPUTS:
+            accepted = f"one of {', '.join(map(repr, INPUTS))}{nearest(str(self.inputs), INPUTS)}"
+            raise ModelError("inputs", self.inputs, accepted)
         if not isinstance(self.batch, bool):
             raise ModelError("batch", self.batch, "True or False; the number of examples is the parameter batch")
         put("loss", loss(self.loss))
@@ -206,6 +220,20 @@ class TeacherStudent:
         """Return the update rule as data: its fields, order parameters and parameters, whatever the activations."""
         return training_step(self)
 
+    def check_values(self, values: Mapping[str, Any]) -> None:
+        """Refuse values, arrays by name, that no data have.
+
+        Raises
+        ------
+        ModelError
+            With inputs in blocks, if shares do not add up to 1, or the overlaps of a block are not symmetric; with
+            inputs that have a mean, if no mean of that length gives these means of fields.
+        """
+        if self.inputs == "blocks":
+            check_blocks(values)
+        if self.inputs == "shifted":
+            check_mean(values)
+
     def to_json(self) -> str:
         """Return the model as JSON text, which :func:`effdyn.derive.model_from_json` reads."""
         from .export.serialize import model_to_json
@@ -228,6 +256,7 @@ class TeacherStudent:
             "momentum": self.momentum,
             "schedule": None if self.schedule is None else sympy.sstr(self.schedule, full_prec=True),
             "constraint": self.constraint,
+            "inputs": self.inputs,
         }
         defaults = {f.name: f.default for f in fields(self)}
         return {name: value for name, value in plain.items() if name == "activation" or value != defaults[name]}
@@ -269,6 +298,10 @@ def _check_consistency(model: TeacherStudent) -> None:
         raise ModelError("loss", model.loss.name or model.loss.expr, f"{accepted.format(stuck)} {reason}")
     if model.momentum and (model.trains_second_layer or model.biases):
         raise NotYet("momentum= where a second layer or biases are trained", "momentum= of the first layer alone")
+    if model.inputs == "shifted" and (model.momentum or model.target is not None):
+        raise NotYet("inputs='shifted' with momentum= or target=", "inputs='shifted' of a committee without momentum")
+    if model.inputs == "blocks" and model.constraint:
+        raise NotYet("constraint= with inputs='blocks'", "constraint= with isotropic or shifted inputs")
     if model.target is not None and model.teacher_activation != model.activation:
         raise ModelError("teacher_activation", model.teacher_activation, "nothing, where target= is given")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         width_slope,
     )
     from .linear_networks import correlations, reduced_inputs
+    from .spectra import input_blocks
     from .stability.critical import critical_rate
     from .stability.fixed_points import fixed_points
     from .stability.linearize import linearize
@@ -52,6 +53,7 @@ else:  # what a first figure does not need loads when it is asked for
                 "width_slope",
             ],
             "linear_networks": ["correlations", "reduced_inputs"],
+            "spectra": ["input_blocks"],
             "stability.critical": ["critical_rate"],
             "stability.fixed_points": ["fixed_points"],
             "stability.linearize": ["linearize"],
@@ -84,6 +86,7 @@ __all__ = [
     "crossover_width",
     "ensemble",
     "fixed_points",
+    "input_blocks",
     "integrate",
     "kernel",
     "lift",

@@ -17,8 +17,9 @@ from .fluctuations_rhs import System, rhs_address, rhs_function, work_size
 from .integrate import integrate
 from .integrators.dop853 import Status
 from .integrators.trajectory import compute_trajectory
+from .kernels.gram import gram_matrix
 from .kernels.kernel import kernel, observables_kernel
-from .kernels.layout import Inputs, at_level, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
+from .kernels.layout import Inputs, at_level, pack, packed_length, parameter_vector, read_inputs, unpack
 from .kernels.memory import node_sizes
 from .kernels.unroll import LONGEST
 from .results import variable

@@ -14,8 +14,9 @@ from effdyn.derive.fluctuations import Fluctuations
 from effdyn.derive.schedule import SCHEDULE
 
 from .fluctuations_rhs import STEP, distance
+from .kernels.gram import gram_matrix
 from .kernels.kernel import observables_kernel
-from .kernels.layout import Inputs, gram_matrix, packed_length, parameter_vector, unpack
+from .kernels.layout import Inputs, packed_length, parameter_vector, unpack
 
 Function = Callable[[np.ndarray], np.ndarray]
 Moments = tuple[np.ndarray, np.ndarray]

@@ -34,8 +34,9 @@ from .integrators.dop853 import Status
 from .integrators.events import Event, events_kernel
 from .integrators.jacobian import jacobian_for
 from .integrators.referees import REFEREES, run_referee
+from .kernels.gram import gram_matrices
 from .kernels.kernel import check_dynamics, kernel, observables_kernel
-from .kernels.layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
+from .kernels.layout import Inputs, pack, packed_length, parameter_vector, read_inputs, unpack
 from .numerical_error import error_summary
 from .problem import Problem, Run
 from .results import parameters_json, to_dataset
@@ -327,13 +328,13 @@ def _valid_until(problem: Problem, run: Run, attrs: dict[str, Any]) -> np.ndarra
     finite = np.isfinite(run.y).all(axis=1) & (np.abs(run.y) < HUGE).all(axis=1)
     n = len(run.t) if finite.all() else int(np.argmin(finite))
     arrays = unpack(problem.dynamics.states, run.y[:n], problem.inputs.sizes)
-    gram = gram_matrix(problem.dynamics, problem.inputs.params | arrays)
+    gram = gram_matrices(problem.dynamics, problem.inputs.params | arrays)
     if gram is None or not n:
         return run.t[:n]
-    eigenvalues = np.linalg.eigvalsh(gram)
+    eigenvalues = np.linalg.eigvalsh(gram).reshape(n, -1, gram.shape[-1])  # of each block, if there are any
     # Errors grow along the escape from a plateau, by 100 in sound runs; 1e4 is beyond that.
-    slack = min(1e4 * attrs["rtol"], 0.05) * np.abs(eigenvalues).max(axis=1) + 1e4 * attrs["atol"]
-    sound = eigenvalues[:, 0] >= -slack
+    slack = min(1e4 * attrs["rtol"], 0.05) * np.abs(eigenvalues).max(axis=2) + 1e4 * attrs["atol"]
+    sound = (eigenvalues[:, :, 0] >= -slack).all(axis=1)
     return run.t[: n if sound.all() else int(np.argmin(sound))]
 
 

@@ -28,7 +28,7 @@ def exchangeable(inputs: Inputs, resolution: float) -> list[list[int]]:
     more than ``resolution`` of the largest of its kind; fixed second-layer weights must be equal. The resolution of
     finite d is 1/√d, the size of a chance overlap.
     """
-    own, hers = np.sqrt(np.diag(inputs.Q).max()), np.sqrt(np.diag(inputs.T).max())
+    own, hers = (np.sqrt(np.einsum("...ii->...i", overlaps).max()) for overlaps in (inputs.Q, inputs.T))
     slack_a = resolution * abs(inputs.a).max() if inputs.trained else 0.0
 
     def alike(i: int, k: int) -> bool:
@@ -37,8 +37,8 @@ def exchangeable(inputs: Inputs, resolution: float) -> list[list[int]]:
         return bool(
             abs(inputs.a[i] - inputs.a[k]) <= slack_a
             and abs(inputs.bias[i] - inputs.bias[k]) <= resolution * abs(inputs.bias).max()
-            and abs(inputs.R[order] - inputs.R).max() <= resolution * own * hers
-            and abs(inputs.Q[np.ix_(order, order)] - inputs.Q).max() <= resolution * own**2
+            and abs(inputs.R[..., order, :] - inputs.R).max() <= resolution * own * hers
+            and abs(inputs.Q[..., order, :][..., order] - inputs.Q).max() <= resolution * own**2
         )
 
     groups: list[list[int]] = []
@@ -53,9 +53,9 @@ def come_apart(state: dict[str, np.ndarray], inputs: Inputs, group: list[int], d
 
     Where the start is symmetric and the symmetry is not broken they never do, and matching them would select noise.
     """
-    size = np.sqrt(max(state["Q"][..., group, group].max(), 1e-300) * np.diag(inputs.T).max())
-    R = state["R"][:, group]
-    return bool((R.max(axis=1) - R.min(axis=1)).max() > 5 * size / np.sqrt(d))
+    size = np.sqrt(max(state["Q"][..., group, group].max(), 1e-300) * np.einsum("...ii->...i", inputs.T).max())
+    R = state["R"][..., group, :]
+    return bool((R.max(axis=-2) - R.min(axis=-2)).max() > 5 * size / np.sqrt(d))
 
 
 def same_second_layer(inputs: Inputs) -> list[list[int]]:
@@ -73,7 +73,8 @@ def best_order(state: dict[str, np.ndarray], reference: dict[str, np.ndarray], g
     Parameters
     ----------
     state, reference : dict
-        ``Q`` (t, K, K), ``R`` (t, K, M), ``a`` (t, K), and whatever else has an axis of students after t.
+        ``Q`` (t, K, K), ``R`` (t, K, M), ``a`` (t, K), and whatever else has an axis of students after t; of overlaps
+        in blocks, (t, B, K, K) …, each block counts like a time of its own.
     groups : list of list of int
         Students that may take each other's place.
 
@@ -83,6 +84,7 @@ def best_order(state: dict[str, np.ndarray], reference: dict[str, np.ndarray], g
         ``order``, such that ``R[:, order]`` matches ``reference["R"]``.
     """
     K = reference["a"].shape[-1]
+    state, reference = _blocks_as_times(state), _blocks_as_times(reference)
     allowed = np.full((K, K), np.inf)
     for group in groups:
         allowed[np.ix_(group, group)] = 0.0
@@ -105,8 +107,12 @@ def best_order(state: dict[str, np.ndarray], reference: dict[str, np.ndarray], g
 
 def permuted(state: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
     """Return the state with its students in another order."""
-    moved = {name: array[:, order] for name, array in state.items()}
-    return moved | {name: moved[name][:, :, order] for name in ("Q", "P", "V") if name in moved}
+    moved = {name: array[:, order] if array.ndim < 3 else array[..., order, :] for name, array in state.items()}
+    return moved | {name: moved[name][..., order] for name in ("Q", "P", "V") if name in moved}
+
+
+def _blocks_as_times(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: a.reshape(-1, *a.shape[-2:]) if a.ndim == 4 else a for name, a in state.items()}
 
 
 def _all_orders(groups: list[list[int]], K: int) -> list[np.ndarray]:

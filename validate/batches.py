@@ -192,21 +192,32 @@ class Batches:
     def advance(self, steps: int) -> int:
         """Make at most ``self.block`` steps; return how many stayed finite."""
         given = self._given
-        x, noise = self.draw(steps), np.zeros(steps * given.batch)
-        draw_noise(given, self._noise, noise)
         made: int = self._kernel.take_steps(
-            self.teacher, self.rows, self.a, self.bias, given.b, given.teacher_bias, x, noise.reshape(steps, -1),
-            self._rates, self._clock, self._norms, self._turned, *self._work,
+            self.teacher, self.rows, self.a, self.bias, given.b, given.teacher_bias, self.draw(steps),
+            self._label_noise(steps), self._rates, self._clock, self._norms, self._turned, *self._work,
         )  # fmt: skip
         self._clock[2] += made
         return made
 
+    def _label_noise(self, steps: int) -> np.ndarray:
+        """Return the labels' random numbers, shape (steps, batch)."""
+        noise = np.zeros(steps * self._given.batch)
+        draw_noise(self._given, self._noise, noise)
+        return noise.reshape(steps, -1)
+
     def state(self) -> dict[str, np.ndarray]:
         """Return Q (K, K), R (K, M), a (K,), and what else are states of the model."""
-        K, width = self._given.K, self.teacher.shape[1]
-        gram, hers = self.rows @ self.rows.T, self.rows[:, :width] @ self.teacher.T
-        state = {"Q": gram[:K, :K], "R": hers[:K], "a": self.a.copy(), "bias": self.bias.copy()}
-        state |= {"P": gram[:K, K:], "V": gram[K:, K:], "S": hers[K:]}
+        return self._states(self._overlaps(self.rows, self.teacher))
+
+    def _overlaps(self, rows: np.ndarray, teacher: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the overlaps of rows with each other and with the teacher, whose columns may be fewer."""
+        K = self._given.K
+        gram, hers = rows @ rows.T, rows[:, : teacher.shape[1]] @ teacher.T
+        return {"Q": gram[:K, :K], "R": hers[:K], "P": gram[:K, K:], "V": gram[K:, K:], "S": hers[K:]}
+
+    def _states(self, overlaps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return what are states of the model; Q, R and a always."""
+        state = overlaps | {"a": self.a.copy(), "bias": self.bias.copy()}
         return {name: array for name, array in state.items() if name in ("Q", "R", "a", *self._given.states)}
 
 

@@ -13,12 +13,14 @@ import numpy as np
 from effdyn.solve.streams import stream
 
 from .batches import BatchGram, BatchNetwork, compile_steps
+from .blocks import BlockGram, BlockNetwork, compile_blocks
 from .data_laws import DataLaw
 from .gram import Gram, compile_gram
 from .initial import Coordinates
 from .inputs import Inputs
 from .network import Network, compile_network
 from .network_on_law import LawBatchNetwork, LawNetwork
+from .shifted import ShiftedGram, ShiftedNetwork
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
@@ -30,6 +32,16 @@ BATCHED: dict[str, tuple[Callable, Callable]] = {
     "network": (compile_steps, BatchNetwork),
 }
 """The same for models with mini-batches or momentum."""
+IN_BLOCKS: dict[str, tuple[Callable, Callable]] = {
+    "gram": (compile_blocks, BlockGram),
+    "network": (compile_blocks, BlockNetwork),
+}
+"""The same for models whose inputs have a covariance with blocks."""
+SHIFTED: dict[str, tuple[Callable, Callable]] = {
+    "gram": (compile_steps, ShiftedGram),
+    "network": (compile_steps, ShiftedNetwork),
+}
+"""The same for models whose inputs have a mean."""
 ON_LAW: dict[Callable, Callable] = {Network: LawNetwork, BatchNetwork: LawBatchNetwork}
 """For each network on standard normal inputs, the one on other inputs."""
 
@@ -43,7 +55,7 @@ class Replicas:
 
     model: TeacherStudent
     given: Inputs
-    start: Coordinates
+    start: Coordinates | tuple[Coordinates, ...]
     engine: str
     init: str
     root: np.random.SeedSequence
@@ -52,6 +64,10 @@ class Replicas:
 
     @property
     def _engine(self) -> tuple[Callable, Callable]:
+        if self.given.in_blocks:
+            return IN_BLOCKS[self.engine]
+        if self.given.shifted:
+            return SHIFTED[self.engine]
         return (BATCHED if self.model.batch or self.model.momentum else ENGINES)[self.engine]
 
     def compile(self) -> ModuleType:

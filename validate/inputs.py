@@ -21,7 +21,7 @@ from .generated import teacher_fields
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
 
-SCALARS = ("eta", "eta_a", "eta_bias", "sigma", "flip", "kappa", "beta", "mu")
+SCALARS = ("eta", "eta_a", "eta_bias", "sigma", "flip", "kappa", "beta", "mu", "input_mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,12 @@ class Inputs:
         Whether ``a`` is trained.
     P, V, S : ndarray
         Initial overlaps of momentum buffers with students (K, K), each other (K, K) and teachers (K, M).
+    input_variance, input_share : ndarray
+        Of inputs in blocks, shape (B,), whose overlaps have the block as first axis; empty for isotropic ones.
+    mean, teacher_mean : ndarray
+        Means of the fields of students (K,), initially, and of the teacher (M,), on inputs with a mean.
+    input_mean : float
+        Its length.
     buffers : {"", "fixed", "slow"}
         The kind of momentum; slow buffers are in units in which d steps move the weights by them.
     labels : str
@@ -85,6 +91,11 @@ class Inputs:
     V: np.ndarray
     S: np.ndarray
     buffers: str
+    input_variance: np.ndarray
+    input_share: np.ndarray
+    mean: np.ndarray
+    teacher_mean: np.ndarray
+    input_mean: float
     timing: tuple[tuple[str, float], ...] = ()
     origin: float = 0.0
     unit: float = 1.0
@@ -92,12 +103,22 @@ class Inputs:
     @property
     def K(self) -> int:
         """Number of student units."""
-        return self.R.shape[0]
+        return self.R.shape[-2]
 
     @property
     def M(self) -> int:
         """Number of teacher units."""
-        return self.R.shape[1]
+        return self.R.shape[-1]
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether overlaps are those of parts in blocks of the inputs' covariance."""
+        return self.input_share.size > 0
+
+    @property
+    def shifted(self) -> bool:
+        """Whether inputs have a mean."""
+        return "mean" in self.states
 
     @property
     def gram(self) -> np.ndarray:
@@ -140,12 +161,14 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
     step = model.training_step()
     given = solve_inputs(step, y0, params)
     arrays: dict[str, Any] = given.y0 | given.params
-    K, M = arrays["R"].shape
+    K, M = arrays["R"].shape[-2:]
+    model.check_values(arrays)
     _check_target(model, M)
-    if model.constraint and not (np.diag(arrays["Q"]) > 0).all():
+    lengths = np.diagonal(arrays["Q"], axis1=-2, axis2=-1)
+    if model.constraint and not (lengths > 0).all():
         accepted = "students of positive lengths: a vector of length 0 cannot be rescaled to it"
         raise ModelError("y0['Q']", arrays["Q"].tolist(), accepted)
-    vectors = {"a": K, "b": M, "bias": K, "teacher_bias": M}
+    vectors = {"a": K, "b": M, "bias": K, "teacher_bias": M, "mean": K, "teacher_mean": M}
     values: dict[str, Any] = {name: arrays[name] for name in ("Q", "R", "T")}
     values |= {name: arrays.get(name, np.zeros(size)) for name, size in vectors.items()}
     values |= {name: float(arrays.get(name, 0.0)) for name in SCALARS}
@@ -160,6 +183,8 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
         batch=_whole("batch", arrays.get("batch", 1.0)),
         buffers=model.momentum or "",
         timing=tuple((q.name, float(arrays[q.name])) for q in parameters_of(model.schedule)),
+        input_variance=arrays.get("input_variance", np.empty(0)),
+        input_share=arrays.get("input_share", np.empty(0)),
     )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ from .gaussian_output import error_rate_and_loss, has_gaussian_output, has_gauss
 from .generalisation import generalisation_error, has_quadrature
 from .inputs import Inputs
 from .sampling import Sampler
+from .shifted import as_biases
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
@@ -52,7 +54,7 @@ def observables(
         How many to use, where points are drawn; the result does not depend on it.
     """
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        quality, loss = _averages(model, inputs, state, keys, threads)
+        quality, loss = _averages(*_centred(model, *of_fields(inputs, state)), keys, threads)
     name = "eg" if inputs.labels == "real" else "error_rate"
     for label, average in ((name, quality), ("loss", loss)):
         if not np.isfinite(average).all():
@@ -63,8 +65,9 @@ def observables(
                 stacklevel=4,
             )
             break
-    Q, R = state["Q"], state["R"]
-    own, hers = np.sqrt(np.einsum("...ii->...i", Q)), np.sqrt(np.diag(inputs.T))
+    weights, vectors = added_up(inputs, state, np.ones_like(inputs.input_variance))
+    Q, R = vectors["Q"], vectors["R"]
+    own, hers = np.sqrt(np.einsum("...ii->...i", Q)), np.sqrt(np.diag(weights.T))
     with np.errstate(invalid="ignore"):
         return {
             name: quality,
@@ -72,6 +75,26 @@ def observables(
             "cosine": R / own[..., :, None] / hers,
             "cosine_students": Q / own[..., :, None] / own[..., None, :],
         }
+
+
+def _centred(
+    model: TeacherStudent, inputs: Inputs, state: dict[str, np.ndarray]
+) -> tuple[TeacherStudent, Inputs, dict[str, np.ndarray]]:
+    """Return what has the same averages on inputs without a mean."""
+    return as_biases(model, inputs, state) if inputs.shifted else (model, inputs, state)
+
+
+def of_fields(inputs: Inputs, state: dict[str, np.ndarray]) -> tuple[Inputs, dict[str, np.ndarray]]:
+    """Return covariances of fields for overlaps: of inputs in blocks, their sum weighted by the inputs' variance."""
+    return added_up(inputs, state, inputs.input_variance)
+
+
+def added_up(inputs: Inputs, state: dict[str, np.ndarray], weight: np.ndarray) -> tuple[Inputs, dict[str, np.ndarray]]:
+    """Return inputs and states with the overlaps of blocks added up with weights; isotropic ones as they are."""
+    if not inputs.in_blocks:
+        return inputs, state
+    total = {name: np.einsum("g,...gij->...ij", weight, state[name]) for name in ("Q", "R")}
+    return replace(inputs, T=np.einsum("g,gij->ij", weight, inputs.T)), state | total
 
 
 def _averages(

@@ -28,13 +28,15 @@ from effdyn.solve.streams import seed_of
 
 from .align import best_order, come_apart, exchangeable, permuted, same_second_layer
 from .asked import Times, check_choice, check_count, dimensions, times_to_save
+from .blocks import check_dimensions, coordinates_in_blocks
 from .checkpoint import Checkpoint
 from .data_laws import DataLaw, Gaussian, read_law
 from .engines import ENGINES, Replicas
-from .initial import check_dimension, coordinates
+from .initial import Coordinates, check_dimension, coordinates
 from .inputs import Inputs, read_inputs
 from .observables import observables
 from .replicas import Divergence, Job, Outcome, State, forget, run_all, run_elsewhere
+from .shifted import coordinates_with_center
 from .simulators import by_model, simulates
 
 CLOCKS = ("steps/d", "eta*steps/d", WIDE_CLOCK)
@@ -203,10 +205,14 @@ def simulate(
     sizes = dimensions(d)
     law = _law(inputs, orientation, engine)
     given = read_inputs(model, y0, params)
-    start = coordinates(given)
+    _check_law(law, given, inputs)
+    start = _start(given)
     for size in sizes:
-        check_dimension(start, size, init)
-    times = times_to_save(t_span, t_eval, sizes, clock, given.eta, len(given.R))
+        if isinstance(start, tuple):
+            check_dimensions(start, given.input_share, size, init)
+        else:
+            check_dimension(start, size, init)
+    times = times_to_save(t_span, t_eval, sizes, clock, given.eta, given.K)
     given = replace(given, origin=times.origin, unit=times.unit)
     if model.schedule is not None:
         check_factor(SCHEDULE, model.schedule, params, (times.origin, float(times.t[-1])))
@@ -293,6 +299,20 @@ def _law(inputs: Any, orientation: str, engine: str) -> DataLaw | None:
     if engine != "network" and orientation != "random":
         raise ModelError("orientation", orientation, f"'random' with engine={engine!r}, which has no axes")
     return None if gaussian and orientation == "random" else law
+
+
+def _start(given: Inputs) -> Coordinates | tuple[Coordinates, ...]:
+    """Return initial weights, in the frames that the model's inputs have."""
+    if given.in_blocks:
+        return coordinates_in_blocks(given)
+    return coordinates_with_center(given) if given.shifted else coordinates(given)
+
+
+def _check_law(law: DataLaw | None, given: Inputs, inputs: Any) -> None:
+    """Refuse a data law, or axes, where the model states the covariance of Gaussian inputs itself."""
+    if law is not None and (given.in_blocks or given.shifted):
+        accepted = "'gaussian' in random directions: the model states its inputs itself"
+        raise ModelError("inputs", inputs, accepted)
 
 
 def _executor(executor: Any, threads: int | None) -> Any:

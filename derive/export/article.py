@@ -210,7 +210,14 @@ def _derivation(dyn: "Dynamics", printer: PaperPrinter) -> str:
 
 
 def _what_is_new(shown: Iterable[tuple[sympy.Basic, sympy.Expr]]) -> str:
-    if any(right.has(Dilation) for _, right in shown):
+    dilations = [node for _, right in shown for node in right.atoms(Dilation)]
+    if any(len(node.args) > 1 for node in dilations):
+        return (
+            "\nHere $\\partial_{s_g}\\langle\\dots\\rangle_{s_g}|_{s_g=1}$ is the change of an average when the "
+            "variance $\\lambda_g$ of the inputs in block $g$ is stretched by $s_g$: the length of their part depends "
+            "on the fields."
+        )
+    if dilations:
         return (
             "\nHere $\\partial_s\\langle\\dots\\rangle_{s\\Omega}|_{s=1}$ is the change of an average when the "
             "covariance $\\Omega$ of all fields is stretched by $s$: the length of the input depends on the fields."

@@ -67,9 +67,9 @@ def network_names(dyn: "Dynamics") -> Callable[[sympy.Expr], sympy.Expr]:
         random = [f for f in factors if _is_random(f)]
         return sympy.Mul(*(f for f in factors if f not in random)) * Joint(sympy.Mul(*random))
 
-    def outside(inner: sympy.Expr) -> sympy.Expr:
+    def outside(inner: sympy.Expr, *block: sympy.Expr) -> sympy.Expr:
         coefficient, average = inner.as_independent(Joint, Moment, as_Add=False)
-        return coefficient * Dilation(average)
+        return coefficient * Dilation(average, *block)
 
     return lambda expr: expr.replace(Joint, mean).replace(Dilation, outside)
 

@@ -143,7 +143,9 @@ class Einsum:
         if isinstance(base, sympy.Indexed) and not exponent.has(sympy.Indexed):
             label, code = "".join(map(str, base.indices)), str(base.base)
             if len(set(label)) < len(label):
-                label, code = label[0], f"np.diagonal({code})"
+                own = "".join(dict.fromkeys(label))
+                code = f"np.diagonal({code})" if len(label) == 2 else f'np.einsum("{label}->{own}", {code})'
+                label = own
             if exponent == sympy.S.Half:
                 return label, f"np.sqrt({code})"
             power = self.printer.code(exponent)

@@ -5,7 +5,7 @@ from sympy.core.function import AppliedUndef
 
 from ..moments import Moment
 
-_INDICES = "ikjlpqrsunmtvwxyz"
+_INDICES = "gikjlpqrsunmtvwxyz"
 
 
 def index_rank(index: sympy.Expr) -> tuple[int, str]:

@@ -174,7 +174,10 @@ class PaperPrinter(PaperOrder, LatexPrinter):
         return rf"\left\langle {inner}\right\rangle" if tall else rf"\langle {inner}\rangle"
 
     def _print_Dilation(self, expr: Dilation, exp: str | None = None) -> str:
-        return rf"\,\partial_s{self._print(expr.args[0])}_{{s\Omega}}\big|_{{s=1}}"
+        average, *block = map(self._print, expr.args)
+        if block:
+            return rf"\,\partial_{{s_{block[0]}}}{average}_{{s_{block[0]}}}\big|_{{s_{block[0]}=1}}"
+        return rf"\,\partial_s{average}_{{s\Omega}}\big|_{{s=1}}"
 
     def _print_AppliedUndef(self, expr: sympy.Expr, exp: str | None = None) -> str:
         match = re.fullmatch(r"([A-Z]+)_(\d+)", name := expr.func.__name__)
@@ -426,7 +429,10 @@ class PlainPrinter(PaperOrder, StrPrinter):
         return f"E[{self._print(expr.args[0])}]"
 
     def _print_Dilation(self, expr: Dilation) -> str:
-        return f"∂_s {self._print(expr.args[0]).replace('E[', 'E_sΩ[', 1)}"
+        average, *block = map(self._print, expr.args)
+        if block:
+            return f"∂_s_{block[0]} {average.replace('E[', f'E_s_{block[0]}[', 1)}"
+        return f"∂_s {average.replace('E[', 'E_sΩ[', 1)}"
 
     def _print_AppliedUndef(self, expr: sympy.Expr) -> str:
         return f"{self.name(expr.func.__name__)}({','.join(map(self._print, expr.args))})"

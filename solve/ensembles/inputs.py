@@ -16,10 +16,9 @@ from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.errors import Described
 
 from ..kernels.fuse import is_plain
+from ..kernels.gram import PSD_TOLERANCE, gram_matrices, gram_matrix, is_impossible
 from ..kernels.layout import (
-    PSD_TOLERANCE,
     Inputs,
-    gram_matrix,
     packed_length,
     parameter_vector,
     pseudoinverses,
@@ -214,14 +213,14 @@ def _no_overlaps(dynamics: Dynamics, common: Inputs, varying: Mapping[str, np.nd
     """Return what finds the members whose overlaps no vectors have."""
 
     def mask() -> np.ndarray:
-        gram = gram_matrix(dynamics, {**common.params, **common.y0, **varying})
+        gram = gram_matrices(dynamics, {**common.params, **common.y0, **varying})
         if gram is None:
             return np.zeros((), dtype=bool)
         if _has_factors(gram):
             return np.zeros((), dtype=bool)
-        eigenvalues = np.linalg.eigvalsh(gram)
-        low, high = eigenvalues[..., 0], eigenvalues[..., -1]
-        return np.asarray((low < -PSD_TOLERANCE * gram.shape[-1] * np.maximum(high, 0.0)) | (high < 0))
+        return np.asarray(
+            is_impossible(np.linalg.eigvalsh(gram)).any(axis=-1)
+        )  # of one of the blocks, if there are any
 
     return mask
 

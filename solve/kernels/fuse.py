@@ -75,6 +75,24 @@ def is_plain(block: sympy.Lambda) -> bool:
     return isinstance(block.expr, sympy.Indexed) and block.expr.indices == tuple(block.variables)
 
 
+def is_weighted(block: sympy.Lambda) -> bool:
+    """Return whether a covariance is Σ_g λ_g Ω_g,fg: arrays of overlaps, added up with weights."""
+    expr = block.expr
+    if not (isinstance(expr, sympy.Sum) and len(expr.limits) == 1):
+        return False
+    index = expr.limits[0][0]
+    return {e.indices for e in sympy.Mul.make_args(expr.function) if isinstance(e, sympy.Indexed)} == {
+        (index,),
+        (index, *block.variables),
+    }
+
+
+def overlaps_in(block: sympy.Lambda) -> sympy.IndexedBase:
+    """Return the array of overlaps of which a covariance is made, plain or weighted."""
+    (overlaps,) = {e.base for e in block.expr.atoms(sympy.Indexed) if e.indices[-2:] == tuple(block.variables)}
+    return overlaps
+
+
 def fuse_sums(expr: sympy.Expr, fused: Fusion) -> sympy.Expr:
     """Return ``expr`` with matching sums over the two families made one."""
     groups: dict[sympy.Expr, dict[int, _WeightedSum]] = {}

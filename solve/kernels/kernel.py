@@ -30,6 +30,7 @@ from .memory import Memory, packed_size, plus
 from .nodes import ALL_FIELDS, COLUMNS, NODE_SIZES, field_at_nodes
 from .remembered import remembered
 from .rename import safe_names
+from .shared import share_over_first_index
 from .sources import paste
 from .splitting import emit_splitting, splitting_of
 from .unroll import unrolled
@@ -201,12 +202,16 @@ def generate(
     comments = [equation_comment(dynamics, q, expr) for q, expr in outputs]
     tables: Sequence[Table] = dynamics.tables
     dynamics, outputs, sizes_before = safe_names(dynamics, outputs)
+    shared = share_over_first_index(outputs)
+    outputs = shared.outputs
     fused = fusion(dynamics)
     renamed = {old: new for new, old in sizes_before.items()}
     tables = [replace(table, shape=tuple(n.xreplace(renamed) for n in table.shape)) for table in tables]
-    splitting = splitting_of(dynamics, [expr for _, expr in outputs], tables)
-    memory = Memory(dynamics, fused, tables, splitting)
-    lowered = [lower(dynamics, expr, fused, memory.symmetric) for _, expr in outputs]
+    splitting = splitting_of(dynamics, [expr for _, expr in (*shared.arrays, *outputs)], tables)
+    memory = Memory(dynamics, fused, tables, splitting, [q for q, _ in shared.arrays])
+    common, lowered = (
+        [lower(dynamics, expr, fused, memory.symmetric) for _, expr in group] for group in (shared.arrays, outputs)
+    )
     streamed = NODE_SIZES if tables else frozenset()
     emitter = Emitter(memory.element, lambda e: sort_symmetric_indices(e, memory.symmetric), streamed)
     for index, size in _letters(dynamics, fused):
@@ -215,7 +220,11 @@ def generate(
         _emit_covariance(emitter, memory, pair, block)
     for (first, second), weight in fused.weights.items() if fused else ():
         _emit_weights(emitter, memory, weight, (first, second))
-    fields = _emit_fields(emitter, memory, fused) if _uses_fields(memory, lowered) else []
+    fields = _emit_fields(emitter, memory, fused) if _uses_fields(memory, [*common, *lowered]) else []
+    for (array, expr), low in zip(shared.arrays, common, strict=True):
+        emitter.line("")
+        emitter.line(f"# {array}, for all {outputs[0][0].shape[0]}: {dynamics.named(expr)}")
+        _emit_shared(emitter, memory, array, low)
     offset = "0"
     for (quantity, _), low, comment in zip(outputs, lowered, comments, strict=True):
         emitter.line("")
@@ -273,6 +282,16 @@ def _emit_equation(emitter: Emitter, quantity: Quantity, expr: sympy.Expr, offse
     emitter.equation(expr, loops[-1] if loops else None, store)
     for _ in loops[:-1]:
         emitter.end()
+
+
+def _emit_shared(emitter: Emitter, memory: Memory, array: Quantity, expr: sympy.Expr) -> None:
+    """Write the loops that fill an array that several equations have in common."""
+    (one, other), (rows, columns) = array.indices, array.shape
+    places = [[str(one), str(other)], [str(other), str(one)]][: 2 if array.symmetric else 1]
+    target = " = ".join(memory.element(array.symbol, place) for place in places)
+    emitter.loop(one, rows)
+    emitter.equation(expr, (other, columns, str(one) if array.symmetric else ""), lambda value: [f"{target} = {value}"])
+    emitter.end()
 
 
 def _letters(dynamics: Dynamics, fused: Fusion | None) -> list[tuple[sympy.Symbol, sympy.Expr]]:

@@ -10,25 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 import sympy
 
-from effdyn.derive import Dynamics, FieldFamily, ModelError, Quantity
+from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.errors import Described, nearest
 from effdyn.derive.numerical.quadrature import Table, table_sizes, table_values
 
-from .fuse import is_plain
+from .gram import HasFields, gram_matrices, is_impossible, overlaps_of_fields
 from .memory import node_sizes
-
-PSD_TOLERANCE = 1e-12
-"""How negative an eigenvalue of the initial overlaps may be, relative to the largest: what rounding does to a Gram
-matrix."""
-
-
-class HasFields(Protocol):
-    """What has local fields and their covariance."""
-
-    @property
-    def families(self) -> tuple[FieldFamily, ...]: ...
-    @property
-    def covariance(self) -> tuple[tuple[tuple[str, str], sympy.Lambda], ...]: ...
 
 
 class HasQuantities(HasFields, Protocol):
@@ -99,88 +86,6 @@ def pseudoinverses(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> 
     """Return the parameters that are pseudo-inverses of those among ``arrays``; leading axes are kept."""
     computed = [q for q in problem.parameters if q.pseudoinverse_of in arrays]
     return {q.name: np.linalg.pinv(arrays[q.pseudoinverse_of], hermitian=True) for q in computed}
-
-
-def gram_matrix(problem: HasFields, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Return Ω, the covariance of all local fields, family after family; leading axes of the arrays are kept.
-
-    Of a Dynamics with a ``gram``, that. ``None`` if there are no fields, or their covariance is not made of the order
-    parameters by sums of products.
-    """
-    if isinstance(problem, Dynamics) and problem.gram:
-        return _evaluated(problem.gram, arrays)
-    covariance = dict(problem.covariance)
-    rows = []
-    families = [family for family in problem.families if not family.derived]
-    for f in families:
-        row = []
-        for g in families:
-            block = covariance.get((str(f.base), str(g.base)))
-            transposed = block is None
-            block = covariance.get((str(g.base), str(f.base))) if block is None else block
-            array = None if block is None else _block(block, arrays)
-            if array is None:
-                return None
-            row.append(np.swapaxes(array, -1, -2) if transposed else array)
-        rows.append(row)
-    if not rows:
-        return None
-    lead = np.broadcast_shapes(*(a.shape[:-2] for row in rows for a in row))
-    return np.concatenate(
-        [np.concatenate([np.broadcast_to(a, (*lead, *a.shape[-2:])) for a in row], axis=-1) for row in rows], axis=-2
-    )
-
-
-def gram_blocks(problem: HasQuantities) -> list[list[tuple[str, bool]]] | None:
-    """Return the arrays that make up Ω by name, and which are transposed there, or None: see :func:`gram_matrix`."""
-    covariance = dict(problem.covariance)
-    families = [str(family.base) for family in problem.families if not family.derived]
-    rows = []
-    for f in families:
-        row = []
-        for g in families:
-            block = covariance.get((f, g), covariance.get((g, f)))
-            if block is None or not isinstance(block.expr, sympy.Indexed):
-                return None
-            if block.expr.indices != tuple(block.variables):
-                return None
-            row.append((str(block.expr.base), (f, g) not in covariance))
-        rows.append(row)
-    return rows or None
-
-
-def _evaluated(matrix: tuple[tuple[sympy.Expr, ...], ...], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return a matrix of scalar quantities, which may have leading axes."""
-    symbols = sorted({s for row in matrix for entry in row for s in entry.free_symbols}, key=str)
-    entries = sympy.lambdify(symbols, [list(row) for row in matrix], "numpy")(*(arrays[str(s)] for s in symbols))
-    lead = np.broadcast_shapes(*(np.shape(entry) for row in entries for entry in row))
-    return np.stack([np.stack([np.broadcast_to(e, lead) for e in row], axis=-1) for row in entries], axis=-2)
-def _block(block: sympy.Lambda, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Return the covariance of two families as an array; ``None`` unless it is a sum of products of arrays."""
-    if is_plain(block):
-        return arrays[str(block.expr.base)]
-    parts = [_product(term, block.variables, arrays) for term in sympy.Add.make_args(block.expr)]
-    known = [part for part in parts if part is not None]
-    return sum(known[1:], known[0]) if len(known) == len(parts) else None
-
-
-def _product(term: sympy.Expr, free: Sequence[sympy.Symbol], arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Return a product of arrays, summed over its other indices; KroneckerDelta(i, k) puts a vector on the diagonal."""
-    while isinstance(term, sympy.Sum):
-        term = term.function
-    factors = sympy.Mul.make_args(term)
-    deltas = [f for f in factors if isinstance(f, sympy.KroneckerDelta)]
-    entries = [f for f in factors if isinstance(f, sympy.Indexed) and str(f.base) in arrays]
-    if len(deltas) + len(entries) < len(factors) or (deltas and [f.indices for f in entries] != [(free[0],)]):
-        return None
-    if deltas:
-        diagonal = arrays[str(entries[0].base)]
-        return np.asarray(diagonal[..., None] * np.eye(diagonal.shape[-1]))
-    letters = {index: chr(ord("a") + n) for n, index in enumerate({*free, *(i for f in entries for i in f.indices)})}
-    axes = ["".join(letters[i] for i in f.indices) for f in entries]
-    out = "".join(letters[i] for i in free)
-    subscripts = f"{','.join(f'...{own}' for own in axes)}->...{out}"
-    return np.asarray(np.einsum(subscripts, *(arrays[str(f.base)] for f in entries)))
 
 
 def pack(quantities: Sequence[Quantity], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -374,23 +279,18 @@ def _check_least_sizes(problem: HasQuantities, sizes: Mapping[str, int]) -> None
             raise ModelError(f"{place}[{quantity.name!r}]", Described(f"{size} = {sizes[str(size)]}"), accepted)
 
 
-def _overlaps(problem: HasQuantities) -> set[str]:
-    """Return the names of what the covariances of fields are made of."""
-    own = {str(family.base) for family in problem.families if not family.derived}
-    return {str(e.base) for pair, b in problem.covariance if own.issuperset(pair) for e in b.expr.atoms(sympy.Indexed)}
-
-
 def _check_gram(problem: HasQuantities, arrays: Mapping[str, np.ndarray]) -> None:
-    gram = gram_matrix(problem, arrays)
+    gram = gram_matrices(problem, arrays)
     if gram is None:
         return
     eigenvalues = np.linalg.eigvalsh(gram)
-    if eigenvalues[0] < -PSD_TOLERANCE * len(gram) * max(eigenvalues[-1], 0.0) or eigenvalues[-1] < 0:
-        names = [q.name for q in (*problem.states, *problem.parameters) if q.name in _overlaps(problem)]
+    if is_impossible(eigenvalues).any():
+        overlaps = overlaps_of_fields(problem)
+        names = [q.name for q in (*problem.states, *problem.parameters) if q.name in overlaps]
         own = isinstance(problem, Dynamics) and problem.gram
         which = "dynamics.gram, at these values," if own else f"the matrix made of {', '.join(names)}"
         raise ModelError(
             "y0",
-            Described(f"overlaps with smallest eigenvalue {eigenvalues[0]:.3g}"),
+            Described(f"overlaps with smallest eigenvalue {eigenvalues.min():.3g}"),
             f"overlaps of actual vectors: {which} must have no negative eigenvalue",
         )

@@ -34,8 +34,10 @@ class Memory:
         fused: Fusion | None,
         tables: Sequence[Table] = (),
         splitting: "Splitting | None" = None,
+        shared: Sequence[Quantity] = (),
     ) -> None:
         self.dynamics, self.tables, self.splitting = dynamics, tables, splitting
+        self._shared = {q.base: q for q in shared}
         self.node_families = ordered_families(dynamics)
         self._tables = {str(table.base): table for table in tables}
         self.families = fused.families if fused else ()
@@ -55,6 +57,7 @@ class Memory:
     def unpacked(self) -> list[tuple[str, tuple[sympy.Expr, ...]]]:
         """The arrays that the prologue fills, with their shapes."""
         own = [(q.name, q.shape) for q in self.dynamics.states if q.symmetric and q.base not in self._blocks]
+        own += [(q.name, q.shape) for q in self._shared.values()]
         if not self._fused:
             return own
         return [("C", (ALL, ALL)), *((str(c), (ALL,)) for c in self._fused.weights.values()), *own]
@@ -68,6 +71,8 @@ class Memory:
             )
         if base == GRAM:
             return f"work[C + {flat_index(indices, (ALL, ALL))}]"
+        if base in self._shared:
+            return f"work[{base} + {flat_index(indices, self._shared[base].shape)}]"
         if self._fused and base in self._fused.weights.values():
             return f"work[{base} + {indices[0]}]"
         if self.tables and isinstance(expr, sympy.Indexed) and base not in self._quantities:

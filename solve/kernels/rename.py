@@ -24,7 +24,7 @@ OWN_NAMES |= {"LINE", "NODES", "ALL_FIELDS", "COLUMNS", "factor", "mean", "field
 OWN_NAMES |= {"node_line", "weight_line", "node_joint", "weight_joint"}
 OWN_NAMES |= {"unit", "EDGE", "LINES", "PLANES", "PER_LINE", "PER_PLANE", "node_lines", "node_planes"}  # between kinks
 OWN_PATTERN = re.compile(
-    r"(t|s|r|f|c|row|start|stop|base|stride|begin|weights|node|bound)\d*$|.*_full$|field_.*|kink_.*|weight_.*|node_of_.*|(PLACKETT4|PHI2|PHI3)_.*"
+    r"(t|s|r|f|c|row|start|stop|base|stride|begin|weights|node|bound)\d*$|.*_full$|field_.*|shared_.*|kink_.*|weight_.*|node_of_.*|(PLACKETT4|PHI2|PHI3)_.*"
 )
 """Temporaries, sums, row indices, gathered values, weights, rows, nodes and offsets."""
 

@@ -13,8 +13,9 @@ from effdyn.derive.dynamics import TIME
 from effdyn.derive.tangent import NotDifferentiable, tangent
 
 from ..integrate import observe
+from ..kernels.gram import gram_matrices
 from ..kernels.kernel import Kernel, check_dynamics, kernel
-from ..kernels.layout import Inputs, gram_matrix, pack, packed_length, parameter_vector, read_inputs, unpack
+from ..kernels.layout import Inputs, pack, packed_length, parameter_vector, read_inputs, unpack
 
 STEP = 1e-3
 """Of five-point differences, relative: truncation, of fourth order, and rounding are both about 1e-12 of the drift."""
@@ -96,11 +97,11 @@ class Flow:
 
     def least_eigenvalue(self, y: np.ndarray) -> float:
         """Return the least eigenvalue of the overlaps of all vectors over the largest; 0 if there are no overlaps."""
-        gram = gram_matrix(self.dynamics, self.inputs.params | self.unpacked(y))
+        gram = gram_matrices(self.dynamics, self.inputs.params | self.unpacked(y))
         if gram is None:
             return 0.0
         values = np.linalg.eigvalsh(gram)
-        return float(values[0] / max(values[-1], math.ulp(0.0)))
+        return float((values[..., 0] / np.maximum(values[..., -1], math.ulp(0.0))).min())
 
     @property
     def coordinates(self) -> list[str]:

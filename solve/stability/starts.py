@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import sympy
 
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.errors import Described
 
-from ..kernels.layout import gram_matrix, pack
+from ..kernels.fuse import is_plain, is_weighted, overlaps_in
+from ..kernels.gram import gram_matrix
+from ..kernels.layout import pack
 from .flow import check_sizes
 
 SCALES = (0.1, 2.0)
@@ -61,28 +62,31 @@ def _overlaps(
     if len(moving) != 1 or len(fixed) > 1:
         return {}
     Q = states[own[moving[0]]]
-    K = sizes[str(Q.shape[0])]
+    K = sizes[str(Q.shape[-1])]
     T = np.asarray(params[own[fixed[0]]], dtype=float) if fixed else np.eye(K)
+    names = {Q.name: "QQ"} | {name: "QT" if f == moving[0] else "TQ" for (f, g), name in blocks.items() if f != g}
+    drawn = [_with_teacher(T[n], K, rng) for n in np.ndindex(T.shape[:-2])]  # one, or one for each block of inputs
+    return {
+        name: np.reshape([one[kind] for one in drawn], (*T.shape[:-2], *drawn[0][kind].shape))
+        for name, kind in names.items()
+        if name in states
+    }
+
+
+def _with_teacher(T: np.ndarray, K: int, rng: Any) -> dict[str, np.ndarray]:
+    """Return the overlaps of K random students with each other (QQ) and with a teacher (QT, TQ)."""
     values, vectors = np.linalg.eigh(T)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     scale = np.sqrt(np.trace(T) / len(T)) * np.exp(rng.uniform(*np.log(SCALES)))
     along = scale * rng.standard_normal((K, len(T))) / np.sqrt(len(T) * max(np.trace(T) / len(T), 1e-300))
     across = rng.uniform() * scale * rng.standard_normal((K, K)) / np.sqrt(K)
     R = along @ root.T
-    found = {Q.name: along @ along.T + across @ across.T}
-    for (f, g), name in blocks.items():
-        if f != g and name in states:
-            found[name] = R if f == moving[0] else R.T
-    return found
+    return {"QQ": along @ along.T + across @ across.T, "QT": R, "TQ": R.T}
 
 
 def _blocks(dynamics: Dynamics) -> dict[tuple[str, str], str]:
     """Return which quantity the overlaps of two families of fields are, where they are simply one."""
-    return {
-        pair: str(law.expr.base)
-        for pair, law in dynamics.covariance
-        if isinstance(law.expr, sympy.Indexed) and law.expr.indices == tuple(law.variables)
-    }
+    return {pair: str(overlaps_in(law)) for pair, law in dynamics.covariance if is_plain(law) or is_weighted(law)}
 
 
 def read_sizes(dynamics: Dynamics, params: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, int]:

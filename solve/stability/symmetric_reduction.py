@@ -19,7 +19,9 @@ import sympy
 from effdyn.derive import Dynamics, Equation, ModelError, NotYet, Quantity
 from effdyn.derive.errors import Described, nearest
 
-from ..kernels.layout import Inputs, gram_blocks, read_inputs
+from ..kernels.fuse import is_plain
+from ..kernels.gram import gram_laws
+from ..kernels.layout import Inputs, read_inputs
 
 GROUPS = {
     "symmetric": "all students may be exchanged with each other, and all teacher units with each other",
@@ -280,9 +282,10 @@ def _gram(
     of the whole matrix are those of the one between sums, (u + (n − 1)v) on the diagonal and √(n n') v off it (u for
     equal indices, v for others), and those of the one between differences, u − v: diagonal, unless units go in pairs.
     """
-    blocks = gram_blocks(dynamics)
-    if blocks is None:
+    laws = gram_laws(dynamics)
+    if not laws or not all(is_plain(law) for row in laws for law, _ in row):
         return ()
+    blocks = [[str(law.expr.base) for law, _ in row] for row in laws]
     sizes = [_count(sympy.sympify(f.size), dynamics, ansatz) for f in dynamics.families if not f.derived]
 
     def entries(name: str, row: int, column: int) -> tuple[sympy.Expr, sympy.Expr]:
@@ -292,7 +295,7 @@ def _gram(
         # One unit alone has no differences: then v means nothing.
         return u + (sizes[row] - 1) * v, (u - v) * sympy.Min(1, sizes[row] - 1)
 
-    pairs = [[entries(name, i, j) for j, (name, _) in enumerate(row)] for i, row in enumerate(blocks)]
+    pairs = [[entries(name, i, j) for j, name in enumerate(row)] for i, row in enumerate(blocks)]
     zeros = (sympy.S.Zero,) * len(blocks)
     sums = [(*(s for s, _ in row), *zeros) for row in pairs]
     differences = [(*zeros, *(d for _, d in row)) for row in pairs]

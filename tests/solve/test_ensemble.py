@@ -25,7 +25,8 @@ from effdyn.solve.ensembles.inputs import _has_factors as has_factors
 from effdyn.solve.ensembles.inputs import gram_places, read_batch
 from effdyn.solve.ensembles.lane_kernel import lane_kernel
 from effdyn.solve.ensembles.members import _ranges as member_ranges
-from effdyn.solve.kernels.layout import PSD_TOLERANCE, gram_matrix, pack, parameter_vector, read_inputs
+from effdyn.solve.kernels.gram import PSD_TOLERANCE, gram_matrix
+from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs
 
 ERF = derive.TeacherStudent(activation="erf").dynamics()
 SQUARE = derive.TeacherStudent(activation="square").dynamics()

@@ -6,7 +6,7 @@ import sympy
 
 from effdyn import derive, solve
 from effdyn.derive import ModelError, NotYet
-from effdyn.solve.kernels.layout import gram_matrix
+from effdyn.solve.kernels.gram import gram_matrix
 from effdyn.solve.stability import fixed_points, lift, reduce_inputs, symmetric_reduction
 
 # The full equations from symmetric starts are what the reduction is compared with, on purpose.

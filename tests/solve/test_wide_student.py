@@ -7,7 +7,8 @@ import pytest
 
 from effdyn import solve
 from effdyn.derive import ModelError, TeacherStudent
-from effdyn.solve.kernels.layout import gram_matrix, read_inputs
+from effdyn.solve.kernels.gram import gram_matrix
+from effdyn.solve.kernels.layout import read_inputs
 from effdyn.solve.kernels.reference import evaluate
 
 MODEL = TeacherStudent(activation="erf", output_scale="1/K")

@@ -72,3 +72,14 @@ def test_turning_the_frame_keeps_the_overlaps(rng):
 def test_a_batch_is_a_whole_number(batch):
     with pytest.raises(ModelError, match="batch"):
         run(BOTH, GOLDT_PARAMS | {"batch": batch}, START, "gram", d=10, runs=1, t_span=(0, 1))
+
+
+@pytest.mark.parametrize("engine", ["gram", "network"])
+def test_weight_decay_leaves_a_fixed_second_layer_alone(engine):
+    """Without a learning rate the first layer shrinks by 1 − κ/d a step; eg of a linear network says by how much."""
+    model = TeacherStudent(activation="linear", weight_decay=True, batch=True)
+    params = dict(eta=0.0, sigma=0.0, kappa=0.5, T=[[1.0]], a=2.0, b=1.0, batch=2)
+    start = dict(Q=[[0.3]], R=[[0.1]])
+    mc = simulate(model, d=20, runs=1, t_span=(0, 1), t_eval=[1.0], y0=start, params=params, engine=engine)
+    kept = (1 - 0.5 / 20) ** 20
+    assert mc.eg.item() == pytest.approx((1 - 2 * 2 * 0.1 * kept + 4 * 0.3 * kept**2) / 2, rel=1e-12)

@@ -1,0 +1,97 @@
+"""Inputs in blocks: what the training step becomes, in symbols, and what is refused."""
+
+import numpy as np
+import pytest
+import sympy
+
+from effdyn.derive import ModelError, NotYet, TeacherStudent, model_from_json
+from effdyn.derive.block_inputs import B, check_blocks
+from effdyn.derive.moments import Dilation
+
+MODEL = TeacherStudent(activation="linear", inputs="blocks")
+
+
+def test_overlaps_get_the_block_as_first_index():
+    dyn = MODEL.dynamics()
+    assert {q.name: q.shape[0] for q in dyn.states} == {"Q": B, "R": B}
+    assert {q.name: q.dims for q in dyn.states}["R"] == ("block", "student", "teacher")
+    parameters = {q.name: q for q in dyn.parameters}
+    assert parameters["T"].shape[0] == parameters["input_variance"].shape[0] == B
+    assert [str(s) for s in dyn.sizes] == ["B", "K", "M"]
+
+
+def test_the_equation_of_a_linear_student_and_teacher():
+    """Least squares, multiplied out by hand: dR_gin/dt = η λ_g a_i (Σ_m b_m T_gmn − Σ_j a_j R_gjn)."""
+    dyn = MODEL.dynamics()
+    a, b, R, T, lam = (sympy.IndexedBase(name, real=True) for name in ("a", "b", "R", "T", "input_variance"))
+    g, i, n, j, m = (s for s in sympy.symbols("g i n j m", integer=True, positive=True))
+    K, M, eta = *sympy.symbols("K M", integer=True, positive=True), sympy.Symbol("eta", nonnegative=True)
+    by_hand = sympy.Sum(b[m] * T[g, m, n], (m, 1, M)) - sympy.Sum(a[j] * R[g, j, n], (j, 1, K))
+    assert sympy.expand(dyn.closed(dyn["R"]) - eta * lam[g] * a[i] * by_hand) == 0
+
+
+def test_the_covariance_of_fields_is_the_weighted_sum():
+    h, i, k = sympy.IndexedBase("h", real=True), *sympy.symbols("i k", integer=True, positive=True)
+    c = sympy.Symbol("c", integer=True, positive=True)
+    Q, lam = sympy.IndexedBase("Q", real=True), sympy.IndexedBase("input_variance", real=True)
+    assert MODEL.dynamics().overlap(h[i], h[k]) == sympy.Sum(lam[c] * Q[c, i, k], (c, 1, B))
+
+
+def test_what_vanishes_names_the_block_that_is_stretched():
+    """E[|x_g|²/d G] = λ_g (π_g + (2/d) ∂_{s_g}) E[G]: Stein's lemma in the π_g d directions of a block."""
+    dropped = [d for d in TeacherStudent(activation="erf", inputs="blocks").dynamics().dropped if d.quantity == "Q"]
+    assert dropped and all("∂_s_g E_s_g[" in str(d) and str(d).startswith("Q_gik, order 1/d") for d in dropped)
+    assert all(len(f.args) == 2 for d in dropped for f in d.term.factors if isinstance(f, Dilation))
+
+
+def test_two_examples_of_a_batch_meet_within_a_block():
+    """E[F x_g]·E[G x_g] = λ_g² Σ E[∂F] Ω_g E[∂G], of order 1/d; for a linear student it is λ_g² (R_g b − Q_g a)…²."""
+    dyn = TeacherStudent(activation="linear", inputs="blocks", batch=True).dynamics()
+    lam = sympy.IndexedBase("input_variance", real=True)
+    g = sympy.Symbol("g", integer=True, positive=True)
+    pairs = [d.term for d in dyn.dropped if not d.term.factors or not isinstance(d.term.factors[0], Dilation)]
+    powers = {sympy.degree(p.coefficient, lam[g]) for p in pairs}
+    assert pairs and powers == {2}
+
+
+def test_the_model_is_a_value():
+    assert eval(repr(MODEL)) == MODEL == model_from_json(MODEL.to_json())
+    assert TeacherStudent(activation="linear") != MODEL
+    with pytest.raises(ModelError, match=r"inputs = 'block'.*'blocks'"):
+        TeacherStudent(inputs="block")
+
+
+@pytest.mark.parametrize("limit", ["finite-d", "finite-d-map"])
+def test_finite_d_is_not_there_yet(limit):
+    with pytest.raises(NotYet, match="inputs in blocks"):
+        MODEL.dynamics(limit)
+
+
+@pytest.mark.parametrize("limit", ["high-dimensional", "gradient-flow"])
+def test_gradients_that_do_not_multiply_out_are_refused(limit):
+    """A committee's logistic loss: its gradient is a function of all fields, of which no slope is taken."""
+    model = TeacherStudent(activation="erf", labels="sign", loss="logistic", inputs="blocks")
+    with pytest.raises(NotYet, match="no products of functions of one field"):
+        model.dynamics(limit)
+
+
+def test_theories_around_the_limit_are_not_there_yet():
+    dyn = MODEL.dynamics()
+    for theory in (dyn.fluctuations, dyn.sde):
+        with pytest.raises(NotYet, match="inputs in blocks"):
+            theory()
+
+
+def test_values_that_no_data_have():
+    good = dict(Q=np.eye(2)[None], T=np.eye(1)[None], input_share=np.array([1.0]))
+    check_blocks(good)
+    with pytest.raises(ModelError, match="add up to 1"):
+        check_blocks(good | dict(input_share=np.array([0.6, 0.3])))
+    with pytest.raises(ModelError, match=r"y0\['Q'\].*symmetric"):
+        check_blocks(good | dict(Q=np.array([[[1.0, 0.2], [0.1, 1.0]]])))
+
+
+def test_the_article_and_the_equations_print():
+    dyn = MODEL.dynamics()
+    assert r"\lambda_{g}" in dyn.latex() and r"\pi_{g}" in dyn.latex()
+    assert "input_variance[g]" in str(dyn)
