@@ -19,6 +19,7 @@ from tqdm import tqdm
 from effdyn.derive.errors import ModelError
 
 from .asked import Times
+from .unfinished import Part, Unfinished
 
 State = dict[str, np.ndarray]
 Job = tuple[int, int]
@@ -49,10 +50,12 @@ def run_all(
     threads: int,
     progress: bool,
     keep: Callable[[Job, State | Divergence], None] = forget,
+    unfinished: Unfinished | None = None,
 ) -> tuple[dict[Job, Outcome], bool]:
     """Run every job in threads; return what became of each, and whether Ctrl-C stopped it.
 
-    ``keep`` is called with each job that has ended, in the thread that ran it.
+    ``keep`` is called with each job that has ended, in the thread that ran it. Replicas go on from what is in
+    ``unfinished``, and are kept there while they run and when they are stopped.
     """
     stop, interrupted = threading.Event(), False
     outcomes: dict[Job, Outcome] = {}
@@ -64,10 +67,13 @@ def run_all(
         for index, (run, d) in queue:
             if stop.is_set():
                 return
-            outcome = _trajectory(replica(run, d), times.steps[d], stop, done, index)
+            part = unfinished.of(run, d) if unfinished else None
+            outcome = _trajectory(replica(run, d), times.steps[d], stop, done, index, part)
             outcomes[run, d] = outcome
             if outcome is not None:
                 keep((run, d), outcome)
+                if unfinished:
+                    unfinished.forget(run, d)
 
     with (
         tqdm(total=total, unit="step", unit_scale=True, disable=None if progress else True) as bar,
@@ -95,12 +101,14 @@ def run_elsewhere(
     executor: Executor,
     progress: bool,
     keep: Callable[[Job, State | Divergence], None] = forget,
+    unfinished: Unfinished | None = None,
 ) -> tuple[dict[Job, Outcome], bool]:
     """Have every job run by an executor; return what became of each, and whether Ctrl-C stopped it.
 
-    ``keep`` is called here, with each job that has ended.
+    ``keep`` is called here, with each job that has ended; ``unfinished`` is written where the job runs.
     """
-    task = (replica, times) if isinstance(executor, ThreadPoolExecutor) else _pickled(replica, times)
+    what = replica, times, unfinished
+    task = what if isinstance(executor, ThreadPoolExecutor) else _pickled(*what)
     outcomes: dict[Job, Outcome] = {}
     size = max(1, min(LARGEST, len(jobs) // PORTIONS))
     interrupted = False
@@ -112,6 +120,8 @@ def run_elsewhere(
                 for job, outcome in portion.result():
                     outcomes[job] = outcome
                     keep(job, outcome)
+                    if unfinished:
+                        unfinished.forget(*job)
                     bar.update()
                 pending.discard(portion)
 
@@ -129,20 +139,21 @@ def run_elsewhere(
 
 
 def run_portion(task: Any, jobs: Sequence[Job]) -> list[tuple[Job, State | Divergence]]:
-    """Return what became of some jobs; ``task`` is (replica, times), or that pickled."""
-    replica, times = _opened(task) if isinstance(task, bytes) else task
+    """Return what became of some jobs; ``task`` is (replica, times, unfinished), or that pickled."""
+    replica, times, unfinished = _opened(task) if isinstance(task, bytes) else task
     found = []
     for run, d in jobs:
-        outcome = _trajectory(replica(run, d), times.steps[d], threading.Event(), [0], 0)
+        part = unfinished.of(run, d) if unfinished else None
+        outcome = _trajectory(replica(run, d), times.steps[d], threading.Event(), [0], 0, part)
         assert outcome is not None  # nobody stops it
         found.append(((run, d), outcome))
     return found
 
 
-def _pickled(replica: Callable[[int, int], Any], times: Times) -> bytes:
-    """Return both as bytes, which cost little to send again, and which a process opens once."""
+def _pickled(*task: Any) -> bytes:
+    """Return a task as bytes, which cost little to send again, and which a process opens once."""
     try:
-        return pickle.dumps((replica, times))
+        return pickle.dumps(task)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         accepted = "threads where something cannot be sent to another process, such as a lambda"
         raise ModelError("executor", error, accepted) from error
@@ -153,18 +164,22 @@ def _opened(task: bytes) -> Any:
     return pickle.loads(task)
 
 
-def _trajectory(replica: Any, saves: np.ndarray, stop: threading.Event, done: list[int], index: int) -> Outcome:
-    """Advance one replica through its saves; return its states there, with t as first axis."""
-    saved: list[State] = []
-    step = 0
+def _trajectory(
+    replica: Any, saves: np.ndarray, stop: threading.Event, done: list[int], index: int, part: Part | None = None
+) -> Outcome:
+    """Advance one replica through its saves, from where ``part`` is; return its states there, with t as first axis."""
+    step, saved = part.resume(replica) if part else (0, [])
 
     def state() -> State:
         with np.errstate(over="ignore", invalid="ignore"):  # looked for below, and reported as divergence
             return replica.state()
 
-    for save in saves.tolist():
+    for save in saves[len(saved) :].tolist():
         while step < save:
-            if stop.is_set():
+            stopped = stop.is_set()
+            if part and (stopped or part.due):
+                part.write(replica, step, saved)
+            if stopped:
                 return None
             wanted = min(replica.block, save - step)
             made = replica.advance(wanted)

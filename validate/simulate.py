@@ -140,9 +140,9 @@ def simulate(
     store : {"runs", "moments"}
         Every run, or the mean over runs under the same names with standard deviations (ddof=1) as ``Q_std`` etc.
     checkpoint : path, optional
-        A folder where each finished replica is kept at once. If it holds replicas of this very simulation, with any
-        number of runs, these are not run again: that is how a simulation that was killed goes on, with the same
-        numbers. It needs a seed.
+        A folder where each finished replica is kept at once, and each that runs every half minute. If it holds
+        replicas of this very simulation, with any number of runs, these are not run again, and the others go on from
+        where they were: that is how a simulation that was killed goes on, with the same numbers. It needs a seed.
     threads : int, optional
         By default as many as there are processors.
     executor : optional
@@ -176,7 +176,7 @@ def simulate(
     Notes
     -----
     Ctrl-C returns the runs that are finished, with a warning and ``attrs["status"] == "interrupted"``; if none is, it
-    is raised.
+    is raised. With a checkpoint the others are kept as they stand.
 
     Examples
     --------
@@ -235,11 +235,11 @@ def simulate(
             kept = stack.enter_context(Checkpoint(Path(checkpoint), about, times, _shapes(given, law, len(times.t))))
         outcomes: dict[Job, Outcome] = {job: kept.finished[job] for job in jobs if job in kept.finished} if kept else {}
         todo = [job for job in jobs if job not in outcomes]
-        keep = kept.keep if kept else forget
+        keep, unfinished = (kept.keep, kept.unfinished) if kept else (forget, None)
         if pool is None:
-            fresh, interrupted = run_all(todo, replicas, times, workers, progress, keep)
+            fresh, interrupted = run_all(todo, replicas, times, workers, progress, keep, unfinished)
         else:
-            fresh, interrupted = run_elsewhere(todo, replicas, times, pool, progress, keep)
+            fresh, interrupted = run_elsewhere(todo, replicas, times, pool, progress, keep, unfinished)
         outcomes |= fresh
 
     finished = {job: outcome for job, outcome in outcomes.items() if isinstance(outcome, dict)}
