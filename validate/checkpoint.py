@@ -61,7 +61,7 @@ class Checkpoint:
         digest = hashlib.sha256(np.concatenate([times.t, *times.steps.values()]).tobytes()).hexdigest()[:16]
         said = f"{len(times.t)} from {times.t[0]:g} to {times.t[-1]:g}, hash {digest}"
         self._about = dict(about) | {"times": said}
-        self.finished: dict[Job, State] = {}
+        self.finished: dict[Job, int] = {}  # where each begins in the journal
         self.unfinished = unfinished.Unfinished(folder.absolute() / UNFINISHED, unfinished.EVERY)
         self._writing = threading.Lock()
         self._open = ExitStack()
@@ -95,6 +95,10 @@ class Checkpoint:
         values = np.concatenate([np.ravel(outcome[name]) for name in self._shapes])
         with self._writing:
             self._journal.append(run * len(self._sizes) + self._sizes.index(d), Outcome("success", 0.0, "", values))
+
+    def read(self, job: Job) -> State:
+        """Return a replica of :attr:`finished`."""
+        return self._split(self._journal.at(self.finished[job]).values)
 
     def _refuse_other_folders(self) -> None:
         if not self.folder.exists():
@@ -134,9 +138,9 @@ class Checkpoint:
 
     def _read(self) -> None:
         try:
-            for index, outcome, _ in self._journal.read():
+            for index, _, _, start in self._journal.records():
                 run, place = divmod(index, len(self._sizes))
-                self.finished[run, self._sizes[place]] = self._split(outcome.values)
+                self.finished[run, self._sizes[place]] = start
         except DamagedStore as error:
             raise DamagedStore(self.folder, error.reason, RESTORE) from error
 

@@ -9,6 +9,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -48,20 +49,19 @@ def run_all(
     replica: Callable[[int, int], Any],
     times: Times,
     threads: int,
-    progress: bool,
+    progress: bool | tqdm,
     keep: Callable[[Job, State | Divergence], None] = forget,
     unfinished: Unfinished | None = None,
 ) -> tuple[dict[Job, Outcome], bool]:
     """Run every job in threads; return what became of each, and whether Ctrl-C stopped it.
 
-    ``keep`` is called with each job that has ended, in the thread that ran it. Replicas go on from what is in
-    ``unfinished``, and are kept there while they run and when they are stopped.
+    ``progress`` is the bar, or whether to show one. ``keep`` is called with each job that has ended, in the thread that
+    ran it. Replicas go on from what is in ``unfinished``, and are kept there while they run and when they are stopped.
     """
     stop, interrupted = threading.Event(), False
     outcomes: dict[Job, Outcome] = {}
     queue = iter(enumerate(jobs))  # threads take from it one by one
     done = [0] * len(jobs)  # steps made: each replica writes its own entry, the bar reads all
-    total = sum(int(times.steps[d][-1]) for _, d in jobs)
 
     def work() -> None:
         for index, (run, d) in queue:
@@ -76,9 +76,10 @@ def run_all(
                     unfinished.forget(run, d)
 
     with (
-        tqdm(total=total, unit="step", unit_scale=True, disable=None if progress else True) as bar,
+        nullcontext(progress) if isinstance(progress, tqdm) else progress_bar(jobs, times, None, progress) as bar,
         ThreadPoolExecutor(threads, thread_name_prefix="effdyn-simulate") as pool,
     ):
+        before = bar.n
         try:
             workers = [pool.submit(work) for _ in range(threads)]
             pending = set(workers)
@@ -86,7 +87,7 @@ def run_all(
                 ready, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
                 for worker in ready:
                     worker.result()  # an error in a replica ends the rest
-                bar.update(sum(done) - bar.n)
+                bar.update(before + sum(done) - bar.n)
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -99,7 +100,7 @@ def run_elsewhere(
     replica: Callable[[int, int], Any],
     times: Times,
     executor: Executor,
-    progress: bool,
+    progress: bool | tqdm,
     keep: Callable[[Job, State | Divergence], None] = forget,
     unfinished: Unfinished | None = None,
 ) -> tuple[dict[Job, Outcome], bool]:
@@ -112,7 +113,7 @@ def run_elsewhere(
     outcomes: dict[Job, Outcome] = {}
     size = max(1, min(LARGEST, len(jobs) // PORTIONS))
     interrupted = False
-    with tqdm(total=len(jobs), unit="replica", disable=None if progress else True) as bar:
+    with nullcontext(progress) if isinstance(progress, tqdm) else progress_bar(jobs, times, executor, progress) as bar:
         pending = {executor.submit(run_portion, task, jobs[i : i + size]) for i in range(0, len(jobs), size)}
 
         def collect(portions: Iterable[Future]) -> None:
@@ -136,6 +137,14 @@ def run_elsewhere(
             for portion in pending:
                 portion.cancel()
     return outcomes, interrupted
+
+
+def progress_bar(jobs: Sequence[Job], times: Times, executor: Executor | None, progress: bool) -> tqdm:
+    """Return the bar of some jobs, on terminals: of steps, or of replicas where an executor runs them elsewhere."""
+    disable = None if progress else True
+    if executor is not None:
+        return tqdm(total=len(jobs), unit="replica", disable=disable)
+    return tqdm(total=sum(int(times.steps[d][-1]) for _, d in jobs), unit="step", unit_scale=True, disable=disable)
 
 
 def run_portion(task: Any, jobs: Sequence[Job]) -> list[tuple[Job, State | Divergence]]:
