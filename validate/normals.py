@@ -4,9 +4,9 @@ NumPy's, of which nine tenths of a training step would be.
 Of each 64-bit word 8 bits choose a layer and 53 others the point in it, so that they are independent, as Doornik asks
 for. The law is exact: rectangles, wedges and tail, the points with 52 binary digits.
 
-Sources: Marsaglia and Tsang, "The ziggurat method for generating random variables", Journal of Statistical Software 5(8)
-(2000); Doornik, "An improved ziggurat method to generate normal random samples" (2005); Blackman and Vigna, "Scrambled
-linear pseudorandom number generators", ACM Transactions on Mathematical Software 47 (2021).
+Sources: Marsaglia and Tsang, "The ziggurat method for generating random variables", Journal of Statistical Software
+5(8) (2000); Doornik, "An improved ziggurat method to generate normal random samples" (2005); Blackman and Vigna,
+"Scrambled linear pseudorandom number generators", ACM Transactions on Mathematical Software 47 (2021).
 """
 
 from __future__ import annotations
