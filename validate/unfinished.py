@@ -124,6 +124,8 @@ def _moving(thing: Any) -> tuple[State, dict[str, Any]]:
             values[name] = value.item() if isinstance(value, np.number) else value
         elif hasattr(value, "go_on"):
             values[name] = value.kept()
+        elif isinstance(value, tuple | list):  # of constants and of work space
+            assert not any(isinstance(part, np.random.Generator) or hasattr(part, "go_on") for part in value), name
     return arrays, values
 
 
