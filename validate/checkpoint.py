@@ -106,9 +106,8 @@ class Checkpoint:
         if not self.folder.is_dir():
             raise ForeignStore(self.folder, "is not a folder", OTHER)
         names = set(os.listdir(self.folder)) - {f"{ABOUT}.partial"}
-        if names and not (
-            LOCK in names and names <= {LOCK, JOURNAL, ABOUT, UNFINISHED}
-        ):  # the lock is what is made first
+        ours = {LOCK, JOURNAL, ABOUT, UNFINISHED}
+        if names and not (LOCK in names and names <= ours):  # the lock is what is made first
             raise ForeignStore(self.folder, "does not hold a simulation", OTHER)
 
     def _identify(self) -> None:

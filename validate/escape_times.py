@@ -81,7 +81,7 @@ class EscapeTimes:
 
 
 def escape_times(theory: xr.Dataset, threshold: float, *, rate: float, d: int, name: str = "eg") -> EscapeTimes:
-    """Predict when runs at dimension d first pass a threshold on their way out of a plateau.
+    """Predict when runs at dimension d pass a threshold on their way out of a plateau, for the last time.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def escape_times(theory: xr.Dataset, threshold: float, *, rate: float, d: int, n
     Raises
     ------
     ModelError
-        If theory has no fluctuations, the observable has units, or does not pass the threshold.
+        If theory has no fluctuations, or none there; if the observable has units, or does not pass the threshold.
 
     Examples
     --------
@@ -137,6 +137,10 @@ def escape_times(theory: xr.Dataset, threshold: float, *, rate: float, d: int, n
     slope, bend = float(curve(limit, 1)), float(curve(limit, 2))
     variance = float(CubicSpline(t, theory[f"{name}_variance"].values)(limit)) / d
     correction = float(CubicSpline(t, theory[f"{name}_mean_correction"].values)(limit)) / d
+    if not variance > 0:
+        raise ModelError(
+            "theory", f"variance {variance:.3g} at t={limit:.6g}", "one whose runs scatter at the threshold"
+        )
     late = variance / slope**2  # the variance of τ to leading order
     spread = rate * np.sqrt(late)
     # E f = F − F' E τ + F'' var(τ)/2 gives E τ, and E τ = −(μ − s²/2)/λ.
