@@ -129,7 +129,7 @@ def verdicts_of_eta(eta, repetitions, runs=400, d=2000):
         yield compare(theory, sample.assign_attrs(parameters=theory.attrs["parameters"]))
 
 
-@pytest.mark.parametrize("repetitions", [2, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("repetitions", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_two_percent_in_the_learning_rate_are_seen_and_none_is_not(repetitions):
     for verdict in verdicts_of_eta(1.0, repetitions):
         assert verdict.status != "FAIL", verdict
