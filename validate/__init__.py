@@ -11,11 +11,13 @@ from .audit.audit import audit
 from .audit.result import Audit, Finding
 from .comparable import NotComparable
 from .compare import compare
+from .escape_times import EscapeTimes, escape_times, passages
 from .simulate import SimulationDiverged, simulate
 from .verdict import Verdict
 
 __all__ = [
     "Audit",
+    "EscapeTimes",
     "Finding",
     "NotComparable",
     "SimulationDiverged",
@@ -24,6 +26,8 @@ __all__ = [
     "audit",
     "compare",
     "data_laws",
+    "escape_times",
     "figures",
+    "passages",
     "simulate",
 ]

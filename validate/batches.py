@@ -24,6 +24,7 @@ from .generated import SPHERICAL, TRAINED, build, hold, label, learn, pace, teac
 from .initial import Coordinates, randomised, weights
 from .inputs import Inputs
 from .labels import draw_noise
+from .normals import Normals
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
@@ -229,14 +230,14 @@ class BatchNetwork(Batches):
     ) -> None:
         orientation, examples, noise = seed.spawn(3)
         super().__init__(kernel, inputs, d, noise)
-        self._inputs = np.random.Generator(np.random.PCG64DXSM(examples))
+        self._inputs = Normals(examples)
         self.place(*weights(start, d, init, np.random.Generator(np.random.PCG64DXSM(orientation))))
         self._shape = inputs.batch, d
         self.block = max(1, BLOCK // (inputs.batch * d))
 
     def draw(self, steps: int) -> np.ndarray:
         """Return standard normal inputs."""
-        return self._inputs.standard_normal((steps, *self._shape))
+        return self._inputs.fill(np.empty((steps, *self._shape)))
 
 
 class BatchGram(Batches):

@@ -21,6 +21,7 @@ from .batches import BLOCK, Batches, make_triangular, take_step
 from .generated import build, hold, pace
 from .initial import Coordinates, coordinates, randomised, weights
 from .inputs import Inputs
+from .normals import Normals
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
@@ -152,7 +153,7 @@ class BlockNetwork(_Blocks):
         orientation, examples, noise = seed.spawn(3)
         super().__init__(kernel, inputs, d, noise)
         directions = np.random.Generator(np.random.PCG64DXSM(orientation))
-        self._inputs = np.random.Generator(np.random.PCG64DXSM(examples))
+        self._inputs = Normals(examples)
         parts = [weights(part, int(n), init, directions) for part, n in zip(start, self._sizes, strict=True)]
         self._side_by_side([teacher for teacher, _ in parts], [rows for _, rows in parts])
 

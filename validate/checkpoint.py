@@ -1,8 +1,9 @@
 """The finished replicas of a simulation in a folder, so that one that was killed goes on from there.
 
 Each is one append to a journal, with a checksum; a record that was cut short by a kill is dropped, and that replica run
-again. What decides every number stands beside the journal, and another simulation is refused; the number of runs does
-not belong to it, so that a folder can be given more runs later.
+again, from where it was last kept in the middle of its run (:mod:`.unfinished`). What decides every number stands
+beside the journal, and another simulation is refused; the number of runs does not belong to it, so that a folder can be
+given more runs later.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from effdyn.solve.sweeps.fingerprint import differences
 from effdyn.solve.sweeps.journal import JOURNAL, Journal
 from effdyn.solve.sweeps.lock import LOCK, only_writer
 
+from . import unfinished
 from .asked import Times
 from .replicas import Divergence, Job, State
 
 ABOUT = "simulation.json"
+UNFINISHED = "unfinished"
 OTHER = "Give another folder, or delete this one."
 RESTORE = "Restore it from a copy, or delete it and simulate again."
 
@@ -58,7 +61,8 @@ class Checkpoint:
         digest = hashlib.sha256(np.concatenate([times.t, *times.steps.values()]).tobytes()).hexdigest()[:16]
         said = f"{len(times.t)} from {times.t[0]:g} to {times.t[-1]:g}, hash {digest}"
         self._about = dict(about) | {"times": said}
-        self.finished: dict[Job, State] = {}
+        self.finished: dict[Job, int] = {}  # where each begins in the journal
+        self.unfinished = unfinished.Unfinished(folder.absolute() / UNFINISHED, unfinished.EVERY)
         self._writing = threading.Lock()
         self._open = ExitStack()
 
@@ -71,6 +75,7 @@ class Checkpoint:
             self._journal = Journal(self.folder, sum(int(np.prod(shape)) for shape in self._shapes.values()))
             opening.callback(self._journal.close)
             self._read()
+            self._tidy()
             self._open = opening.pop_all()
         return self
 
@@ -91,13 +96,18 @@ class Checkpoint:
         with self._writing:
             self._journal.append(run * len(self._sizes) + self._sizes.index(d), Outcome("success", 0.0, "", values))
 
+    def read(self, job: Job) -> State:
+        """Return a replica of :attr:`finished`."""
+        return self._split(self._journal.at(self.finished[job]).values)
+
     def _refuse_other_folders(self) -> None:
         if not self.folder.exists():
             return
         if not self.folder.is_dir():
             raise ForeignStore(self.folder, "is not a folder", OTHER)
         names = set(os.listdir(self.folder)) - {f"{ABOUT}.partial"}
-        if names and not (LOCK in names and names <= {LOCK, JOURNAL, ABOUT}):  # the lock is what is made first
+        ours = {LOCK, JOURNAL, ABOUT, UNFINISHED}
+        if names and not (LOCK in names and names <= ours):  # the lock is what is made first
             raise ForeignStore(self.folder, "does not hold a simulation", OTHER)
 
     def _identify(self) -> None:
@@ -105,6 +115,8 @@ class Checkpoint:
         path = self.folder / ABOUT
         if not path.exists():
             (self.folder / JOURNAL).unlink(missing_ok=True)
+            for kept in self.unfinished.folder.glob("*"):
+                kept.unlink()
             partial = path.with_name(f"{ABOUT}.partial")
             partial.write_text(json.dumps(self._about, indent=1), encoding="utf-8")
             partial.replace(path)
@@ -116,11 +128,18 @@ class Checkpoint:
         if other := differences(found, self._about):
             raise ForeignStore(self.folder, "is of another simulation:\n    " + "\n    ".join(other), OTHER)
 
+    def _tidy(self) -> None:
+        """Delete what a kill left of replicas that have ended."""
+        self.unfinished.folder.mkdir(exist_ok=True)
+        self.unfinished.tidy()
+        for job in self.finished:
+            self.unfinished.forget(*job)
+
     def _read(self) -> None:
         try:
-            for index, outcome, _ in self._journal.read():
+            for index, _, _, start in self._journal.records():
                 run, place = divmod(index, len(self._sizes))
-                self.finished[run, self._sizes[place]] = self._split(outcome.values)
+                self.finished[run, self._sizes[place]] = start
         except DamagedStore as error:
             raise DamagedStore(self.folder, error.reason, RESTORE) from error
 

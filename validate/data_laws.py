@@ -262,6 +262,7 @@ class Examples:
     def __init__(self, sampler: Sampler, rng: np.random.Generator, chunk: int) -> None:
         self._sampler, self._rng, self._chunk = sampler, rng, chunk
         self._rows, self._next = np.empty((0, 0)), 0
+        self._before = rng.bit_generator.state
 
     def take(self, n: int) -> np.ndarray:
         """Return the next n examples, n at most the size of a chunk."""
@@ -269,5 +270,33 @@ class Examples:
         if len(left) >= n:
             self._next += n
             return left[:n]
-        self._rows, self._next = np.ascontiguousarray(self._sampler(self._rng, self._chunk)), n - len(left)
+        self._draw()
+        self._next = n - len(left)
         return np.concatenate([left, self._rows[: self._next]]) if len(left) else self._rows[:n]
+
+    def kept(self) -> dict[str, Any]:
+        """Return where the examples are: the stream before the chunk in use, and the chunk's checksum."""
+        return {"stream": dict(self._before), "next": self._next, "checksum": self._checksum()}
+
+    def go_on(self, kept: dict[str, Any]) -> None:
+        """Draw the chunk in use again.
+
+        Raises
+        ------
+        ModelError
+            If it is another one, as from a function that remembers what it has returned.
+        """
+        self._rng.bit_generator.state = kept["stream"]
+        if kept["checksum"]:
+            self._draw()
+        self._next = kept["next"]
+        if self._checksum() != kept["checksum"]:
+            given = Described("a function that returned other examples for the same rng than before it was stopped")
+            raise ModelError("inputs", given, "one that depends on its arguments only, where a replica is to go on")
+
+    def _draw(self) -> None:
+        self._before = self._rng.bit_generator.state
+        self._rows = np.ascontiguousarray(self._sampler(self._rng, self._chunk))
+
+    def _checksum(self) -> str:
+        return hashlib.sha256(self._rows.tobytes()).hexdigest() if self._rows.size else ""

@@ -14,6 +14,7 @@ from .generated import SPHERICAL, build, hold, label, learn, pace, teacher_outpu
 from .initial import Coordinates, weights
 from .inputs import Inputs
 from .labels import draw_noise
+from .normals import Normals
 
 if TYPE_CHECKING:
     from effdyn.derive.teacher_student import TeacherStudent
@@ -87,10 +88,9 @@ class Network:
     def __init__(
         self, kernel: ModuleType, inputs: Inputs, start: Coordinates, d: int, init: str, seed: np.random.SeedSequence
     ) -> None:
-        orientation, self._inputs, self._noise = (
-            np.random.Generator(np.random.PCG64DXSM(child)) for child in seed.spawn(3)
-        )
-        self.place(*weights(start, d, init, orientation))
+        orientation, examples, noise = seed.spawn(3)
+        self._inputs, self._noise = Normals(examples), np.random.Generator(np.random.PCG64DXSM(noise))
+        self.place(*weights(start, d, init, np.random.Generator(np.random.PCG64DXSM(orientation))))
         self.a, self.bias = inputs.a.copy(), inputs.bias.copy()
         self.block = max(1, BLOCK // d)
         self._kernel, self._given = kernel, inputs
@@ -105,7 +105,7 @@ class Network:
 
     def draw(self, steps: int) -> np.ndarray:
         """Return standard normal inputs, shape (steps, d)."""
-        return self._inputs.standard_normal(out=self._x[:steps])
+        return self._inputs.fill(self._x[:steps])
 
     def advance(self, steps: int) -> int:
         """Train on at most ``self.block`` fresh examples; return how many steps stayed finite."""

@@ -86,6 +86,14 @@ class OnLaw:
         self._noise = given.sigma * test.standard_normal(count)
         self._squared = given.labels == "real" and model.loss.name == "squared"
 
+    def kept(self) -> dict[str, Any]:
+        """Return where the training examples are."""
+        return self.training.kept()
+
+    def go_on(self, kept: dict[str, Any]) -> None:
+        """Take the training examples from there on."""
+        self.training.go_on(kept)
+
     def averages(
         self, teacher: np.ndarray, student: np.ndarray, a: np.ndarray, bias: np.ndarray
     ) -> dict[str, np.ndarray]:

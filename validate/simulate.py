@@ -23,19 +23,18 @@ from effdyn.derive.limits import WIDE_CLOCK
 from effdyn.derive.schedule import SCHEDULE
 from effdyn.solve.explicit_time import check_factor
 from effdyn.solve.processors import processors
-from effdyn.solve.results import parameters_json, variable, versions_json
+from effdyn.solve.results import parameters_json, versions_json
 from effdyn.solve.streams import seed_of
 
-from .align import best_order, come_apart, exchangeable, permuted, same_second_layer
-from .asked import Times, check_choice, check_count, dimensions, times_to_save
+from .asked import check_choice, check_count, dimensions, times_to_save
 from .blocks import check_dimensions, coordinates_in_blocks
 from .checkpoint import Checkpoint
 from .data_laws import DataLaw, Gaussian, read_law
 from .engines import ENGINES, Replicas
+from .gather import Gathered, Moments, at_a_time
 from .initial import Coordinates, check_dimension, coordinates
 from .inputs import Inputs, read_inputs
-from .observables import observables
-from .replicas import Divergence, Job, Outcome, State, forget, run_all, run_elsewhere
+from .replicas import Job, Outcome, State, forget, progress_bar, run_all, run_elsewhere
 from .shifted import coordinates_with_center
 from .simulators import by_model, simulates
 
@@ -144,11 +143,12 @@ def simulate(
         students that ``y0`` does not tell apart at this d (differences up to 1/√d), among all that have equal
         second-layer weights, or not at all. See :mod:`effdyn.validate.align`.
     store : {"runs", "moments"}
-        Every run, or the mean over runs under the same names with standard deviations (ddof=1) as ``Q_std`` etc.
+        Every run, or the mean over runs under the same names with standard deviations (ddof=1) as ``Q_std`` etc.,
+        summed as runs finish: memory does not grow with their number.
     checkpoint : path, optional
-        A folder where each finished replica is kept at once. If it holds replicas of this very simulation, with any
-        number of runs, these are not run again: that is how a simulation that was killed goes on, with the same
-        numbers. It needs a seed.
+        A folder where each finished replica is kept at once, and each that runs every half minute. If it holds
+        replicas of this very simulation, with any number of runs, these are not run again, and the others go on from
+        where they were: that is how a simulation that was killed goes on, with the same numbers. It needs a seed.
     threads : int, optional
         By default as many as there are processors.
     executor : optional
@@ -182,7 +182,7 @@ def simulate(
     Notes
     -----
     Ctrl-C returns the runs that are finished, with a warning and ``attrs["status"] == "interrupted"``; if none is, it
-    is raised.
+    is raised. With a checkpoint the others are kept as they stand.
 
     Examples
     --------
@@ -240,48 +240,47 @@ def simulate(
         "seed": json.dumps({"entropy": str(root.entropy), "spawn_key": list(root.spawn_key)}),
     }
 
+    gathered = Gathered(
+        model, given, sizes, times, _tested(given, law), align, Moments() if store == "moments" else None, workers
+    )
+    shapes = _shapes(given, law, len(times.t))
+    portion = runs if store == "runs" else at_a_time(shapes, len(sizes))
     # By runs, so that an interruption leaves whole runs; within one the long replica first.
     jobs = sorted(((run, size) for run in range(runs) for size in sizes), key=lambda job: (job[0], -job[1]))
     with ExitStack() as stack:
         kept = None
         if checkpoint is not None:
-            kept = stack.enter_context(Checkpoint(Path(checkpoint), about, times, _shapes(given, law, len(times.t))))
-        outcomes: dict[Job, Outcome] = {job: kept.finished[job] for job in jobs if job in kept.finished} if kept else {}
-        todo = [job for job in jobs if job not in outcomes]
-        keep = kept.keep if kept else forget
-        if pool is None:
-            fresh, interrupted = run_all(todo, replicas, times, workers, progress, keep)
-        else:
-            fresh, interrupted = run_elsewhere(todo, replicas, times, pool, progress, keep)
-        outcomes |= fresh
+            kept = stack.enter_context(Checkpoint(Path(checkpoint), about, times, shapes))
+        known = kept.finished if kept else {}
+        keep, unfinished = (kept.keep, kept.unfinished) if kept else (forget, None)
+        bar = stack.enter_context(progress_bar([job for job in jobs if job not in known], times, pool, progress))
+        interrupted = False
+        for begin in range(0, len(jobs), portion * len(sizes)):
+            some = jobs[begin : begin + portion * len(sizes)]
+            outcomes: dict[Job, Outcome] = {job: kept.read(job) for job in some if job in known} if kept else {}
+            todo = [job for job in some if job not in outcomes]
+            if pool is None:
+                fresh, interrupted = run_all(todo, replicas, times, workers, bar, keep, unfinished)
+            else:
+                fresh, interrupted = run_elsewhere(todo, replicas, times, pool, bar, keep, unfinished)
+            gathered.take(outcomes | fresh)
+            if interrupted:
+                break
 
-    finished = {job: outcome for job, outcome in outcomes.items() if isinstance(outcome, dict)}
-    complete = [run for run in range(runs) if all((run, size) in finished for size in sizes)]
-    tested = {job: {n: state.pop(n) for n in _tested(given, law)} for job, state in finished.items()}
-    diverged = {job: outcome for job, outcome in outcomes.items() if isinstance(outcome, Divergence)}
-    if interrupted and not complete and not diverged:
+    complete = len(gathered.runs)
+    if interrupted and not complete and not gathered.first:
         raise KeyboardInterrupt
-    dataset = None
-    if complete:
-        if align is not False:
-            groups = exchangeable(given, min(sizes) ** -0.5) if align == "auto" else same_second_layer(given)
-            if align == "auto":
-                reference = finished[complete[0], max(sizes)]
-                groups = [g for g in groups if len(g) > 1 and come_apart(reference, given, g, max(sizes))]
-            _align(finished, complete, sizes, groups)
-        dataset = _dataset(model, given, finished, tested, complete, sizes, times, workers, scalar=not np.ndim(d))
-        if store == "moments":
-            dataset = _moments(dataset)
-        status = "diverged" if diverged else "interrupted" if interrupted else "success"
-        dataset.attrs = about | {"runs": len(complete), "align": str(align), "store": store, "status": status}
-    if diverged:
-        run, size = min(diverged)
-        first = diverged[run, size]
+    dataset = gathered.dataset(scalar=not np.ndim(d))
+    if dataset is not None:
+        status = "diverged" if gathered.first else "interrupted" if interrupted else "success"
+        dataset.attrs = about | {"runs": complete, "align": str(align), "store": store, "status": status}
+    if gathered.first:
+        (run, size), first = gathered.first
         t = float(times.at(first.step, size))
-        raise SimulationDiverged(run, size, t, first.state, len(diverged), len(jobs), dataset)
+        raise SimulationDiverged(run, size, t, first.state, gathered.diverged, len(jobs), dataset)
     if interrupted:
         warnings.warn(
-            f"interrupted: {len(complete)} of {runs} runs were finished and are returned", RuntimeWarning, stacklevel=3
+            f"interrupted: {complete} of {runs} runs were finished and are returned", RuntimeWarning, stacklevel=3
         )
     assert dataset is not None
     return dataset
@@ -344,56 +343,6 @@ def _shapes(given: Inputs, law: DataLaw | None, times: int) -> dict[str, tuple[i
     names = dict.fromkeys(("Q", "R", "a", *given.states))
     states = {name: (times, *getattr(given, name).shape) for name in names}
     return states | {name: (times,) for name in _tested(given, law)}
-
-
-# ── What it gives ──
-
-
-def _align(finished: dict[Job, State], runs: list[int], sizes: list[int], groups: list[list[int]]) -> None:
-    if all(len(group) == 1 for group in groups):
-        return
-    reference = finished[runs[0], max(sizes)]
-    for run in runs:
-        for d in sizes:
-            state = finished[run, d]
-            finished[run, d] = permuted(state, best_order(state, reference, groups))
-
-
-def _dataset(
-    model: TeacherStudent,
-    given: Inputs,
-    finished: dict[Job, State],
-    tested: dict[Job, State],
-    runs: list[int],
-    sizes: list[int],
-    times: Times,
-    threads: int,
-    scalar: bool,
-) -> xr.Dataset:
-    arrays = _stacked(finished, runs, sizes)
-    measured = observables(model, given, arrays, [[(run, d) for d in sizes] for run in runs], threads)
-    arrays = {name: arrays[name] for name in given.states} | measured | _stacked(tested, runs, sizes)
-    step = model.training_step()
-    quantities = {q.name: q for q in (*step.states, *(q for q, _ in (*step.averages, *step.formulas)))}
-    variables = {name: variable(quantities[name], array, ("run", "d", "t")) for name, array in arrays.items()}
-    dataset = xr.Dataset(variables, coords={"run": runs, "d": sizes, "t": times.t})
-    if scalar:
-        return dataset.isel(d=0)
-    return dataset.assign_coords(t_true=(("d", "t"), np.stack([times.at(times.steps[d], d) for d in sizes])))
-
-
-def _stacked(states: dict[Job, State], runs: list[int], sizes: list[int]) -> State:
-    """Return the arrays of all replicas, with axes run, d before their own."""
-    return {
-        name: np.stack([np.stack([states[run, d][name] for d in sizes]) for run in runs])
-        for name in states[runs[0], sizes[0]]
-    }
-
-
-def _moments(dataset: xr.Dataset) -> xr.Dataset:
-    mean = dataset.mean("run", skipna=False)  # a cosine of a vector of length 0 stays undefined
-    spread = dataset.std("run", ddof=1, skipna=False) if dataset.sizes["run"] > 1 else mean * np.nan
-    return mean.merge(spread.rename({name: f"{name}_std" for name in dataset.data_vars}))
 
 
 def _json(given: Inputs, names: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -60,23 +61,44 @@ class Journal:
         DamagedStore
             If a whole record is not what was written.
         """
-        content = self.path.read_bytes()
+        for index, outcome, total, _ in self.records():
+            yield index, outcome, total
+
+    def records(self) -> Iterator[tuple[int, Outcome, int, int]]:
+        """Yield what :meth:`read` does, and where each record begins."""
         start = 0
-        while start + _HEAD.size <= len(content):
-            magic, total, text, length = _HEAD.unpack_from(content, start)
-            if magic != _MAGIC or length != self._length or text > _LONGEST_TEXT:
-                raise self._damaged(start)
-            stop = start + _HEAD.size + _BODY.size + text + 8 * length
-            if stop > len(content):
-                break
-            body = content[start + _HEAD.size : stop]
-            if checksum(body) != total:
-                raise self._damaged(start)
-            index, t_reached = _BODY.unpack_from(body)
-            status, message = body[_BODY.size : _BODY.size + text].decode().split("\n", 1)
-            yield index, Outcome(status, t_reached, message, np.frombuffer(body[_BODY.size + text :], "<f8")), total
-            start = stop
+        with self.path.open("rb") as file:
+            while (record := self._record(file, start)) is not None:
+                index, outcome, total, stop = record
+                yield index, outcome, total, start
+                start = stop
         os.truncate(self.path, start)
+
+    def at(self, start: int) -> Outcome:
+        """Return the outcome whose record begins there."""
+        with self.path.open("rb") as file:
+            record = self._record(file, start)
+        if record is None:
+            raise self._damaged(start)
+        return record[1]
+
+    def _record(self, file: BinaryIO, start: int) -> tuple[int, Outcome, int, int] | None:
+        """Return cell, outcome, checksum and end of the record that begins there; None if it is not whole."""
+        file.seek(start)
+        if len(head := file.read(_HEAD.size)) < _HEAD.size:
+            return None
+        magic, total, text, length = _HEAD.unpack(head)
+        if magic != _MAGIC or length != self._length or text > _LONGEST_TEXT:
+            raise self._damaged(start)
+        size = _BODY.size + text + 8 * length
+        if len(body := file.read(size)) < size:
+            return None
+        if checksum(body) != total:
+            raise self._damaged(start)
+        index, t_reached = _BODY.unpack_from(body)
+        status, message = body[_BODY.size : _BODY.size + text].decode().split("\n", 1)
+        outcome = Outcome(status, t_reached, message, np.frombuffer(body[_BODY.size + text :], "<f8"))
+        return index, outcome, total, start + _HEAD.size + size
 
     def empty(self) -> None:
         """Forget all records: they are in the arrays."""
