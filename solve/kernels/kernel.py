@@ -23,8 +23,9 @@ from effdyn.derive.numerical.quadrature import NODES, Table
 
 from .. import certification
 from .cache import load_generated
-from .emit import Emitter, Loop, flat_index
+from .emit import Emitter
 from .fuse import ALL, F, Fusion, G, fusion
+from .gather import Loop
 from .lower import lower, sort_symmetric_indices
 from .memory import Memory, packed_size, plus
 from .nodes import ALL_FIELDS, COLUMNS, NODE_SIZES, field_at_nodes
@@ -33,6 +34,7 @@ from .rename import safe_names
 from .sources import paste
 from .splitting import emit_splitting, splitting_of
 from .unroll import unrolled
+from .writer import flat_index
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
 OPTIONS = 'cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}'

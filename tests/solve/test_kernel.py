@@ -280,7 +280,7 @@ def test_a_legend_says_what_each_array_holds():
     for name, source in sources():
         lines = source.split("def kernel")[1].splitlines()
         for line in lines:
-            if array := re.match(r"\s+((?:row|weights)\d+) = ", line):
+            if array := re.match(r"\s+((?:row|twice|weights)\d+) = ", line):
                 assert f"# {array[1]}[" in line or ("weights" in array[1] and ", doubled for " in line), (name, line)
     source = dict(sources())["erf, high-dimensional, drift"]
     # <h h> = Q in the matrix of all overlaps C, as u runs over students and teacher units; 1 + <h h> of the erf forms.
@@ -529,6 +529,8 @@ def test_sums_that_do_not_start_at_one_are_refused():
         "t1",
         "r1",
         "row1",
+        "twice1",
+        "d",
         "f1",
         "gather",
         "math",
