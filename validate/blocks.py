@@ -159,7 +159,7 @@ class BlockNetwork(_Blocks):
 
     def draw(self, steps: int) -> np.ndarray:
         """Return inputs, shape (steps, batch, d)."""
-        x = self._inputs.standard_normal((steps, self._given.batch, self.rows.shape[1]))
+        x = self._inputs.fill(np.empty((steps, self._given.batch, self.rows.shape[1])))
         x *= self._scales
         return x
 

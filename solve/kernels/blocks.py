@@ -26,6 +26,8 @@ class Block:
         The loops that fill them, by shape, outermost first; written out before the next loop that may read them.
     fills : bool
         Whether this is a loop that fills rows.
+    cyclic : bool
+        Whether its index runs ahead of that of the loop inside by a distance ``d``, cyclically: see ``cycles.py``.
     """
 
     index: sympy.Symbol | None = None
@@ -36,6 +38,12 @@ class Block:
     rows: dict[sympy.Expr, str] = field(default_factory=dict)
     pending: dict[tuple[sympy.Expr, ...], "list[Block]"] = field(default_factory=dict)
     fills: bool = False
+    cyclic: bool = False
+
+    @property
+    def position(self) -> str:
+        """The text of where along an array the index is."""
+        return "d" if self.cyclic else str(self.index)
 
     def close(self, inner: "Block") -> None:
         """Append a finished inner loop, after the rows that it may read."""
@@ -53,3 +61,10 @@ class Block:
 
     def _append(self, inner: "Block") -> None:
         self.lines += [inner.header, *(f"    {line}" for line in inner.lines)]
+
+
+def loop_like(block: Block, index: sympy.Symbol, fills: bool = False) -> Block:
+    """Return a new loop over the values of another one's index, under another name."""
+    bounds = f"1, {block.size}//2 + 1" if block.cyclic else str(block.size)
+    header = f"for {'d' if block.cyclic else index} in range({bounds}):"
+    return Block(index, block.size, header, fills=fills, cyclic=block.cyclic)

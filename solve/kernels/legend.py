@@ -35,8 +35,16 @@ class Legend:
         if index not in letters:
             letters.append(index)
 
-    def add(self, name: str, formula: sympy.Expr, indices: Sequence[sympy.Symbol], shape: Sequence[sympy.Expr]) -> None:
-        """Note the formula of the elements of an array, as a function of these indices.
+    def add(
+        self,
+        name: str,
+        formula: sympy.Expr,
+        indices: Sequence[sympy.Symbol],
+        shape: Sequence[sympy.Expr],
+        layout: str = "",
+    ) -> None:
+        """Note the formula of the elements of an array, as a function of these indices, and in what order they are:
+        {0} and {1} stand for the last two indices.
 
         Examples
         --------
@@ -51,7 +59,8 @@ class Legend:
         renamed = self._renamed(formula, indices, shape)
         text = _text(formula.xreplace(renamed)) if _is_short(formula) else ""
         what = f" = {text}" if 0 < len(text) <= LONGEST else ": a longer expression, where it is filled"
-        self.notes[name] = f"{name}[{', '.join(str(renamed[index]) for index in indices)}]{what}"
+        letters = [str(renamed[index]) for index in indices]
+        self.notes[name] = f"{name}[{', '.join(letters)}]{what}{layout.format(*letters[-2:])}"
 
     def _renamed(
         self, formula: sympy.Expr, indices: Sequence[sympy.Symbol], shape: Sequence[sympy.Expr]

@@ -12,9 +12,9 @@ import sympy
 from effdyn.derive import Dynamics, Quantity
 from effdyn.derive.numerical.quadrature import NODES, Table
 
-from .emit import flat_index
 from .fuse import ALL, GRAM, F, Fusion, G
 from .nodes import ALL_FIELDS, COLUMNS, NOISE_NODES, WEIGHT, field_at_nodes, number_of_columns, ordered_families
+from .writer import flat_index
 
 if TYPE_CHECKING:
     from .splitting import Splitting

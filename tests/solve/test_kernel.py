@@ -280,7 +280,7 @@ def test_a_legend_says_what_each_array_holds():
     for name, source in sources():
         lines = source.split("def kernel")[1].splitlines()
         for line in lines:
-            if array := re.match(r"\s+((?:row|weights)\d+) = ", line):
+            if array := re.match(r"\s+((?:row|twice|weights)\d+) = ", line):
                 assert f"# {array[1]}[" in line or ("weights" in array[1] and ", doubled for " in line), (name, line)
     source = dict(sources())["erf, high-dimensional, drift"]
     # <h h> = Q in the matrix of all overlaps C, as u runs over students and teacher units; 1 + <h h> of the erf forms.
@@ -428,31 +428,33 @@ def expressions(indices_n, indices_p, depth):
     return st.one_of(*options)
 
 
-def assert_any_equations_equal_reference(matrix, vector, seed=0):
-    """Uncompiled: the loops are what is tested, and compiling takes a second each."""
+def assert_any_equations_equal_reference(matrix, vector, seed=0, sizes=(3, 2)):
+    """Uncompiled: the loops are what is tested, and compiling takes a second each. Returns the source."""
+    n, p = sizes
     rng = np.random.default_rng(seed)
     dynamics = by_hand(
         Equation(W, matrix), Equation(X_, vector), Equation(S, S.symbol), Equation(C, C.base), parameters=[B, Z]
     )
-    half, other = rng.normal(size=(3, 3)), rng.normal(size=(2, 2))
+    half, other = rng.normal(size=(n, n)), rng.normal(size=(p, p))
     values = {
-        "W": rng.normal(size=(3, 2)),
-        "x": rng.normal(size=3),
+        "W": rng.normal(size=(n, p)),
+        "x": rng.normal(size=n),
         "S": half + half.T,
         "c": rng.normal(),
         "B": other + other.T,
-        "z": rng.normal(size=2),
+        "z": rng.normal(size=p),
     }
     source, shapes = generate(dynamics, [(e.quantity, e.expr) for e in dynamics.drift], "uncompiled")
-    y, par = arguments(dynamics, {"L": 3, "P": 2}, values)
+    y, par = arguments(dynamics, {"L": n, "P": p}, values)
     out = np.full(len(y), np.nan)
-    size = 8 + sum(math.prod(int(sympy.sympify(s).subs({N: 3, P: 2})) for s in shape) for shape in shapes)
+    size = 8 + sum(math.prod(int(sympy.sympify(s).subs({N: n, P: p})) for s in shape) for shape in shapes)
     with np.errstate(all="ignore"):
         uncompiled(source)(0.0, y, out, par, np.full(size, np.nan))
     expected = pack(dynamics.states, evaluate(dynamics, {}, values))
     scale = np.maximum(np.abs(expected), 1.0)
     # sums of up to 3^4 terms that may cancel, raised to powers: 1e-9 is far above rounding and far below a wrong term
     np.testing.assert_allclose(out / scale, expected / scale, rtol=0, atol=1e-9)
+    return source
 
 
 # no shrinking: it takes minutes, and what was found so far is small and stands below
@@ -502,6 +504,32 @@ def test_vector_equations_by_hand_equal_the_reference(vector):
     assert_any_equations_equal_reference(c, vector)
 
 
+E = sympy.Symbol("E")  # stands for what depends on the free indices
+PAIRS = [  # what is summed over all pairs V, w of P, and what weighs them: the same in all equations
+    (sympy.asin(b[V, R] / (99 + E)), z[V] * z[R]),
+    (sympy.asin((b[V, R] - w[I, V] * w[I, R] / (9 + E)) / 99), z[V] * z[R] * b[V, R]),
+    (sympy.asin(z[V] * z[R] / sympy.sqrt((9 + w[I, V] ** 2 + E) * (9 + w[I, R] ** 2 + E))), 1 + b[V, R]),
+    (sympy.asin((b[V, V] + b[R, R]) * w[I, V] * w[I, R] / 999 / (1 + E)), z[V] + z[R]),
+]
+
+
+@pytest.mark.parametrize(("function", "weight"), PAIRS, ids=str)
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])  # an even number has a distance at which pairs come twice
+def test_sums_over_pairs_by_their_distance_equal_the_reference(function, weight, count):
+    total = sympy.Sum(weight * function, (V, 1, P), (R, 1, P))
+    vector, matrix = total.subs(E, x[I] ** 2), total.subs(E, x[I] ** 2 + z[U] ** 2)
+    source = assert_any_equations_equal_reference(matrix, vector, sizes=(2, count))
+    assert source.count("work[gather + at + d*P + ") == 2, "both equations by distance"
+
+
+def test_sums_over_pairs_whose_indices_stand_as_numbers_are_no_sums_by_distance():
+    total = sympy.Sum(sympy.asin(b[V, R] * V * R / 99), (V, 1, P), (R, 1, P))
+    source = assert_any_equations_equal_reference(
+        c, x[I] * total.subs(b[V, R], b[V, R] / (1 + x[I] ** 2)), sizes=(2, 3)
+    )
+    assert "for d in" not in source
+
+
 @pytest.mark.parametrize("vector", [I * x[I], sympy.Sum(J * x[J], (J, 1, N))], ids=str)
 def test_indices_may_stand_as_numbers(vector):
     assert_any_equations_equal_reference(c, vector)
@@ -529,6 +557,8 @@ def test_sums_that_do_not_start_at_one_are_refused():
         "t1",
         "r1",
         "row1",
+        "twice1",
+        "d",
         "f1",
         "gather",
         "math",
