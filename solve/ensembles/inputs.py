@@ -218,9 +218,7 @@ def _no_overlaps(dynamics: Dynamics, common: Inputs, varying: Mapping[str, np.nd
             return np.zeros((), dtype=bool)
         if _has_factors(gram):
             return np.zeros((), dtype=bool)
-        return np.asarray(
-            is_impossible(np.linalg.eigvalsh(gram)).any(axis=-1)
-        )  # of one of the blocks, if there are any
+        return np.asarray(is_impossible(np.linalg.eigvalsh(gram)).any(axis=-1))  # in any of the blocks
 
     return mask
 
