@@ -18,6 +18,7 @@ import sympy
 
 from .averages import rename_bound
 from .dynamics import Quantity
+from .errors import ModelError
 from .fast_variables import gathered
 from .increments import D, VectorUpdate
 from .limits import Dropped, Limit
@@ -42,6 +43,13 @@ class IncrementProduct(sympy.Expr):
         factors = " ".join(r"\Delta " + printer.doprint(a) for a in self.args)
         product = rf"\langle {factors}\rangle"
         return product if exp is None else f"{product}^{{{exp}}}"
+
+
+def check_lengths(Q: Any) -> None:
+    """Raise a ModelError if a vector has length 0: Q (K, K) has the squared lengths on its diagonal."""
+    if not all(Q[i, i] > 0 for i in range(len(Q))):
+        accepted = "students of positive lengths: a vector of length 0 cannot be rescaled to it"
+        raise ModelError("y0['Q']", Q.tolist(), accepted)
 
 
 def hold_lengths(averages: Averages, training: "TrainingStep") -> Averages:

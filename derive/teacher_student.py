@@ -24,6 +24,7 @@ from .errors import ModelError, NotYet, nearest
 from .gaussian.cached_forms import cached
 from .loss import MARGIN, loss
 from .pipeline import TrainingStep, derive_dynamics, find_limit
+from .projection import check_lengths
 from .schedule import schedule
 from .shifted_inputs import check_mean
 from .target import target, target_text
@@ -227,8 +228,11 @@ class TeacherStudent:
         ------
         ModelError
             With inputs in blocks, if shares do not add up to 1, or the overlaps of a block are not symmetric; with
-            inputs that have a mean, if no mean of that length gives these means of fields.
+            inputs that have a mean, if no mean of that length gives these means of fields; of students of fixed length,
+            if one has length 0.
         """
+        if self.constraint and "Q" in values:
+            check_lengths(values["Q"])
         if self.inputs == "blocks":
             check_blocks(values)
         if self.inputs == "shifted":

@@ -57,6 +57,8 @@ def check_wide(model: "TeacherStudent", limit: Limit) -> None:
         raise ModelError("limit", f"{limit.name} of {model!r}", accepted)
     if model.momentum == "slow":
         raise NotYet(f"limit={limit.name!r} with slow momentum", 'limit="high-dimensional"')
+    if limit.neurons and model.inputs == "blocks":
+        raise NotYet(f"limit={limit.name!r} with inputs in blocks", 'limit="wide", or isotropic inputs')
 
 
 def describe_neurons(dynamics: Dynamics, limit: Limit) -> Dynamics:

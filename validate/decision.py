@@ -14,6 +14,10 @@ from .deviations import quantile
 from .joint import Joint
 from .verdict import FAIL, PASS, UNDECIDED, describe, worst_row
 
+CHANCE = 2.0
+"""Standard errors by which the mean of the runs that are asked for may be off by chance, and still show what they are
+to show: of 40 simulations with so many, 39 do."""
+
 
 def summarise(table: xr.Dataset, names: Sequence[str], scale: dict[str, float]) -> xr.Dataset:
     rows = []
@@ -142,10 +146,10 @@ def _too_coarse(row: xr.Dataset, count: int, level: float, resolution: float) ->
 
 
 def _runs_needed(spread: float, room: float, count: int, level: float) -> int:
-    """Return the smallest n with z(n)·spread/√n <= room."""
+    """Return the smallest n with (z(n) + CHANCE)·spread/√n <= room: the deviation seen has a chance part of its own."""
 
     def enough(n: int) -> bool:
-        return quantile(level, count, n) * spread <= room * np.sqrt(n)
+        return (quantile(level, count, n) + CHANCE) * spread <= room * np.sqrt(n)
 
     high = 2
     while not enough(high) and high < 1 << 40:

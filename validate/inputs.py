@@ -164,10 +164,6 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
     K, M = arrays["R"].shape[-2:]
     model.check_values(arrays)
     _check_target(model, M)
-    lengths = np.diagonal(arrays["Q"], axis1=-2, axis2=-1)
-    if model.constraint and not (lengths > 0).all():
-        accepted = "students of positive lengths: a vector of length 0 cannot be rescaled to it"
-        raise ModelError("y0['Q']", arrays["Q"].tolist(), accepted)
     vectors = {"a": K, "b": M, "bias": K, "teacher_bias": M, "mean": K, "teacher_mean": M}
     values: dict[str, Any] = {name: arrays[name] for name in ("Q", "R", "T")}
     values |= {name: arrays.get(name, np.zeros(size)) for name, size in vectors.items()}

@@ -119,9 +119,11 @@ def _item(term: sympy.Expr, printer: PaperPrinter) -> Item:
     negative, size = split_sign(term)
     factors = sympy.Mul.make_args(size)
     if long := [f for f in factors if f.has(Joint) and not f.has(sympy.Sum) and width(printer._print(f)) > LONG]:
-        (average,) = long[0].atoms(Joint)
         rest = [f for f in factors if f is not long[0]]
         before = printer.product(rest) if rest else ""
+        if long[0].is_Add:  # a covariance: the mean of a product less the product of means
+            return Item(negative, before, arranged(long[0], printer))
+        (average,) = long[0].atoms(Joint)
         kind = "mean" if long[0] == average else "dilation"
         return Item(negative, before, arranged(average.args[0], printer), kind)
     return Item(negative, printer.product(factors))
