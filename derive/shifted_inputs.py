@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import sympy
 
 from .dynamics import Quantity
@@ -85,13 +84,15 @@ def check_mean(values: Mapping[str, Any]) -> None:
     ------
     ModelError
     """
-    T, R, Q = values["T"], values["R"], values["Q"]
-    m, hers = values[MEAN.name][..., None], values[TEACHER_MEAN.name][..., None]
+    import numpy as np
+
+    T, hers = values["T"], values[TEACHER_MEAN.name][..., None]
     square = np.reshape(values[NORM_OF_MEAN.name] ** 2, (1, 1))
-    for place, name, others, means in (
-        (f"params[{TEACHER_MEAN.name!r}]", "the teacher", T, hers),
-        (f"y0[{MEAN.name!r}]", "all vectors", np.block([[T, R.T], [R, Q]]), np.concatenate([hers, m])),
-    ):
+    checks = [(f"params[{TEACHER_MEAN.name!r}]", "the teacher", T, hers)]
+    if "Q" in values:  # not in the mean field, whose states are other overlaps
+        R, means = values["R"], np.concatenate([hers, values[MEAN.name][..., None]])
+        checks.append((f"y0[{MEAN.name!r}]", "all vectors", np.block([[T, R.T], [R, values["Q"]]]), means))
+    for place, name, others, means in checks:
         gram = np.block([[square, means.T], [means, others]])
         eigenvalues = np.linalg.eigvalsh(gram)
         if eigenvalues[0] < -SLACK * max(eigenvalues[-1], 1.0):

@@ -18,9 +18,12 @@ import numpy as np
 from numba import carray, cfunc, njit
 
 from .fluctuations_lanes import LANES
-from .integrators.dop853 import HELPER, OPTIONS, _call
+from .integrators import dop853
+from .integrators.dop853 import _call
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
+COUNTED = {"_nrt": True}  # views of the workspace are arrays of its own
+OPTIONS, HELPER = dop853.OPTIONS | COUNTED, dop853.HELPER | COUNTED
 HEAD = 18
 """How many numbers stand before the arrays in ``par``."""
 NOTHING = np.zeros(0)

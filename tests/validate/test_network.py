@@ -108,7 +108,7 @@ def test_step_is_the_update_rule_written_in_numpy(rng):
     x, noise = rng.standard_normal((steps, d)), rng.standard_normal(steps)
     s, eta, eta_a, eta_c, keep = 0.5, 0.3, 0.2, 0.1, 0.9
     W2, a2, c2 = W.copy(), a.copy(), c.copy()
-    work = np.empty(M), np.empty(K), np.empty(K)
+    work = np.zeros(3), np.linalg.norm(W, axis=1), np.empty(M), np.empty(K), np.empty(K)  # clock and lengths first
     assert train(V, W, a, c, b, c_star, x, noise, s, eta, eta_a, eta_c, keep, *work) == steps
     for z, n in zip(x, noise, strict=True):
         h = W2 @ z + c2
