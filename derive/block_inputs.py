@@ -122,6 +122,8 @@ def check_blocks(values: Mapping[str, Any]) -> None:
         if name not in values:
             continue
         array = values[name]
+        if (abs(array).max(axis=(-2, -1))[values[SHARE.name] == 0] > 0).any():
+            raise ModelError(f"{place}[{name!r}]", array.tolist(), "no overlaps in a block without directions")
         apart = abs(array - array.swapaxes(-1, -2)).max()
         if apart > 1e-12 * abs(array).max(initial=0.0):
             given = Described(f"array of shape {array.shape}, up to {apart:.3g} from its transpose")

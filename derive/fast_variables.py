@@ -79,10 +79,10 @@ def _insert(terms: list[Term], solved: Mapping[str, tuple[Quantity, list[Term]]]
 
 
 def gathered(terms: list[Term], q: Quantity) -> list[Term]:
-    """Return terms with those that differ by their coefficients alone added up."""
+    """Return terms with those of the same order that differ by their coefficients alone added up."""
     total: dict[tuple[object, ...], list[Term]] = {}
     for term in collect_terms(terms, q.indices):
-        total.setdefault((term.indices, term.factors), []).append(term)
+        total.setdefault((term.indices, term.factors, _order(term)), []).append(term)
     return [replace(same[0], coefficient=_tidy(sympy.Add(*(t.coefficient for t in same)))) for same in total.values()]
 
 

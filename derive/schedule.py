@@ -24,7 +24,9 @@ TAKEN = {
     *("eta", "eta_a", "eta_bias", "eta_a_over_eta", "eta_bias_over_eta", "kappa", "kappa_over_eta", "sigma", "flip"),
     *("batch", "beta", "mu", "phi", "ell", "zeta", "chi", "steps", "schedule", "eg", "error_rate", "loss", "cosine"),
     *("cosine_students", "run", "member", "student", "student_2", "teacher", "teacher_2", "i", "k", "s"),
+    *("input_variance", "input_share", "input_mean", "mean", "teacher_mean", "block", "B", "N", "Q_perp", "T_inv"),
     *"".join(INDEX_NAMES.values()),
+    *"cefguz",
 }
 """Names that mean something else in the equations of some model: quantities, sizes, indices, axes of results."""
 
@@ -51,7 +53,10 @@ def schedule(given: Any) -> sympy.Expr | None:
     """
     if given is None:
         return None
-    found = given(TIME) if callable(given) and not isinstance(given, sympy.Basic) else given
+    try:
+        found = given(TIME) if callable(given) and not isinstance(given, sympy.Basic) else given
+    except TypeError as error:
+        raise ModelError("schedule", given, f"{ACCEPTED}; a function is called with t alone") from error
     expr = parse_expression(found, "schedule") if isinstance(found, str) else found
     if not isinstance(expr, sympy.Expr) or expr.has(sympy.nan, sympy.oo, -sympy.oo, sympy.zoo):
         raise ModelError("schedule", given, ACCEPTED)

@@ -221,6 +221,11 @@ class TeacherStudent:
         """Return the update rule as data: its fields, order parameters and parameters, whatever the activations."""
         return training_step(self)
 
+    @property
+    def restricted(self) -> bool:
+        """Whether there are values that :meth:`check_values` refuses, beyond overlaps that no vectors have."""
+        return self.inputs != "isotropic" or self.constraint is not None
+
     def check_values(self, values: Mapping[str, Any]) -> None:
         """Refuse values, arrays by name, that no data have.
 

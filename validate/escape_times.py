@@ -21,6 +21,7 @@ from scipy.special import ndtr
 
 from effdyn.derive.errors import ModelError
 
+from .asked import check_count
 from .fluctuations import has_fluctuations
 
 NODES = 4096
@@ -119,6 +120,7 @@ def escape_times(theory: xr.Dataset, threshold: float, *, rate: float, d: int, n
     >>> round(few.sd / many.sd, 1)  # √10, where the noise is small
     3.2
     """
+    check_count("d", d)
     if not has_fluctuations(theory):
         raise ModelError("theory", str(theory.attrs.get("title", "")), "a solution of dynamics.fluctuations()")
     if name not in theory or theory[name].dims != ("t",):
@@ -126,6 +128,8 @@ def escape_times(theory: xr.Dataset, threshold: float, *, rate: float, d: int, n
     if not (np.isfinite(rate) and rate > 0):
         raise ModelError("rate", rate, "the rate of escape, above 0")
     t = theory["t"].values
+    if t.size < 4:
+        raise ModelError("theory", f"{t.size} times", "a solution at times dense enough to interpolate")
     curve = CubicSpline(t, theory[name].values)
     passed = [root for root in curve.solve(threshold, extrapolate=False) if root > t[0]]
     if not passed:

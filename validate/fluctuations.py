@@ -17,6 +17,9 @@ from .comparable import ROUNDING, NotComparable
 
 DIFFUSION = 1e-3
 """Relative error of mean corrections and variances: that of the rule over the fields of one example."""
+MANY = 300
+"""Runs from which on the scatter of averaged squares is known well enough to take degrees of freedom from it; of fewer
+it can be far too small by chance (of two runs it is zero), and n − 1 are taken: those of normal runs in full step."""
 KINDS = ("mean_correction", "variance")
 
 
@@ -191,6 +194,8 @@ def _pooled(
     average = all_ratios.mean(1)
     # Without the floor of single variances: an average over weakly dependent times scatters less than one square.
     freedom = np.array([2 * (n - 1) * average.mean() ** 2 / max(average.var(ddof=1), 1e-300)])
+    if n < MANY:
+        freedom = np.minimum(freedom, n - 1.0)
     one = np.ones(1)
     return _row(component, t, one, average.mean(keepdims=True), n, freedom, 1.0, 0.0).assign(
         pooled=("comparison", [True])

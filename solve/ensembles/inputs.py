@@ -78,6 +78,9 @@ def read_batch(dynamics: Dynamics, y0: Any, params: Any) -> Batch:
         mask = np.broadcast_to(suspicious(), shape).ravel()
         if mask.any():
             _read_member(dynamics, quantities, given, (y0, params), shape, int(np.argmax(mask)))
+    if varying and getattr(dynamics.model, "restricted", False):
+        for member in range(1, math.prod(shape)):
+            _read_member(dynamics, quantities, given, (y0, params), shape, member)
     return _packed(dynamics, shape, common, varying)
 
 

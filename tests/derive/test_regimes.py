@@ -143,6 +143,15 @@ def test_known_limits(activation, rng):
     same(evaluate(plain.dynamics(), y, faster), evaluate(momentum, y, {**params, "beta": 0.7}))
 
 
+def test_weights_decay_as_fast_with_momentum(rng):
+    """β makes the gradient 1/(1 − β) times as large, and leaves κ alone."""
+    y, params = state_and_params(rng)
+    params["kappa"] = 0.3
+    plain, momentum = (TeacherStudent(weight_decay=True, momentum=kind).dynamics() for kind in (False, "fixed"))
+    faster = {**params, "eta": params["eta"] / (1 - 0.7)}
+    same(evaluate(plain, y, faster), evaluate(momentum, y, {**params, "beta": 0.7}))
+
+
 def test_finite_d_tends_to_the_limit(rng):
     y, params = state_and_params(rng)
     model = TeacherStudent(batch=True)

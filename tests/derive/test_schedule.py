@@ -215,3 +215,14 @@ def test_other_papers_clocks_are_in_the_schedule():
     assert not math.isclose(float(theirs[2]), 2.0)
     np.testing.assert_allclose(there.Q.values, ours, rtol=1e-7)  # local tolerances of 1e-10 on either clock
     assert convention.to_effdyn(*theirs[:2], theirs[2], dyn.model)[1]["tau"] == params["tau"]
+
+
+@pytest.mark.parametrize("name", ["c", "g", "input_variance", "mean", "T_inv"])
+def test_names_of_other_models_equations_are_refused(name):
+    with pytest.raises(ModelError, match="means something else"):
+        derive.TeacherStudent(schedule=f"1/(1 + {name}*t)")
+
+
+def test_a_function_of_more_than_time_is_refused():
+    with pytest.raises(ModelError, match="t alone"):
+        derive.TeacherStudent(schedule=lambda t, tau: 1 / (1 + t / tau))

@@ -135,3 +135,15 @@ def test_two_percent_in_the_learning_rate_are_seen_and_none_is_not(repetitions):
         assert verdict.power["drift"] < 0.02, "the verdict itself says that 2 % would be caught"
     for verdict in verdicts_of_eta(1.02, repetitions):
         assert verdict.status == "FAIL", verdict
+
+
+@pytest.mark.parametrize("runs", [2, 3, 4, 8])
+def test_few_runs_of_a_right_theory_never_fail(runs):
+    """Averages of variances over few runs have a scatter that says nothing: of two it is zero."""
+    t = np.linspace(0, 4, 9)
+    theory = solve.integrate(ERF.dynamics().fluctuations(), (0, 4), t_eval=t, y0=START, params=PARAMS)
+    how = dict(d=200, runs=20 * runs, t_span=(0, 4), t_eval=t, rng=5, progress=False)
+    sample = validate.simulate(ERF, y0=START, params=PARAMS, **how)
+    for group in range(20):
+        verdict = compare(theory, sample.isel(run=slice(group * runs, (group + 1) * runs)))
+        assert verdict.status != "FAIL", verdict
