@@ -207,4 +207,4 @@ def test_memory_does_not_grow_with_steps(how):
         return size
 
     peak(1)  # loads what is loaded once
-    assert peak(300) < 1.05 * peak(30) + 50_000  # 6000 steps fill every block; 60000 draw 96 MB of normals and more
+    assert peak(300) < peak(30) + 1_000_000  # 6000 steps fill every block; 60000 draw 96 MB of normals: 1 % of that
