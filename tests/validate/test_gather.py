@@ -93,7 +93,7 @@ def test_runs_that_diverge_are_left_out_of_moments(at_a_time):
     np.testing.assert_allclose(second.partial.R, first.partial.R.mean("run"), rtol=1e-13)
 
 
-@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_runs(resumed, at_a_time, tmp_path):
     at_a_time(16)
     how = dict(store="moments", d=100, t_span=(0, 1), t_eval=np.linspace(0, 1, 41), align=False)

@@ -137,7 +137,7 @@ def test_two_percent_in_the_learning_rate_are_seen_and_none_is_not(repetitions):
         assert verdict.status == "FAIL", verdict
 
 
-@pytest.mark.parametrize("runs", [2, 3, 4, 8])
+@pytest.mark.parametrize("runs", [2, 4, *(pytest.param(runs, marks=pytest.mark.slow) for runs in (3, 8))])
 def test_few_runs_of_a_right_theory_never_fail(runs):
     """Averages of variances over few runs have a scatter that says nothing: of two it is zero."""
     t = np.linspace(0, 4, 9)
