@@ -15,7 +15,7 @@ from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs
 
 K, M = 3, 2
 MOST = 50
-"""Times the equations of motion: C has 78 entries here, J 144, and H:C takes 24 drifts."""
+"""Times the equations of motion: C has 78 entries here, J 144, H 936."""
 CALLS = 200
 
 

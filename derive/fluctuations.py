@@ -26,7 +26,7 @@ from .loss import Y
 from .moments import Dilation, Pair, Value
 from .numerical.quadrature import KINKS
 from .pipeline import average_increments, expand_increments
-from .tangent import NotDifferentiable, along, tangent
+from .tangent import NotDifferentiable, along, curvature, tangent
 from .terms import Term, assemble
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Fluctuations:
     >>> theory = derive.TeacherStudent(activation="linear").dynamics().fluctuations()
     >>> print(theory.tangent["dR"])
     -eta*a[i]*Sum(a[j]*dR[j, n], (j, 1, K))
+    >>> print(theory.curvature["Q"])  # closed in covariances, of which the drift is linear
+    0
     >>> [q.name for q in theory.increment.states]
     ['h', 'h_star', 'zeta']
     """
@@ -81,6 +83,15 @@ class Fluctuations:
     covariance: tuple[tuple[tuple[str, str], sympy.Lambda], ...]
     active: tuple[FieldFamily, ...]
     batch: sympy.Expr = sympy.S.One
+
+    @property
+    def curvature(self) -> Dynamics | None:
+        """The second derivative of b along a perturbation l of the states (``dQ``, ``dR``, …), for any K and M.
+
+        H:C is its sum over the columns l of a factor of C. Derived when it is asked for, and to be read: solvers
+        differentiate the operations of b, since of erf committees it takes 20 s to compile. None where ``tangent`` is.
+        """
+        return curvature(self.dynamics) if self.tangent else None
 
     @property
     def noise_nodes(self) -> int:

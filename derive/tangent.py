@@ -55,10 +55,7 @@ def tangent(dynamics: Dynamics) -> Dynamics:
         raise NotDifferentiable("expectations are numerical, sums over the nodes of a rule that depends on the states")
     closed = [dynamics.closed(e.expr) for e in dynamics.drift]
     _check_functions(closed)
-    names = _perturbation_names(dynamics)
-    perturbed = {
-        q.name: q if name == q.name else _renamed(q, name) for q, name in zip(dynamics.states, names, strict=True)
-    }
+    perturbed = _perturbations(dynamics)
     memo: dict[sympy.Basic, sympy.Expr] = {}
     drift = tuple(
         Equation(perturbed[e.quantity.name], _derivative(expr, perturbed, memo), e.status)
@@ -66,6 +63,45 @@ def tangent(dynamics: Dynamics) -> Dynamics:
     )
     title = f"{dynamics.title}, linearised"
     return Dynamics(title, "ode", dynamics.clock, drift, dynamics.states + dynamics.parameters)
+
+
+@lru_cache(maxsize=64)
+def curvature(dynamics: Dynamics) -> Dynamics:
+    """Return the second derivative of the equations of motion along a perturbation of the states.
+
+    It is the derivative of :func:`tangent` along the same perturbation: quadratic in it, with the same sums. Added up
+    over the columns l of a factor of a covariance C it is H:C = Σ_l ∇²b : l lᵀ.
+
+    Returns
+    -------
+    Dynamics
+        Its drift is that derivative, by the names of the states; the perturbations are its last parameters.
+
+    Raises
+    ------
+    NotDifferentiable
+        As :func:`tangent`.
+
+    Examples
+    --------
+    >>> from effdyn import derive
+    >>> flow = derive.TeacherStudent(activation="linear", second_layer="trained").dynamics(limit="gradient-flow")
+    >>> print(curvature(flow)["R"])
+    -a[i]*Sum(2*dR[j, n]*da[j], (j, 1, K)) - 2*da[i]*Sum(R[j, n]*da[j] + a[j]*dR[j, n], (j, 1, K))
+    """
+    linear, perturbed = tangent(dynamics), _perturbations(dynamics)
+    memo: dict[sympy.Basic, sympy.Expr] = {}
+    return replace(
+        dynamics,
+        title=f"{dynamics.title}: second derivative along a perturbation",
+        drift=tuple(
+            Equation(e.quantity, _derivative(first.expr, perturbed, memo), e.status)
+            for e, first in zip(dynamics.drift, linear.drift, strict=True)
+        ),
+        parameters=(*dynamics.parameters, *linear.states),
+        observables=(),
+        model=None,
+    )
 
 
 def along(expr: sympy.Expr, directions: Mapping[str, Quantity]) -> sympy.Expr:
@@ -92,6 +128,12 @@ def _check_functions(expressions: Iterable[sympy.Expr]) -> None:
         for call in sorted(expr.atoms(sympy.Function), key=sympy.default_sort_key):
             if not isinstance(call, DIFFERENTIATED):
                 raise NotDifferentiable(f"no regular derivative of {call.func.__name__} is known")
+
+
+def _perturbations(dynamics: Dynamics) -> dict[str, Quantity]:
+    """Return the perturbation of each state, by the name of the state."""
+    names = _perturbation_names(dynamics)
+    return {q.name: q if name == q.name else _renamed(q, name) for q, name in zip(dynamics.states, names, strict=True)}
 
 
 def _perturbation_names(dynamics: Dynamics) -> list[str]:

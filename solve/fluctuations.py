@@ -10,8 +10,9 @@ from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.fluctuations import Fluctuations
 from effdyn.derive.numerical.rules import joint_rule
 
+from .derivatives import machine
+from .derivatives.program import program
 from .errors import Diverged, IntegrationError
-from .fluctuations_lanes import derivatives_address
 from .fluctuations_observables import carried_over
 from .fluctuations_rhs import System, rhs_address, rhs_function, work_size
 from .integrate import integrate
@@ -74,7 +75,8 @@ def integrate_fluctuations(
     xarray.Dataset
         What :func:`effdyn.solve.integrate` returns, and for each state and observable X: ``X_mean_correction``
         and ``X_variance``, of the shape of X; ``covariance`` (t, coordinate, coordinate_2) of all independent states.
-        All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`.
+        All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`;
+        ``attrs["derivatives"]``: how those of the drift were had, exactly or as differences.
         Interrupted with Ctrl-C, the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
 
     Raises
@@ -133,6 +135,7 @@ def integrate_fluctuations(
     }
     solution = solution.assign(found).assign_coords(coordinate=names, coordinate_2=names)
     facts = {"fluctuations": "mean corrections and variances, to be divided by d", "initial": initial}
+    facts["derivatives"] = derivatives_of_drift(system)
     return solution.assign_attrs(facts, diffusion_interpolation_error=spline_error)
 
 
@@ -172,22 +175,22 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
     """Return what the compiled right-hand side needs to know; ``level`` and ``shift`` are those of D's rule."""
     dynamics = theory.dynamics
     drift = kernel(dynamics, inputs.sizes)
-    derivatives = 0
-    if theory.tangent:
-        derivatives = derivatives_address(dynamics, tuple(inputs.sizes[str(size)] for size in dynamics.sizes))
-    tangent = None if derivatives or not theory.tangent else kernel(theory.tangent)
-    kernels = [drift, tangent, kernel(theory.correction), observables_kernel(theory.increment)]
     n = sum(packed_length(q, inputs.sizes) for q in dynamics.states)
+    operations = _operations(theory, inputs, n)
+    tangent = None if operations.size or not theory.tangent else kernel(theory.tangent)
+    kernels = [drift, tangent, kernel(theory.correction), observables_kernel(theory.increment)]
     full_of = np.concatenate([np.ravel(a) for a in unpack(dynamics.states, np.arange(float(n)), inputs.sizes).values()])
     n_sizes = len(dynamics.sizes)
     gram_of = _places_of_covariances(theory, inputs, n_sizes)
     own, corrections = (_parameters(part, inputs) for part in (dynamics, theory.correction))
     noisy = inputs.params["sigma"] > 0
     nodes, weights = _rule(theory, len(gram_of), theory.noise_nodes if noisy else 1, level, shift)
-    inner = max(LONGEST, *(k.workspace_size(inputs.sizes) for k in kernels if k))
+    execution = machine.work_size(operations) if operations.size else 0
+    inner = max(LONGEST, execution, *(k.workspace_size(inputs.sizes) for k in kernels if k))
     n_work = work_size(n, len(full_of), len(gram_of), len(own), inner)
     return System(
-        addresses=(*(k.address if k else 0 for k in kernels), derivatives),
+        addresses=tuple(k.address if k else 0 for k in kernels),
+        program=operations,
         n=n,
         full_of=full_of,
         gram_of=gram_of,
@@ -201,6 +204,22 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
         batch=float(inputs.params[str(theory.batch)]) if theory.batch.free_symbols else 1.0,
         n_work=n_work,
     )
+
+
+def derivatives_of_drift(system: System) -> str:
+    """Return how the first and second derivatives of the drift are had."""
+    if system.program.size:
+        return "exact: of each operation"
+    if system.addresses[1]:
+        return "first: exact, symbolic; second: differences of the drift"
+    return "differences of the drift"
+
+
+def _operations(theory: Fluctuations, inputs: Inputs, n: int) -> np.ndarray:
+    """Return the operations of the drift at these parameters, to be executed with their derivatives; empty if not."""
+    sizes = tuple(inputs.sizes[str(size)] for size in theory.dynamics.sizes)
+    found = program(theory.dynamics, "drift", sizes, n)
+    return found.encoded(_parameters(theory.dynamics, inputs)) if found else np.zeros(0)
 
 
 def _parameters(part: Dynamics, inputs: Inputs) -> np.ndarray:

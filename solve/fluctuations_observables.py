@@ -1,8 +1,8 @@
 """Mean correction and variance of observables, from those of the states.
 
 With g the gradient of an observable and H its second derivative, at a solution with mean correction m and covariance C
-of the states, they are g·m + ½ H:C and g·C g. Both are taken as differences of the compiled observables, along m and
-along the columns of a factor of C.
+of the states, they are g·m + ½ H:C and g·C g. Both are derivatives of the observables' operations along the columns
+of a factor of C; where there are none (ReLU, numerical expectations), differences of the compiled observables.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,8 @@ from effdyn.derive import Quantity
 from effdyn.derive.fluctuations import Fluctuations
 from effdyn.derive.schedule import SCHEDULE
 
+from .derivatives import machine
+from .derivatives.program import Program, program
 from .fluctuations_rhs import STEP, distance
 from .kernels.gram import gram_matrix
 from .kernels.kernel import observables_kernel
@@ -37,6 +39,42 @@ def carried_over(
     if not observed:
         return []
     lengths = [packed_length(q, inputs.sizes) for q in observed]
+    operations = _operations(theory, inputs, y.shape[1])
+    if operations:
+        found = _exactly(operations, parameter_vector(theory.dynamics, inputs), y, mean, covariance)
+    else:
+        found = _by_differences(theory, inputs, lengths, y, mean, covariance)
+    means, variances = (unpack(observed, np.array(part), inputs.sizes) for part in zip(*found, strict=True))
+    # A schedule is a function of time: it does not fluctuate.
+    return [(q, means[q.name], variances[q.name]) for q in observed if q != SCHEDULE]
+
+
+def _operations(theory: Fluctuations, inputs: Inputs, n: int) -> Program | None:
+    sizes = tuple(inputs.sizes[str(size)] for size in theory.dynamics.sizes)
+    return program(theory.dynamics, "observables", sizes, n)
+
+
+def _exactly(
+    operations: Program, par: np.ndarray, y: np.ndarray, mean: np.ndarray, covariance: np.ndarray
+) -> list[Moments]:
+    """Return g·m + ½ H:C and g·C g of all observables at each time, by the derivatives of their operations."""
+    encoded, n, length = operations.encoded(par), operations.n, len(operations.results)
+    work, images, curved = np.zeros(machine.work_size(encoded)), np.empty((length, n)), np.empty(length)
+    found = []
+    for state, m, C in zip(y, mean, covariance, strict=True):
+        values, vectors = np.linalg.eigh(C)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        machine.evaluate(encoded, 0.0, state, work)
+        machine.sweep(encoded, root.ravel(), 2 * m, work, images.reshape(-1), curved)
+        found.append((curved / 2, np.sum(images**2, axis=1)))
+    return found
+
+
+def _by_differences(
+    theory: Fluctuations, inputs: Inputs, lengths: list[int], y: np.ndarray, mean: np.ndarray, covariance: np.ndarray
+) -> list[Moments]:
+    """Return the same by differences of the compiled observables."""
+    observed = [e.quantity for e in theory.dynamics.observables]
     # Averages are as smooth as the drift; ratios of overlaps, which have indices, never are.
     ratio = np.repeat([bool(q.indices) for q in observed], lengths)
     function = _observables(theory, inputs, sum(lengths))
@@ -44,11 +82,9 @@ def carried_over(
     for state, m, C in zip(y, mean, covariance, strict=True):
         near = _distance(theory, inputs, state)
         far = max(1.0, float(np.abs(state).max())) if theory.tangent else near
-        at = [_moments(function, state, m, C, scale) for scale in (near, far)]
-        found.append([np.where(ratio, *pair) for pair in zip(*at, strict=True)])
-    means, variances = (unpack(observed, np.array(part), inputs.sizes) for part in zip(*found, strict=True))
-    # A schedule is a function of time: it does not fluctuate.
-    return [(q, means[q.name], variances[q.name]) for q in observed if q != SCHEDULE]
+        means, variances = zip(*(_moments(function, state, m, C, scale) for scale in (near, far)), strict=True)
+        found.append((np.where(ratio, *means), np.where(ratio, *variances)))
+    return found
 
 
 def _observables(theory: Fluctuations, inputs: Inputs, length: int) -> Function:

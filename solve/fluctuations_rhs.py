@@ -1,10 +1,10 @@
 """The right-hand side of the order-1/d theory: compiled once for every model, which it knows by addresses of kernels.
 
 ``y`` holds the n packed states ω, their mean correction m, and the upper triangle of their covariance C, row by row;
-``par`` what :meth:`System.parameters` puts there. The Jacobian J of small systems is that of the drift's operations,
-sixteen columns at once; in others the tangent is taken along each column of C. The second derivative H:C is taken as
-differences of the drift along the columns of a factor of C: compiled, it takes half a minute for erf committees. Where
-there is no tangent (ReLU, numerical expectations) the same differences give J C too.
+``par`` what :meth:`System.parameters` puts there. Of systems that are not too large the drift's operations are executed
+with their derivatives along the columns of a factor L of C: (J L) Lᵀ is J C, and the sum of second derivatives H:C. In
+others the tangent is taken along each column of C, and H:C as differences of the drift along those of L. Where there
+is no tangent (ReLU, numerical expectations) the same differences give J C too.
 """
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 from numba import carray, cfunc, njit
 
-from .fluctuations_lanes import LANES
+from .derivatives import machine
 from .integrators import dop853
 from .integrators.dop853 import _call
 
@@ -41,8 +41,10 @@ class System:
     Attributes
     ----------
     addresses : tuple of int
-        Of the kernels of drift, tangent, correction and increments, and of the drift's derivatives in lanes. Of tangent
-        and derivatives one is 0, or both. As numbers they are below 2⁵³, so exact.
+        Of the kernels of drift, tangent, correction and increments; 0 if there is no tangent, or it is not needed. As
+        numbers they are below 2⁵³, so exact.
+    program : ndarray
+        The operations of the drift, as :mod:`.derivatives.machine` takes them; empty if there are none.
     n : int
         Number of packed states.
     full_of : ndarray of int
@@ -64,6 +66,7 @@ class System:
     """
 
     addresses: tuple[int, ...]
+    program: np.ndarray
     n: int
     full_of: np.ndarray
     gram_of: np.ndarray
@@ -87,8 +90,16 @@ class System:
         """
         head: list[float] = [self.n, len(self.full_of), len(self.gram_of), len(self.weights)]
         head += [self.sizes, len(self.drift_par)]
-        head += [*self.addresses, len(times), self.active, len(self.correction_par), self.batch, self.extra_sizes]
-        arrays = (self.full_of, np.ravel(self.gram_of), self.drift_par, self.correction_par)
+        head += [
+            *self.addresses,
+            len(self.program),
+            len(times),
+            self.active,
+            len(self.correction_par),
+            self.batch,
+            self.extra_sizes,
+        ]
+        arrays = (self.full_of, np.ravel(self.gram_of), self.drift_par, self.correction_par, self.program)
         rule = (np.ravel(self.nodes), self.weights)
         par = np.concatenate([head, *arrays, *rule, times, np.ravel(table)]).astype(float)
         return np.concatenate([[len(par) + 2, self.n_work], par])
@@ -96,8 +107,7 @@ class System:
 
 def work_size(n: int, n_full: int, fields: int, n_par: int, inner: int) -> int:
     """Return the length of ``work``: ``inner`` is the largest workspace of the kernels."""
-    lanes = n * (1 + 2 * LANES)
-    return n_par + n_full + 2 * fields * fields + fields + 1 + 5 * n * n + 4 * n + lanes + inner
+    return n_par + n_full + 2 * fields * fields + fields + 1 + 5 * n * n + 4 * n + inner
 
 
 @njit(**OPTIONS)
@@ -196,29 +206,58 @@ def _distance(factor, fields, active):
 
 
 @njit(**HELPER)
-def _jacobian(derivatives, t, y, n, par, work, lanes, J):
-    """Put ∂b_i/∂y_j at [i, j]: the derivatives along unit directions, sixteen at a time."""
-    given, found = lanes[: n * (1 + LANES)], lanes[n * (1 + LANES) :]
-    given[:n] = y
-    for first in range(0, n, LANES):
-        count = min(LANES, n - first)
-        given[n:] = 0.0
-        for l in range(count):
-            given[n + LANES * (first + l) + l] = 1.0
-        _call(derivatives, t, given, found, par, work)
+def _by_differences(drift, tangent, t, y, n, C, root, v, scale, own, linear, work, b, x, l, f, unused, JC, dm):
+    """Put J C, and add J v + ½ H:C: by the tangent, where there is one, and by differences of the drift."""
+    if tangent:
+        _call(tangent, t, v, f, linear, work)
+        for j in range(n):  # rows of C are its columns; those of JC are those of its transpose
+            _call(tangent, t, C[j * n : (j + 1) * n], JC[j * n : (j + 1) * n], linear, work)
+    else:
+        _differences(drift, t, y, v, n, scale, own, work, b, x, l, f, unused)  # the second is not needed
+        JC[:] = 0.0
+    for i in range(n):
+        dm[i] += f[i]
+    for j in range(n):
         for i in range(n):
-            for l in range(count):
-                J[i * n + first + l] = found[LANES * i + l]
+            v[i] = root[i * n + j]
+        _differences(drift, t, y, v, n, scale, own, work, b, x, l, f, dm)
+        if not tangent:  # J C = Σ (J l) lᵀ over the columns of the factor
+            for k in range(n):
+                for i in range(n):
+                    JC[k * n + i] += f[i] * v[k]
 
 
 @njit(**HELPER)
-def _times(A, x, n, out):
-    """Put A x for a matrix (n, n) and a vector."""
+def _is_complete(C, root, n):
+    """Return whether a factor is that of all of C: of pivots that rounding decides there are none in it."""
+    lost = 0
     for i in range(n):
-        total = 0.0
-        for k in range(n):
-            total += A[i * n + k] * x[k]
-        out[i] = total
+        lost += root[i * n + i] == 0.0 and C[i * n + i] != 0.0
+    return lost == 0
+
+
+@njit(**HELPER)
+def _exactly(program, t, y, n, C, root, v, work, space, seeds, curved, JC, dm):
+    """Put J C, and add J v + ½ H:C, by the derivatives of the drift's operations."""
+    machine.evaluate(program, t, y, work)
+    for i in range(n):
+        seeds[i] = 2.0 * v[i]
+    machine.sweep(program, root, seeds, work, space, curved)
+    for i in range(n):
+        dm[i] += 0.5 * curved[i]
+    right, complete = root, _is_complete(C, root, n)
+    if not complete:  # J itself
+        for i in range(n):
+            for j in range(n):
+                JC[i * n + j] = 1.0 if i == j else 0.0
+        machine.sweep(program, JC, seeds, work, space, curved)
+        right = C
+    for i in range(n):
+        for j in range(n):
+            total = 0.0
+            for k in range(j + 1 if complete else n):  # a triangle
+                total += space[i * n + k] * right[j * n + k]
+            JC[i * n + j] = total
 
 
 @njit(**HELPER)
@@ -237,7 +276,7 @@ def _rhs(t, y, dy, par, work):
     n, n_full, fields, n_nodes = int(par[2]), int(par[3]), int(par[4]), int(par[5])
     sizes, n_par = int(par[6]), int(par[7])
     drift, tangent, correction, increment = int(par[8]), int(par[9]), int(par[10]), int(par[11])
-    derivatives, n_times, active, n_correction = int(par[12]), int(par[13]), int(par[14]), int(par[15])
+    n_program, n_times, active, n_correction = int(par[12]), int(par[13]), int(par[14]), int(par[15])
     batch, extra = par[16], int(par[17])
     at = HEAD
     full_of = par[at : at + n_full]
@@ -248,6 +287,8 @@ def _rhs(t, y, dy, par, work):
     at += n_par
     own_correction = par[at : at + n_correction]
     at += n_correction
+    program = par[at : at + n_program]
+    at += n_program
     nodes = par[at : at + n_nodes * (fields + 1)]
     at += n_nodes * (fields + 1)
     weights = par[at : at + n_nodes]
@@ -263,13 +304,11 @@ def _rhs(t, y, dy, par, work):
     at += fields + 1
     C, JC, noise = work[at : at + n * n], work[at + n * n : at + 2 * n * n], work[at + 2 * n * n : at + 3 * n * n]
     at += 3 * n * n
-    root, J = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
+    root, space = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
     at += 2 * n * n
     x, mean, v = work[at : at + n], work[at + n : at + 2 * n], work[at + 2 * n : at + 3 * n]
     f = work[at + 3 * n : at + 4 * n]
-    at += 4 * n
-    lanes = work[at : at + n * (1 + 2 * LANES)]
-    inner = work[at + lanes.size :]
+    inner = work[at + 4 * n :]
 
     state, m, b, dm = y[:n], y[n : 2 * n], dy[:n], dy[n : 2 * n]
     linear[:sizes] = own[:sizes]
@@ -288,36 +327,16 @@ def _rhs(t, y, dy, par, work):
     for i in range(fields * fields):
         gram[i] = linear[int(gram_of[i])]
     _factor(gram, fields, factor)
-    known = derivatives != 0 or tangent != 0
-    scale = _scale(y, n) if known else _distance(factor, fields, active)
     for i in range(n):
         v[i] = m[i] - 0.5 * b[i]
-    if derivatives:
-        _jacobian(derivatives, t, state, n, own, inner, lanes, J)
-        _times(J, v, n, f)
-    elif tangent:
-        _call(tangent, t, v, f, linear, inner)
-    else:
-        _differences(drift, t, state, v, n, scale, own, inner, b, x, mean, f, J[:n])  # the second is not needed
-    for i in range(n):
-        dm[i] += f[i]
-    for j in range(n):  # rows of C are its columns; those of JC are those of its transpose
-        column, image = C[j * n : (j + 1) * n], JC[j * n : (j + 1) * n]
-        if derivatives:
-            _times(J, column, n, image)
-        elif tangent:
-            _call(tangent, t, column, image, linear, inner)
     _factor(C, n, root)
-    if not known:
-        JC[:] = 0.0
-    for j in range(n):
-        for i in range(n):
-            v[i] = root[i * n + j]
-        _differences(drift, t, state, v, n, scale, own, inner, b, x, mean, f, dm)
-        if not known:  # J C = Σ (J l) lᵀ over the columns of the factor
-            for k in range(n):
-                for i in range(n):
-                    JC[k * n + i] += f[i] * v[k]
+    if n_program:
+        _exactly(program, t, state, n, C, root, v, inner, space, x, f, JC, dm)
+    else:
+        scale = _scale(y, n) if tangent else _distance(factor, fields, active)
+        _by_differences(
+            drift, tangent, t, state, n, C, root, v, scale, own, linear, inner, b, x, mean, f, space[:n], JC, dm
+        )
 
     if n_times:
         _interpolate(t, times, table, n * n, noise)

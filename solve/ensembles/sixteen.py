@@ -159,6 +159,18 @@ def in_all(typing_context, number):
 
 
 @intrinsic
+def sum_of_lanes(typing_context, number):
+    """Return the sum of the sixteen."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType(), VECTOR])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f64")
+        return builder.call(function, [ir.Constant(ir.DoubleType(), -0.0), arguments[0]], fastmath=FLAGS)
+
+    return types.float64(SIXTEEN), generate
+
+
+@intrinsic
 def where(typing_context, mask, a, b):
     """Return ``a`` in the lanes where the mask is true, else ``b``."""
 

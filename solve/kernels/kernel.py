@@ -156,6 +156,11 @@ def loops_source(dynamics: Dynamics) -> str:
     return _generated(dynamics, "drift")[0]
 
 
+def observables_source(dynamics: Dynamics) -> str:
+    """Return the source of the observables for all sizes, not compiled."""
+    return _generated(dynamics, "observables")[0]
+
+
 @lru_cache(maxsize=1024)
 def _load(dynamics: Dynamics, which: str, sizes: tuple[int, ...] | None) -> Kernel:
     """Return straight-line code, if sizes are given and there is any for them, else loops."""

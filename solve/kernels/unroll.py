@@ -71,17 +71,21 @@ def unrolled(source: str, sizes: Sequence[int]) -> tuple[str, int] | None:
     return head + signature + "".join(f"    {line}\n" for line in lines), writer.buffer
 
 
-def recorded(source: str, sizes: Sequence[int]) -> tuple[Tape, list[Value]]:
+def recorded(
+    source: str, sizes: Sequence[int], longest: int = RECORDED, timed: bool = False
+) -> tuple[Tape, list[Value]]:
     """Return the operations that a kernel makes at these sizes, and which of them it writes to ``out``, in order.
+
+    If ``timed`` the time is one, named ``t``; else there is no straight-line form of what depends on it.
 
     Raises
     ------
     Rolled
         If it holds what has no straight-line form.
     TooLong
-        If there are more operations than are recorded.
+        If there are more operations than ``longest``.
     """
-    evaluation = _Evaluation(sizes)
+    evaluation = _Evaluation(sizes, longest, timed)
     evaluation.run(_body(source))
     written = evaluation.arrays["out"]
     return evaluation.tape, [written[n] for n in range(len(written))]
@@ -95,9 +99,9 @@ def _body(source: str) -> list[ast.stmt]:
 class _Evaluation:
     """Executes the statements of a kernel on numbers of which only the sizes are known."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self.tape = Tape(RECORDED)
-        self.names: dict[str, Value] = {}
+    def __init__(self, sizes: Sequence[int], longest: int, timed: bool) -> None:
+        self.tape = Tape(longest)
+        self.names: dict[str, Value] = {"t": self.tape.record("t")} if timed else {}
         self.arrays: dict[str, dict[int, Value]] = {"work": {}, "out": {}, "y": {}, "par": dict(enumerate(sizes))}
 
     def run(self, statements: Sequence[ast.stmt]) -> None:
