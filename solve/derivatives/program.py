@@ -21,7 +21,7 @@ import numpy as np
 from effdyn.derive import Dynamics
 
 from ..kernels.kernel import loops_source, observables_source
-from ..kernels.tape import Computed, Number, Operation, Tape, TooLong, Value
+from ..kernels.tape import Computed, Operation, Tape, TooLong, Value
 from ..kernels.unroll import OPERATORS, Rolled, recorded
 from .rules import FUNCTIONS, OF_CONSTANT, OF_TWO, POWER, SCALED, asin
 
@@ -58,13 +58,15 @@ class Program:
     n : int
         The number of states.
     constants : tuple
-        Each a number, or an operation on a tape of which ``par`` decides.
+        Each a number, or the position of an operation in ``fixed``.
     timed : int
         How many instructions, the first ones, depend on time alone.
     kinds, operands : ndarray, shapes (L,) and (L, 2)
         What each instruction does, and the numbers of its operands.
     results : ndarray
         The numbers of the values that are written.
+    fixed : tuple of (int, Operation)
+        The operations of which parameters decide, with their positions, in order.
     """
 
     n: int
@@ -73,7 +75,7 @@ class Program:
     kinds: np.ndarray
     operands: np.ndarray
     results: np.ndarray
-    _tape: Tape
+    fixed: tuple[tuple[int, Operation], ...]
 
     def encoded(self, par: np.ndarray) -> np.ndarray:
         """Return what the machine takes at these parameters, in one array of doubles.
@@ -87,12 +89,14 @@ class Program:
         runs = np.column_stack([self.kinds[ends - 1], ends])
         head = [len(self.constants), self.n, len(self.kinds), len(runs), len(self.results), self.timed]
         places = np.concatenate([self.operands.T.ravel(), self.results]).astype(np.uint64).view(np.float64)
-        values = _Known(self._tape, par)
-        constants = np.array([values.of(c) for c in self.constants], dtype=float)
+        values: dict[int, float] = {}
+        for position, operation in self.fixed:
+            values[position] = _calculated(operation, values, par)
+        constants = [values[c.position] if isinstance(c, Computed) else float(c) for c in self.constants]
         return np.concatenate([head, runs.ravel(), places, constants])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def program(dynamics: Dynamics, which: str, sizes: tuple[int, ...], n: int) -> Program | None:
     """Return the program of a kernel of n states; ``None`` if it is long, or has no straight-line form or derivatives.
 
@@ -125,7 +129,6 @@ def assembled(tape: Tape, results: Sequence[Value], n: int) -> Program:
     order = [*timed, *_ordered({p: i for p, i in instructions.items() if p in states})]
     values = [v for p in order for v in (instructions[p].first, instructions[p].second)] + list(results)
     constants = list(dict.fromkeys(v for v in values if not (isinstance(v, Computed) and v.position in moving)))
-    _check_known(tape, constants)
     places: dict[Value, int] = {constant: number for number, constant in enumerate(constants)}
     for p in used:
         if _is_variable(tape, p):
@@ -138,14 +141,16 @@ def assembled(tape: Tape, results: Sequence[Value], n: int) -> Program:
         np.array([instructions[p].kind for p in order], dtype=np.int64),
         np.array([[places[instructions[p].first], places[instructions[p].second]] for p in order]).reshape(-1, 2),
         np.array([places[value] for value in results]),
-        tape,
+        _fixed(tape, constants),
     )
 
 
-def _check_known(tape: Tape, constants: Sequence[Value]) -> None:
-    for name in {tape.operations[p].name for p in tape.used(constants)}:
-        if name != "par" and name not in CALCULATED:
-            raise NotSmooth(name)
+def _fixed(tape: Tape, constants: Sequence[Value]) -> tuple[tuple[int, Operation], ...]:
+    found = tuple((p, tape.operations[p]) for p in tape.used(constants))
+    for _, operation in found:
+        if operation.name != "par" and operation.name not in CALCULATED:
+            raise NotSmooth(operation.name)
+    return found
 
 
 def _is_variable(tape: Tape, position: int) -> bool:
@@ -230,24 +235,10 @@ CALCULATED: Mapping[str, Callable[..., Any]] = {
 """What operations are, by name."""
 
 
-class _Known:
-    """The values of operations that parameters decide."""
-
-    def __init__(self, tape: Tape, par: np.ndarray) -> None:
-        self._tape, self._par = tape, par
-        self._values: dict[int, float] = {}
-
-    def of(self, value: Value) -> Number:
-        if not isinstance(value, Computed):
-            return value
-        for position in self._tape.used([value]):
-            if position not in self._values:
-                self._values[position] = self._calculated(self._tape.operations[position])
-        return self._values[value.position]
-
-    def _calculated(self, operation: Operation) -> float:
-        if operation.name == "par":
-            return float(self._par[_element(operation)])
-        operands = [v if not isinstance(v, Computed) else self._values[v.position] for v in operation.operands]
-        with np.errstate(all="ignore"):  # as in compiled code: infinity or NaN
-            return float(CALCULATED[operation.name](*map(np.float64, operands)))
+def _calculated(operation: Operation, values: Mapping[int, float], par: np.ndarray) -> float:
+    """Return the value of an operation that parameters decide, given those of its operands."""
+    if operation.name == "par":
+        return float(par[_element(operation)])
+    operands = [values[v.position] if isinstance(v, Computed) else v for v in operation.operands]
+    with np.errstate(all="ignore"):  # as in compiled code: infinity or NaN
+        return float(CALCULATED[operation.name](*map(np.float64, operands)))
