@@ -14,7 +14,8 @@ from .derivatives import machine
 from .derivatives.program import program
 from .errors import Diverged, IntegrationError
 from .fluctuations_observables import carried_over
-from .fluctuations_rhs import System, rhs_address, rhs_function, work_size
+from .fluctuations_rhs import System, rhs_address, work_size
+from .fluctuations_table import square, tabulated
 from .integrate import integrate
 from .integrators.dop853 import Status
 from .integrators.trajectory import compute_trajectory
@@ -36,8 +37,6 @@ LEVEL = 0
 
 LEVEL_OF_KINKS = 1
 """Of the rule where increments have kinks."""
-SPLINE = 1e-4
-"""Relative error of the interpolated diffusion matrix at which no more of it is computed: below that of D itself."""
 
 
 def integrate_fluctuations(
@@ -126,7 +125,7 @@ def integrate_fluctuations(
         solution = _until_interrupted(solution, len(run.t))
     elif run.status != Status.SUCCESS or not np.isfinite(run.y).all():
         raise _failure(theory, run, solution)
-    y, mean, covariance = run.y[:, :n], run.y[:, n : 2 * n], _square(run.y[:, 2 * n :], n)
+    y, mean, covariance = run.y[:, :n], run.y[:, n : 2 * n], square(run.y[:, 2 * n :], n)
     known = [*_of_states(theory, inputs, mean, covariance), *carried_over(theory, inputs, y, mean, covariance)]
     names = Flow(theory.dynamics, inputs).coordinates
     found = {
@@ -227,45 +226,6 @@ def _parameters(part: Dynamics, inputs: Inputs) -> np.ndarray:
     return parameter_vector(part, at_level(part, inputs, 0))
 
 
-def diffusion_along(system: System, times: np.ndarray, states: np.ndarray) -> np.ndarray:
-    """Return the diffusion matrix D at times (T,) and packed states (T, n), (T, n, n).
-
-    It is what moves the covariance where that is zero.
-    """
-    n, par, work = system.n, system.parameters(), np.zeros(system.n_work)
-    function = rhs_function()
-    y = np.zeros(2 * n + n * (n + 1) // 2)
-    found = np.empty((len(states), len(y)))
-    for row, t, state in zip(found, times, states, strict=True):
-        y[:n] = state
-        function(t, *(array.ctypes.data for array in (y, row, par, work)))
-    return _square(found[:, 2 * n :], n)
-
-
-def tabulated(system: System, times: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return ``par`` with the diffusion matrix as a cubic spline in time along a solution, and its relative error.
-
-    It is a smooth function of a smooth trajectory, but costs more than all else together: so it is computed at every
-    fourth of these times, then between them, until the spline has passed through what it had not seen to
-    :data:`SPLINE`.
-    """
-    from scipy.interpolate import CubicSpline
-
-    seen = np.arange(0, len(times), 4)
-    values, error = diffusion_along(system, times[seen], states[seen]), np.inf
-    for stride in (4, 2):
-        between = np.arange(stride // 2, len(times), stride)
-        new = diffusion_along(system, times[between], states[between])
-        scale = max(np.abs(new).max(), np.finfo(float).tiny)  # nothing fluctuates at a fixed point without noise
-        error = float(np.abs(CubicSpline(times[seen], values)(times[between]) - new).max() / scale)
-        order = np.argsort(np.concatenate([seen, between]))
-        seen, values = np.concatenate([seen, between])[order], np.concatenate([values, new])[order]
-        if error < SPLINE:
-            break
-    coefficients = CubicSpline(times[seen], values.reshape(len(seen), -1)).c
-    return system.parameters(times[seen], coefficients.transpose(1, 0, 2)), error
-
-
 def _rule(
     theory: Fluctuations, fields: int, noise_nodes: int, level: int | None, shift: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -330,14 +290,6 @@ def _is_own(q: Quantity, entry: tuple[int, ...]) -> bool:
 
 def _upper(square: np.ndarray) -> np.ndarray:
     return np.asarray(square[np.triu_indices(len(square))])
-
-
-def _square(packed: np.ndarray, n: int) -> np.ndarray:
-    """Return symmetric matrices (T, n, n) from their upper triangles (T, n(n + 1)/2)."""
-    full = np.empty((len(packed), n, n))
-    i, j = np.triu_indices(n)
-    full[:, i, j] = full[:, j, i] = packed
-    return full
 
 
 def _of_states(

@@ -15,7 +15,8 @@ from effdyn.derive.schedule import SCHEDULE
 
 from .derivatives import machine
 from .derivatives.program import Program, program
-from .fluctuations_rhs import STEP, distance
+from .fluctuations_algebra import distance
+from .fluctuations_rhs import STEP
 from .kernels.gram import gram_matrix
 from .kernels.kernel import observables_kernel
 from .kernels.layout import Inputs, packed_length, parameter_vector, unpack

@@ -18,20 +18,15 @@ import numpy as np
 from numba import carray, cfunc, njit
 
 from .derivatives import machine
-from .integrators import dop853
+from .fluctuations_algebra import HELPER, OPTIONS, factorise, interpolate, is_complete, least_distance
 from .integrators.dop853 import _call
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
-COUNTED = {"_nrt": True}  # views of the workspace are arrays of its own
-OPTIONS, HELPER = dop853.OPTIONS | COUNTED, dop853.HELPER | COUNTED
 HEAD = 18
 """How many numbers stand before the arrays in ``par``."""
 NOTHING = np.zeros(0)
 STEP = 1e-3
 """Of differences, relative to the scale of a state: truncation is about 1e-7 of H:C, rounding 1e-10."""
-NEAREST = 1e-3
-"""The least scale of differences where forms are singular at fields that coincide, so that rounding stays below 1e-4 of
-H:C: nearer to that the expansion itself ends."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,35 +105,6 @@ def work_size(n: int, n_full: int, fields: int, n_par: int, inner: int) -> int:
     return n_par + n_full + 2 * fields * fields + fields + 1 + 5 * n * n + 4 * n + inner
 
 
-@njit(**OPTIONS)
-def _factor(matrix, n, factor):
-    """Put a lower triangular factor of a positive semidefinite matrix; directions without variance give zeros."""
-    for j in range(n):
-        pivot = matrix[j * n + j]
-        for k in range(j):
-            pivot -= factor[j * n + k] ** 2
-        live = pivot > 1e-13 * matrix[j * n + j]
-        root = np.sqrt(pivot) if live else 0.0
-        for i in range(n):
-            if i < j or not live:
-                factor[i * n + j] = 0.0
-            elif i == j:
-                factor[i * n + j] = root
-            else:
-                value = matrix[i * n + j]
-                for k in range(j):
-                    value -= factor[i * n + k] * factor[j * n + k]
-                factor[i * n + j] = value / root
-
-
-def distance(gram: np.ndarray, active: int) -> float:
-    """Return what :func:`_distance` does, of a covariance of fields of which the first ones count."""
-    fields = len(gram)
-    factor = np.empty(fields * fields)
-    _factor(np.ravel(gram), fields, factor)
-    return float(_distance(factor, fields, active))
-
-
 @njit(**HELPER)
 def _diffusion(increment, t, par, work, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, out):
     """Put the covariance of the increments over a batch of fresh examples, (n, n), and their mean."""
@@ -191,20 +157,6 @@ def _scale(y, n):
     return scale
 
 
-@njit(**OPTIONS)
-def _distance(factor, fields, active):
-    """Return the least part of a field's variance that those before it leave open: how near to coincidence they are.
-
-    A field of vanishing vectors is none.
-    """
-    least = np.inf
-    for a in range(active):
-        pivot = factor[a * fields + a] ** 2
-        if pivot > 0.0:
-            least = min(least, pivot)
-    return max(least, NEAREST)
-
-
 @njit(**HELPER)
 def _by_differences(drift, tangent, t, y, n, C, root, v, scale, own, linear, work, b, x, l, f, unused, JC, dm):
     """Put J C, and add J v + ½ H:C: by the tangent, where there is one, and by differences of the drift."""
@@ -228,15 +180,6 @@ def _by_differences(drift, tangent, t, y, n, C, root, v, scale, own, linear, wor
 
 
 @njit(**HELPER)
-def _is_complete(C, root, n):
-    """Return whether a factor is that of all of C: of pivots that rounding decides there are none in it."""
-    lost = 0
-    for i in range(n):
-        lost += root[i * n + i] == 0.0 and C[i * n + i] != 0.0
-    return lost == 0
-
-
-@njit(**HELPER)
 def _exactly(program, t, y, n, C, root, v, work, space, seeds, curved, JC, dm):
     """Put J C, and add J v + ½ H:C, by the derivatives of the drift's operations."""
     machine.evaluate(program, t, y, work)
@@ -245,7 +188,7 @@ def _exactly(program, t, y, n, C, root, v, work, space, seeds, curved, JC, dm):
     machine.sweep(program, root, seeds, work, space, curved)
     for i in range(n):
         dm[i] += 0.5 * curved[i]
-    right, complete = root, _is_complete(C, root, n)
+    right, complete = root, is_complete(C, root, n)
     if not complete:  # J itself
         for i in range(n):
             for j in range(n):
@@ -258,17 +201,6 @@ def _exactly(program, t, y, n, C, root, v, work, space, seeds, curved, JC, dm):
             for k in range(j + 1 if complete else n):  # a triangle
                 total += space[i * n + k] * right[j * n + k]
             JC[i * n + j] = total
-
-
-@njit(**HELPER)
-def _interpolate(t, times, table, width, out):
-    """Put the value of a piecewise cubic function."""
-    piece = min(max(np.searchsorted(times, t) - 1, 0), times.size - 2)
-    x = t - times[piece]
-    at = 4 * width * piece
-    for i in range(width):
-        high = table[at + i] * x + table[at + width + i]
-        out[i] = (high * x + table[at + 2 * width + i]) * x + table[at + 3 * width + i]
 
 
 @njit(**HELPER)
@@ -326,20 +258,20 @@ def _rhs(t, y, dy, par, work):
     _call(correction, t, state, dm, own_correction, inner)
     for i in range(fields * fields):
         gram[i] = linear[int(gram_of[i])]
-    _factor(gram, fields, factor)
+    factorise(gram, fields, factor)
     for i in range(n):
         v[i] = m[i] - 0.5 * b[i]
-    _factor(C, n, root)
+    factorise(C, n, root)
     if n_program:
         _exactly(program, t, state, n, C, root, v, inner, space, x, f, JC, dm)
     else:
-        scale = _scale(y, n) if tangent else _distance(factor, fields, active)
+        scale = _scale(y, n) if tangent else least_distance(factor, fields, active)
         _by_differences(
             drift, tangent, t, state, n, C, root, v, scale, own, linear, inner, b, x, mean, f, space[:n], JC, dm
         )
 
     if n_times:
-        _interpolate(t, times, table, n * n, noise)
+        interpolate(t, times, table, n * n, noise)
     else:
         _diffusion(increment, t, linear, inner, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, noise)
     p = 2 * n

@@ -207,6 +207,9 @@ def test_more_states_than_lanes_are_swept_in_turn(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(fluctuations, "program", lambda *_: None)
     without = fluctuations.problem(theory, inputs)
     assert exact.program.size and not without.program.size
+    nowhere = replace(without, addresses=(without.addresses[0], 0, *without.addresses[2:]))
+    said = [fluctuations.derivatives_of_drift(system) for system in (exact, without, nowhere)]
+    assert [text.split(":")[0] for text in said] == ["exact", "first", "differences of the drift"]
     found, expected = rates(exact, y), rates(without, y)
     # the same J in another order of operations: n roundings of numbers as large as the largest
     np.testing.assert_allclose(found[2 * n :], expected[2 * n :], rtol=0, atol=n * 1e-15 * np.abs(expected).max())
@@ -310,6 +313,7 @@ def test_interrupted_fluctuations_keep_what_is_finished(monkeypatch: pytest.Monk
     monkeypatch.setattr(fluctuations, "compute_trajectory", interrupting(2))
     with pytest.warns(RuntimeWarning, match="interrupted at t = 2"):
         kept = fluctuations.integrate_fluctuations(theory, (0, 3), t_eval=[1, 2, 3], **given)
+    assert whole.attrs["derivatives"].startswith("exact")
     assert kept.attrs["status"] == "interrupted" and kept.t.values.tolist() == [1, 2]
     np.testing.assert_array_equal(kept.eg_variance, whole.eg_variance[:2])
     monkeypatch.setattr(fluctuations, "compute_trajectory", interrupting(0))
