@@ -101,9 +101,10 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "batches": (dict(activation="erf", batch=True), dict(batch=4.0)),
     "schedule": (dict(activation="erf", schedule="1/(1 + t/tau)"), dict(tau=2.0)),
 }
+SLOW = ("both layers, weight decay", "He3", "batches")
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in MODELS])
 def test_derivatives_of_one_student_are_those_of_its_formulas(name: str) -> None:
     """Against derivatives of the closed forms by mpmath, with 30 digits."""
     options, more = MODELS[name]
@@ -132,7 +133,10 @@ def test_derivatives_of_one_student_are_those_of_its_formulas(name: str) -> None
     np.testing.assert_allclose(H, second.transpose(2, 0, 1), **rounding)
 
 
-@pytest.mark.parametrize("options", [dict(activation="erf"), dict(activation="He2", second_layer="trained")])
+@pytest.mark.parametrize(
+    "options",
+    [dict(activation="He2", second_layer="trained"), pytest.param(dict(activation="erf"), marks=pytest.mark.slow)],
+)
 def test_curvature_as_a_formula_is_that_of_the_operations(options: dict[str, Any]) -> None:
     """∇²b : l lᵀ for K = 2, M = 1, by the interpreter of indexed expressions."""
     theory = derive.TeacherStudent(**options).dynamics().fluctuations()
