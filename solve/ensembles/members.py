@@ -190,21 +190,31 @@ def _ranges(members: int, threads: int) -> np.ndarray:
 def _scratch(work: Work) -> tuple[np.ndarray, ...]:
     """Return what each thread scribbles on: see ``COMMON`` in loops.py."""
     F, length = len(work.gram), work.y.shape[1] + work.n_observed
+    par_slots = _zeros(LANES * len(work.par))
+    par_slots[:] = np.repeat(work.par, LANES)
     return (
         work.par.copy(),
-        np.zeros(work.n_work),
-        np.zeros(LANES * length),
-        np.zeros((F * F + 1, LANES)),
-        np.repeat(work.par, LANES),
+        _zeros(work.n_work),
+        _zeros(LANES * length),
+        _zeros(F * F + 1, LANES),
+        par_slots,
         np.zeros(length),
         np.zeros((N_SLOT_ROWS, LANES), dtype=np.int64),
     )
 
 
+def _zeros(*shape: int) -> np.ndarray:
+    """Return zeros that begin where a cache line does: else every register that is loaded takes two of them."""
+    size = math.prod(shape)
+    room = np.zeros(size + CACHE_LINE)
+    first = -room.ctypes.data // room.itemsize % CACHE_LINE
+    return room[first : first + size].reshape(shape)
+
+
 def _in_lanes(work: Work, common: tuple[Any, ...]) -> np.ndarray:
     """Integrate sixteen members at a time until there are no more; there are no events to log."""
     n = work.y.shape[1]
-    stages, single, clocks = np.zeros((N_ROWS, LANES * n)), np.zeros((N_ROWS, n)), np.zeros((N_CLOCKS, LANES))
+    stages, single, clocks = _zeros(N_ROWS, LANES * n), np.zeros((N_ROWS, n)), _zeros(N_CLOCKS, LANES)
     lanes = np.zeros(LANES, dtype=LANE)
     compiled_in_lanes()(*common, work.rhs_lanes, work.observe_lanes, stages, single, clocks, lanes)
     return np.empty((N_LOG_ROWS, 0))
