@@ -13,7 +13,7 @@ import numpy as np
 from ..integrators.dop853 import STATE, Method
 from .lanes import LANE, N_CLOCKS, N_ROWS
 from .loops import compiled_in_lanes, compiled_one_by_one
-from .one_by_one import N_LOG_ROWS, STEPS_BETWEEN_LOOKS
+from .one_by_one import N_LOG_ROWS, N_PROGRESS, STEPS_BETWEEN_LOOKS
 from .outputs import N_SLOT_ROWS
 from .sixteen import LANES
 
@@ -222,20 +222,21 @@ def _in_lanes(work: Work, common: tuple[Any, ...]) -> np.ndarray:
 
 def _one_by_one(work: Work, common: tuple[Any, ...]) -> np.ndarray:
     """Integrate members one at a time until there are no more; return the log of their events."""
-    how, n, T = work.method, work.y.shape[1], len(work.t_eval)
+    how, n = work.method, work.y.shape[1]
     n_events, other = len(how.directions), how.other or how.method
     with_events = n_events > 0
     stages = (how.method.stages(n), other.stages(n), how.method.stages(n), other.stages(n))
     integrators = (
         how.method.compiled(with_events), other.compiled(with_events), how.other is not None, how.jacobian,
-        *stages, np.zeros(2, dtype=STATE), np.zeros(n), np.zeros(T + 1), np.zeros((T + 1, n)), np.zeros(LANES),
+        *stages, np.zeros(2, dtype=STATE),
+        np.zeros(n), np.zeros(LANES), np.zeros((LANES, n)), np.zeros(n), np.zeros(LANES),
     )  # fmt: skip
     room = STEPS_BETWEEN_LOOKS * n_events  # in a slice of steps each function has at most one zero a step
     events = (
         how.events if with_events else None, np.zeros((4, n_events)), np.array(how.directions, dtype=np.int64),
         np.array(how.terminal, dtype=np.int64), np.zeros(room), np.zeros((room, n)), np.zeros(room, dtype=np.int64),
     )  # fmt: skip
-    log, progress = np.zeros((N_LOG_ROWS, room)), np.array([-1, 0, 0], dtype=np.int64)
+    log, progress = np.zeros((N_LOG_ROWS, room)), np.array([-1, *[0] * (N_PROGRESS - 1)], dtype=np.int64)
     compiled = compiled_one_by_one(with_events)
     stop = common[4]
     while True:

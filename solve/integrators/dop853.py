@@ -112,6 +112,12 @@ STATE = np.dtype(
         ("met_nan", np.int64),  # so was one since the last accepted step, for a value that is not finite
         ("votes", np.int64),  # steps that were for the other method,
         ("against", np.int64),  # and, since the last one, against
+        ("n_taken", np.int64),  # outputs that the caller has taken out of the buffers, which it may fill again
+        # An accepted step whose outputs are not all in the buffers yet; and of that step:
+        ("waiting", np.int64),
+        ("err", np.float64),
+        ("stop", np.float64),  # where a terminal event is, in units of the step; 2 without
+        ("switch", np.int64),
     ]
 )
 
@@ -218,7 +224,8 @@ def _advance(
         atol: (n,).
         first_step, max_step: lengths; 0 to have the first one estimated.
         t_eval, on_grid: output times, if ``on_grid``.
-        t_out, y_out: (T,), (T, n) outputs, filled from ``state.n_out`` on.
+        t_out, y_out: (B,), (B, n) buffers for the outputs from number ``state.n_taken`` on. When they are full, the
+            status is BUFFER_FULL: on a grid, make room by raising ``n_taken``; else by longer ones.
         directions, terminal: (n_events,).
         t_event, y_event, i_event: (E,), (E, n), (E,) filled from ``state.n_event`` on.
         jacobian: its address, or 0.
@@ -247,88 +254,103 @@ def _advance(
         if events is not None:
             _call(events, s.t, y, values[G_OLD], par, work)
         if on_grid:
-            while s.n_out < t_eval.size and t_eval[s.n_out] == s.t:
-                _put(t_out, y_out, s.n_out, s.t, y)
+            while s.n_out < min(t_eval.size, s.n_taken + t_out.size) and t_eval[s.n_out] == s.t:
+                _put(t_out, y_out, s.n_out - s.n_taken, s.t, y)
                 s.n_out += 1
         elif s.n_out == 0:
             _put(t_out, y_out, 0, s.t, y)
             s.n_out = 1
 
     for _ in range(budget):
-        if s.n_steps + s.n_rejected >= max_steps:
-            s.status = STEP_LIMIT
-            return STEP_LIMIT
-        if (not on_grid and s.n_out == t_out.size) or s.n_event + n_events > t_event.size:
-            s.status = BUFFER_FULL
-            return BUFFER_FULL
         t, h = s.t, s.h
-        if abs(h) <= 10.0 * EPSILON * abs(t) or abs(h) < 1.0 / HUGE:
-            s.status = NOT_FINITE if s.met_nan else STEP_TOO_SMALL
-            return s.status
+        if not s.waiting:
+            if s.n_steps + s.n_rejected >= max_steps:
+                s.status = STEP_LIMIT
+                return STEP_LIMIT
+            if (not on_grid and s.n_out == t_out.size) or s.n_event + n_events > t_event.size:
+                s.status = BUFFER_FULL
+                return BUFFER_FULL
+            if abs(h) <= 10.0 * EPSILON * abs(t) or abs(h) < 1.0 / HUGE:
+                s.status = NOT_FINITE if s.met_nan else STEP_TOO_SMALL
+                return s.status
         last = (t + 1.01 * h - t1) * sign >= 0.0
         if last:
             h = t1 - t
         t_new = t1 if last else t + h
 
-        s.n_rhs += _take_step(rhs, jacobian, t, h, y, par, work, stages, rtol, atol)
-        err = _error(h, y, stages, rtol, atol)
+        if not s.waiting:
+            s.n_rhs += _take_step(rhs, jacobian, t, h, y, par, work, stages, rtol, atol)
+            err = _error(h, y, stages, rtol, atol)
 
-        # An accepted state must have a finite derivative, and an interpolant where one is needed: else the step is too
-        # long. (Departure from dop853.f, which does not look.)
-        dense = switch = False
-        if err <= 1.0:
-            if not DERIVATIVE_IN_STEP:
-                _call(rhs, t_new, y_new, f_new, par, work)
-                s.n_rhs += 1
-            if not _is_finite(f_new, n):
-                err = np.inf
-        if err <= 1.0:
-            if watch and (s.votes > 0 or s.n_steps % STIFF_CHECK == 0):
-                switch = _count_votes(s, _stiffness(h, y, stages))
-            dense = on_grid and s.n_out < t_eval.size and (t_new - t_eval[s.n_out]) * sign > 0.0
+            # An accepted state must have a finite derivative, and an interpolant where one is needed: else the step is
+            # too long. (Departure from dop853.f, which does not look.)
+            dense = False
+            s.switch = 0
+            if err <= 1.0:
+                if not DERIVATIVE_IN_STEP:
+                    _call(rhs, t_new, y_new, f_new, par, work)
+                    s.n_rhs += 1
+                if not _is_finite(f_new, n):
+                    err = np.inf
+            if err <= 1.0:
+                if watch and (s.votes > 0 or s.n_steps % STIFF_CHECK == 0):
+                    s.switch = _count_votes(s, _stiffness(h, y, stages))
+                dense = on_grid and s.n_out < t_eval.size and (t_new - t_eval[s.n_out]) * sign > 0.0
+                if events is not None:
+                    _call(events, t_new, y_new, values[G_NEW], par, work)
+                    dense = _mark_events(values, directions) or dense
+                if dense:
+                    s.n_rhs += _prepare_interpolant(rhs, t, h, y, par, work, stages)
+                    for i in range(N_DENSE):
+                        if not _is_finite(stages[DENSE + i], n):
+                            err = np.inf
+
+            if not err <= 1.0:
+                _reject(s, err, h)
+                continue
+
+            # Accepted.
+            s.n_steps += 1
+            s.waiting, s.err, s.stop = 1, err, 2.0
             if events is not None:
-                _call(events, t_new, y_new, values[G_NEW], par, work)
-                dense = _mark_events(values, directions) or dense
-            if dense:
-                s.n_rhs += _prepare_interpolant(rhs, t, h, y, par, work, stages)
-                for i in range(N_DENSE):
-                    if not _is_finite(stages[DENSE + i], n):
-                        err = np.inf
+                s.stop = _find_events(
+                    events, t, h, y, par, work, stages, values, directions, terminal, s, t_event, y_event, i_event
+                )
 
-        if not err <= 1.0:
-            _reject(s, err, h)
-            continue
-
-        # Accepted.
-        s.n_steps += 1
-        stop = 2.0  # in units of the step: not within it
-        if events is not None:
-            stop = _find_events(
-                events, t, h, y, par, work, stages, values, directions, terminal, s, t_event, y_event, i_event
-            )
+        stop = s.stop
         t_stop = t + stop * h if stop < 1.0 else t_new
         if on_grid:
             while s.n_out < t_eval.size and (t_stop - t_eval[s.n_out]) * sign >= 0.0:
+                if s.n_out - s.n_taken == t_out.size:
+                    s.status = BUFFER_FULL
+                    return BUFFER_FULL
                 t_asked = t_eval[s.n_out]
                 if t_asked == t_new:
-                    _put(t_out, y_out, s.n_out, t_asked, y_new)
+                    _put(t_out, y_out, s.n_out - s.n_taken, t_asked, y_new)
                 else:
                     _interpolate((t_asked - t) / h, y, stages)
-                    _put(t_out, y_out, s.n_out, t_asked, stages[Y_TRIAL])
+                    _put(t_out, y_out, s.n_out - s.n_taken, t_asked, stages[Y_TRIAL])
                 s.n_out += 1
         elif stop > 1.0:
             _put(t_out, y_out, s.n_out, t_new, y_new)
             s.n_out += 1
         if stop <= 1.0:
+            apart = s.n_out == 0 or (t_eval if on_grid else t_out)[s.n_out - 1] != t_stop
+            if apart and s.n_out - s.n_taken == t_out.size:
+                s.status = BUFFER_FULL
+                return BUFFER_FULL
             _interpolate(stop, y, stages)
-            if s.n_out == 0 or t_out[s.n_out - 1] != t_stop:
-                _put(t_out, y_out, s.n_out, t_stop, stages[Y_TRIAL])
+            if apart:  # no output is at its time already
+                _put(t_out, y_out, s.n_out - s.n_taken, t_stop, stages[Y_TRIAL])
                 s.n_out += 1
+            for i in range(n):
+                y[i] = stages[Y_TRIAL, i]
             s.t = t_stop
             s.status = EVENT
             return EVENT
 
         s.t = t_new
+        s.waiting = 0
         for i in range(n):
             y[i] = y_new[i]
             stages[0, i] = f_new[i]
@@ -337,9 +359,9 @@ def _advance(
         if last:
             s.status = SUCCESS
             return SUCCESS
-        shrink = _accept(err**EXPONENT / SAFETY, h, y, stages, rtol, atol, s.err_old)
-        _lengthen(s, err, shrink, h, sign, max_step)
-        if switch:
+        shrink = _accept(s.err**EXPONENT / SAFETY, h, y, stages, rtol, atol, s.err_old)
+        _lengthen(s, s.err, shrink, h, sign, max_step)
+        if s.switch:
             s.status = SWITCH
             return SWITCH
 
