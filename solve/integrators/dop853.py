@@ -122,6 +122,7 @@ STATE = np.dtype(
 )
 
 # Rows of ``stages``: 0 to 15 the stages k1 to k16 (k13 is the derivative at the new point), then
+LAST_STAGE = 11  # of those at the end of the step, with its argument in Y_TRIAL
 F_NEW = 12
 Y_NEW = 16  # the new state
 Y_TRIAL = 17  # the argument of a stage; the interpolated state
@@ -516,10 +517,10 @@ def _take_step(rhs, jacobian, t, h, y, par, work, stages, rtol, atol):
 
 @njit(**HELPER)
 def _stiffness(h, y, stages):
-    """``|h λ|``, from stage 12 and the new state, which are at the same time. Source: *Solving ODEs II*, IV.2."""
+    """``|h λ|``, from the last stage and the new state, which are at the same time. Source: *Solving ODEs II*, IV.2."""
     above = below = 0.0
     for i in range(y.size):
-        above += (stages[F_NEW, i] - stages[11, i]) ** 2
+        above += (stages[F_NEW, i] - stages[LAST_STAGE, i]) ** 2
         below += (stages[Y_NEW, i] - stages[Y_TRIAL, i]) ** 2
     return abs(h) * math.sqrt(above / below) if below > 0.0 else 0.0
 
