@@ -415,8 +415,8 @@ def test_many_events_a_member_are_all_kept():
 
 @pytest.mark.parametrize("method", ["DOP853", "DOPRI5", "Adams", "Radau5"])
 def test_outputs_are_stored_in_pieces_wherever_steps_end(method):
-    """Bit for bit those of one trajectory, that has room for all, where steps have more outputs than a thread keeps, 16;
-    a terminal event comes in the middle of a step.
+    """Bit for bit those of one trajectory, which has room for all: steps have more outputs than the 16 that a thread
+    keeps, and a terminal event comes in the middle of a step.
     """
     times = np.linspace(0, 20, 6001)
     y0 = {"Q": np.diag([0.5, 0.6]), "R": 0.05 + np.diag([0.1, 0.2])}
