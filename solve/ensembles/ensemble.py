@@ -93,8 +93,8 @@ def ensemble(
     rtol, atol : float
         Local error per step and member: ``atol + rtol·|y|``.
     keep : sequence of str, optional
-        Names of the states and observables to return, by default all. Memory is what is returned, plus one trajectory a
-        thread.
+        Names of the states and observables to return, by default all. Memory is what is returned, plus a few
+        dozen states a thread (Radau5: and some matrices of n by n).
     method : str
         ``"DOP853"``, ``"DOPRI5"``, ``"Adams"``, ``"Radau5"`` or ``"auto"``, as for :func:`effdyn.solve.integrate`.
     events : sequence of Event or str

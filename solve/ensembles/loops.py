@@ -58,7 +58,8 @@ def compiled_one_by_one(with_events: bool) -> Callable[..., None]:
     signature = advance_signature(with_events)
     advance = types.FunctionType(signature)
     own = (
-        advance, advance, FLAG, I8, MATRIX, MATRIX, MATRIX, MATRIX, signature.args[7], VECTOR, VECTOR, MATRIX, VECTOR,
+        advance, advance, FLAG, I8, MATRIX, MATRIX, MATRIX, MATRIX, signature.args[7],
+        VECTOR, VECTOR, MATRIX, VECTOR, VECTOR,
         signature.args[1], MATRIX, INTEGERS, INTEGERS, VECTOR, MATRIX, INTEGERS, MATRIX, INTEGERS,
     )  # fmt: skip
     source = _source(one_by_one, {dop853: ("_call",), outputs: OUTPUTS, one_by_one: ("_save", "_one_by_one")})

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..integrators.dop853 import NOT_FINITE, RUNNING, STEP_LIMIT, SUCCESS, _call, _is_finite, _put
+from ..integrators.dop853 import BUFFER_FULL, NOT_FINITE, RUNNING, STEP_LIMIT, SUCCESS, _call, _is_finite, _put
 
 
 def _advance(
@@ -23,7 +23,10 @@ def _advance(
         s.begun, s.h = 1, s.t
     for _ in range(budget):
         while s.n_out < t_eval.size and round((t_eval[s.n_out] - s.h) / first_step) == s.n_steps:
-            _put(t_out, y_out, s.n_out, t_eval[s.n_out], y)
+            if s.n_out - s.n_taken == t_out.size:
+                s.status = BUFFER_FULL
+                return BUFFER_FULL
+            _put(t_out, y_out, s.n_out - s.n_taken, t_eval[s.n_out], y)
             s.n_out += 1
         s.status = RUNNING
         if s.n_out == t_eval.size:

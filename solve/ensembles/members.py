@@ -13,7 +13,7 @@ import numpy as np
 from ..integrators.dop853 import STATE, Method
 from .lanes import LANE, N_CLOCKS, N_ROWS
 from .loops import compiled_in_lanes, compiled_one_by_one
-from .one_by_one import N_LOG_ROWS, STEPS_BETWEEN_LOOKS
+from .one_by_one import N_LOG_ROWS, N_PROGRESS, STEPS_BETWEEN_LOOKS
 from .outputs import N_SLOT_ROWS
 from .sixteen import LANES
 
@@ -190,21 +190,31 @@ def _ranges(members: int, threads: int) -> np.ndarray:
 def _scratch(work: Work) -> tuple[np.ndarray, ...]:
     """Return what each thread scribbles on: see ``COMMON`` in loops.py."""
     F, length = len(work.gram), work.y.shape[1] + work.n_observed
+    par_slots = _zeros(LANES * len(work.par))
+    par_slots[:] = np.repeat(work.par, LANES)
     return (
         work.par.copy(),
-        np.zeros(work.n_work),
-        np.zeros(LANES * length),
-        np.zeros((F * F + 1, LANES)),
-        np.repeat(work.par, LANES),
+        _zeros(work.n_work),
+        _zeros(LANES * length),
+        _zeros(F * F + 1, LANES),
+        par_slots,
         np.zeros(length),
         np.zeros((N_SLOT_ROWS, LANES), dtype=np.int64),
     )
 
 
+def _zeros(*shape: int) -> np.ndarray:
+    """Return zeros that begin where a cache line does: else every register that is loaded takes two of them."""
+    size = math.prod(shape)
+    room = np.zeros(size + CACHE_LINE)
+    first = -room.ctypes.data // room.itemsize % CACHE_LINE
+    return room[first : first + size].reshape(shape)
+
+
 def _in_lanes(work: Work, common: tuple[Any, ...]) -> np.ndarray:
     """Integrate sixteen members at a time until there are no more; there are no events to log."""
     n = work.y.shape[1]
-    stages, single, clocks = np.zeros((N_ROWS, LANES * n)), np.zeros((N_ROWS, n)), np.zeros((N_CLOCKS, LANES))
+    stages, single, clocks = _zeros(N_ROWS, LANES * n), np.zeros((N_ROWS, n)), _zeros(N_CLOCKS, LANES)
     lanes = np.zeros(LANES, dtype=LANE)
     compiled_in_lanes()(*common, work.rhs_lanes, work.observe_lanes, stages, single, clocks, lanes)
     return np.empty((N_LOG_ROWS, 0))
@@ -212,20 +222,21 @@ def _in_lanes(work: Work, common: tuple[Any, ...]) -> np.ndarray:
 
 def _one_by_one(work: Work, common: tuple[Any, ...]) -> np.ndarray:
     """Integrate members one at a time until there are no more; return the log of their events."""
-    how, n, T = work.method, work.y.shape[1], len(work.t_eval)
+    how, n = work.method, work.y.shape[1]
     n_events, other = len(how.directions), how.other or how.method
     with_events = n_events > 0
     stages = (how.method.stages(n), other.stages(n), how.method.stages(n), other.stages(n))
     integrators = (
         how.method.compiled(with_events), other.compiled(with_events), how.other is not None, how.jacobian,
-        *stages, np.zeros(2, dtype=STATE), np.zeros(n), np.zeros(T + 1), np.zeros((T + 1, n)), np.zeros(LANES),
+        *stages, np.zeros(2, dtype=STATE),
+        np.zeros(n), np.zeros(LANES), np.zeros((LANES, n)), np.zeros(n), np.zeros(LANES),
     )  # fmt: skip
     room = STEPS_BETWEEN_LOOKS * n_events  # in a slice of steps each function has at most one zero a step
     events = (
         how.events if with_events else None, np.zeros((4, n_events)), np.array(how.directions, dtype=np.int64),
         np.array(how.terminal, dtype=np.int64), np.zeros(room), np.zeros((room, n)), np.zeros(room, dtype=np.int64),
     )  # fmt: skip
-    log, progress = np.zeros((N_LOG_ROWS, room)), np.array([-1, 0, 0], dtype=np.int64)
+    log, progress = np.zeros((N_LOG_ROWS, room)), np.array([-1, *[0] * (N_PROGRESS - 1)], dtype=np.int64)
     compiled = compiled_one_by_one(with_events)
     stop = common[4]
     while True:

@@ -16,20 +16,23 @@ from .sixteen import LANES
 
 STEPS_BETWEEN_LOOKS = 50  # at the flag that ends it all
 N_LOG_ROWS = 3  # of the log of events: time, number of the function, member
+STORED, BAD, N_PROGRESS = 3, 4, 5  # in ``progress``, see there
 
 
 def _one_by_one(
     rhs, observe, ranges, own, stop, done, y0, columns, values, par, work, record, gram, par_slots, row, slots,
     t_span, t_eval, rtol, atol, first_step, max_step, max_steps,
     addresses, lengths, places, gram_places, bounds, status, t_last, counts,
-    advance, other, watch, jacobian, stages, other_stages, fresh, other_fresh, state, y, t_out, y_out, t_slots,
+    advance, other, watch, jacobian, stages, other_stages, fresh, other_fresh, state, y, t_out, y_out, last, t_slots,
     events, event_values, directions, terminal, t_event, y_event, i_event, log, progress,
 ):  # fmt: skip
     """Integrate members until there are no more, or told to stop; or until ``log`` is full: make room, and call again.
 
-    ``state[1]``, ``fresh`` and ``other_fresh`` are what each member begins with; ``y`` (n,), ``t_out`` (T + 1,),
-    ``y_out`` (T + 1, n) and ``t_slots`` (LANES,) are scratch. ``progress`` holds the member being integrated, or -1;
-    whether by the ``other`` method; and the entries in ``log`` (3, …): the times of the events, which, and whose.
+    ``state[1]``, ``fresh`` and ``other_fresh`` are what each member begins with; ``y`` (n,), ``t_out`` (LANES,),
+    ``y_out`` (LANES, n), ``last`` (n,), the last output that was stored, and ``t_slots`` (LANES,) are scratch: outputs
+    are stored as soon as the slots are full. ``progress`` holds the member being integrated, or -1; whether by the
+    ``other`` method; the entries in ``log`` (3, …): the times of the events, which, and whose; how many outputs are
+    stored, and RUNNING, or why the next one may not be.
     """
     n, s = y.size, state[0]
     while True:
@@ -37,8 +40,9 @@ def _one_by_one(
             m = _next_member(ranges, own)
             if m < 0:
                 return
-            progress[0], progress[1] = m, 0
+            progress[0], progress[1], progress[STORED], progress[BAD] = m, 0, 0, RUNNING
             _copy(y0[m], y)
+            _copy(y0[m], last)
             for p in range(columns.size):
                 par[columns[p]] = values[m, p]
                 par_slots[LANES * columns[p] : LANES * (columns[p] + 1)] = values[m, p]
@@ -69,6 +73,11 @@ def _one_by_one(
                 log[0, entry], log[1, entry], log[2, entry] = t_event[e], i_event[e], m
                 progress[2] += 1
             s.n_event = 0
+            if code == BUFFER_FULL:
+                _save(
+                    observe, t_slots, t_eval, columns, par, work, record, gram, par_slots, row,
+                    addresses, lengths, places, gram_places, bounds, slots, s, y_out, last, progress, n,
+                )  # fmt: skip
             if code == SWITCH:
                 progress[1], s.begun = 1 - progress[1], 0
                 for k in range(len(stages)):
@@ -76,22 +85,20 @@ def _one_by_one(
                 for k in range(len(other_stages)):
                     _copy(other_fresh[k], other_stages[k])
 
-        if code == EVENT:  # its state is the last output, on the grid or not
-            _copy(y_out[s.n_out - 1], y)
-            if s.n_out > t_eval.size or t_eval[s.n_out - 1] != t_out[s.n_out - 1]:
-                s.n_out -= 1
-        rows = _save(
+        if code == EVENT and (s.n_out > t_eval.size or t_eval[s.n_out - 1] != s.t):
+            s.n_out -= 1  # its state is the last output, but not one of the grid
+        _save(
             observe, t_slots, t_eval, columns, par, work, record, gram, par_slots, row,
-            addresses, lengths, places, gram_places, bounds, slots, m, s.n_out, y_out, n,
+            addresses, lengths, places, gram_places, bounds, slots, s, y_out, last, progress, n,
         )  # fmt: skip
-        t_valid, below = s.t, _is_below(y, bounds[0])
-        if rows < s.n_out:
-            code = slots[CODE, rows % LANES]
+        rows, t_valid, below = progress[STORED], s.t, _is_below(y, bounds[0])
+        if progress[BAD] != RUNNING:
+            code = progress[BAD]
         elif code in (SUCCESS, EVENT) and not below:
             code = BEYOND
-        if rows < s.n_out or not below:  # back to the last state that is valid
-            t_valid = t_out[rows - 1] if rows > 0 else t_span[0]
-            _copy(y_out[rows - 1] if rows > 0 else y0[m], y)
+        if progress[BAD] != RUNNING or not below:  # back to the last state that is valid
+            t_valid = t_eval[rows - 1] if rows > 0 else t_span[0]
+            _copy(last, y)
         _blank(t_eval.size, addresses, lengths, m, rows)
         _copy(y, y0[m])
         t_last[m] = t_valid
@@ -104,20 +111,24 @@ def _one_by_one(
 @njit(**HELPER)
 def _save(
     observe, t_slots, t_eval, columns, par, work, record, gram, par_slots, row,
-    addresses, lengths, places, gram_places, bounds, slots, member, rows, y_out, n,
+    addresses, lengths, places, gram_places, bounds, slots, s, y_out, last, progress, n,
 ):  # fmt: skip
-    """Store a member's outputs, sixteen times together, and return how many there are before one that may not be."""
-    for first in range(0, rows, LANES):
-        count = min(LANES, rows - first)
-        for slot in range(count):
-            slots[MEMBER, slot], slots[ROW, slot], t_slots[slot] = member, first + slot, t_eval[first + slot]
-            for i in range(n):
-                record[LANES * i + slot] = y_out[first + slot, i]
-        _write(
-            observe, 0, t_slots, columns, par, work, record, gram, par_slots, row,
-            addresses, lengths, places, gram_places, bounds, slots, (1 << count) - 1, n, t_eval.size,
-        )  # fmt: skip
-        for slot in range(count):
-            if slots[CODE, slot] != SUCCESS:
-                return first + slot
-    return rows
+    """Store the outputs in ``y_out``, up to LANES together and up to one that may not be, and make room for others."""
+    first, count = s.n_taken, s.n_out - s.n_taken
+    s.n_taken = s.n_out
+    if progress[BAD] != RUNNING or count == 0:
+        return
+    for slot in range(count):
+        slots[MEMBER, slot], slots[ROW, slot], t_slots[slot] = progress[0], first + slot, t_eval[first + slot]
+        for i in range(n):
+            record[LANES * i + slot] = y_out[slot, i]
+    _write(
+        observe, 0, t_slots, columns, par, work, record, gram, par_slots, row,
+        addresses, lengths, places, gram_places, bounds, slots, (1 << count) - 1, n, t_eval.size,
+    )  # fmt: skip
+    for slot in range(count):
+        if slots[CODE, slot] != SUCCESS:
+            progress[BAD] = slots[CODE, slot]
+            return
+        progress[STORED] += 1
+        _copy(y_out[slot], last)

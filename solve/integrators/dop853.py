@@ -112,10 +112,17 @@ STATE = np.dtype(
         ("met_nan", np.int64),  # so was one since the last accepted step, for a value that is not finite
         ("votes", np.int64),  # steps that were for the other method,
         ("against", np.int64),  # and, since the last one, against
+        ("n_taken", np.int64),  # outputs that the caller has taken out of the buffers, which it may fill again
+        # An accepted step whose outputs are not all in the buffers yet; and of that step:
+        ("waiting", np.int64),
+        ("err", np.float64),
+        ("stop", np.float64),  # where a terminal event is, in units of the step; 2 without
+        ("switch", np.int64),
     ]
 )
 
 # Rows of ``stages``: 0 to 15 the stages k1 to k16 (k13 is the derivative at the new point), then
+LAST_STAGE = 11  # of those at the end of the step, with its argument in Y_TRIAL
 F_NEW = 12
 Y_NEW = 16  # the new state
 Y_TRIAL = 17  # the argument of a stage; the interpolated state
@@ -218,7 +225,8 @@ def _advance(
         atol: (n,).
         first_step, max_step: lengths; 0 to have the first one estimated.
         t_eval, on_grid: output times, if ``on_grid``.
-        t_out, y_out: (T,), (T, n) outputs, filled from ``state.n_out`` on.
+        t_out, y_out: (B,), (B, n) buffers for the outputs from number ``state.n_taken`` on. When they are full, the
+            status is BUFFER_FULL: on a grid, make room by raising ``n_taken``; else by longer ones.
         directions, terminal: (n_events,).
         t_event, y_event, i_event: (E,), (E, n), (E,) filled from ``state.n_event`` on.
         jacobian: its address, or 0.
@@ -247,88 +255,103 @@ def _advance(
         if events is not None:
             _call(events, s.t, y, values[G_OLD], par, work)
         if on_grid:
-            while s.n_out < t_eval.size and t_eval[s.n_out] == s.t:
-                _put(t_out, y_out, s.n_out, s.t, y)
+            while s.n_out < min(t_eval.size, s.n_taken + t_out.size) and t_eval[s.n_out] == s.t:
+                _put(t_out, y_out, s.n_out - s.n_taken, s.t, y)
                 s.n_out += 1
         elif s.n_out == 0:
             _put(t_out, y_out, 0, s.t, y)
             s.n_out = 1
 
     for _ in range(budget):
-        if s.n_steps + s.n_rejected >= max_steps:
-            s.status = STEP_LIMIT
-            return STEP_LIMIT
-        if (not on_grid and s.n_out == t_out.size) or s.n_event + n_events > t_event.size:
-            s.status = BUFFER_FULL
-            return BUFFER_FULL
         t, h = s.t, s.h
-        if abs(h) <= 10.0 * EPSILON * abs(t) or abs(h) < 1.0 / HUGE:
-            s.status = NOT_FINITE if s.met_nan else STEP_TOO_SMALL
-            return s.status
+        if not s.waiting:
+            if s.n_steps + s.n_rejected >= max_steps:
+                s.status = STEP_LIMIT
+                return STEP_LIMIT
+            if (not on_grid and s.n_out == t_out.size) or s.n_event + n_events > t_event.size:
+                s.status = BUFFER_FULL
+                return BUFFER_FULL
+            if abs(h) <= 10.0 * EPSILON * abs(t) or abs(h) < 1.0 / HUGE:
+                s.status = NOT_FINITE if s.met_nan else STEP_TOO_SMALL
+                return s.status
         last = (t + 1.01 * h - t1) * sign >= 0.0
         if last:
             h = t1 - t
         t_new = t1 if last else t + h
 
-        s.n_rhs += _take_step(rhs, jacobian, t, h, y, par, work, stages, rtol, atol)
-        err = _error(h, y, stages, rtol, atol)
+        if not s.waiting:
+            s.n_rhs += _take_step(rhs, jacobian, t, h, y, par, work, stages, rtol, atol)
+            err = _error(h, y, stages, rtol, atol)
 
-        # An accepted state must have a finite derivative, and an interpolant where one is needed: else the step is too
-        # long. (Departure from dop853.f, which does not look.)
-        dense = switch = False
-        if err <= 1.0:
-            if not DERIVATIVE_IN_STEP:
-                _call(rhs, t_new, y_new, f_new, par, work)
-                s.n_rhs += 1
-            if not _is_finite(f_new, n):
-                err = np.inf
-        if err <= 1.0:
-            if watch and (s.votes > 0 or s.n_steps % STIFF_CHECK == 0):
-                switch = _count_votes(s, _stiffness(h, y, stages))
-            dense = on_grid and s.n_out < t_eval.size and (t_new - t_eval[s.n_out]) * sign > 0.0
+            # An accepted state must have a finite derivative, and an interpolant where one is needed: else the step is
+            # too long. (Departure from dop853.f, which does not look.)
+            dense = False
+            s.switch = 0
+            if err <= 1.0:
+                if not DERIVATIVE_IN_STEP:
+                    _call(rhs, t_new, y_new, f_new, par, work)
+                    s.n_rhs += 1
+                if not _is_finite(f_new, n):
+                    err = np.inf
+            if err <= 1.0:
+                if watch and (s.votes > 0 or s.n_steps % STIFF_CHECK == 0):
+                    s.switch = _count_votes(s, _stiffness(h, y, stages))
+                dense = on_grid and s.n_out < t_eval.size and (t_new - t_eval[s.n_out]) * sign > 0.0
+                if events is not None:
+                    _call(events, t_new, y_new, values[G_NEW], par, work)
+                    dense = _mark_events(values, directions) or dense
+                if dense:
+                    s.n_rhs += _prepare_interpolant(rhs, t, h, y, par, work, stages)
+                    for i in range(N_DENSE):
+                        if not _is_finite(stages[DENSE + i], n):
+                            err = np.inf
+
+            if not err <= 1.0:
+                _reject(s, err, h)
+                continue
+
+            # Accepted.
+            s.n_steps += 1
+            s.waiting, s.err, s.stop = 1, err, 2.0
             if events is not None:
-                _call(events, t_new, y_new, values[G_NEW], par, work)
-                dense = _mark_events(values, directions) or dense
-            if dense:
-                s.n_rhs += _prepare_interpolant(rhs, t, h, y, par, work, stages)
-                for i in range(N_DENSE):
-                    if not _is_finite(stages[DENSE + i], n):
-                        err = np.inf
+                s.stop = _find_events(
+                    events, t, h, y, par, work, stages, values, directions, terminal, s, t_event, y_event, i_event
+                )
 
-        if not err <= 1.0:
-            _reject(s, err, h)
-            continue
-
-        # Accepted.
-        s.n_steps += 1
-        stop = 2.0  # in units of the step: not within it
-        if events is not None:
-            stop = _find_events(
-                events, t, h, y, par, work, stages, values, directions, terminal, s, t_event, y_event, i_event
-            )
+        stop = s.stop
         t_stop = t + stop * h if stop < 1.0 else t_new
         if on_grid:
             while s.n_out < t_eval.size and (t_stop - t_eval[s.n_out]) * sign >= 0.0:
+                if s.n_out - s.n_taken == t_out.size:
+                    s.status = BUFFER_FULL
+                    return BUFFER_FULL
                 t_asked = t_eval[s.n_out]
                 if t_asked == t_new:
-                    _put(t_out, y_out, s.n_out, t_asked, y_new)
+                    _put(t_out, y_out, s.n_out - s.n_taken, t_asked, y_new)
                 else:
                     _interpolate((t_asked - t) / h, y, stages)
-                    _put(t_out, y_out, s.n_out, t_asked, stages[Y_TRIAL])
+                    _put(t_out, y_out, s.n_out - s.n_taken, t_asked, stages[Y_TRIAL])
                 s.n_out += 1
         elif stop > 1.0:
             _put(t_out, y_out, s.n_out, t_new, y_new)
             s.n_out += 1
         if stop <= 1.0:
+            apart = s.n_out == 0 or (t_eval if on_grid else t_out)[s.n_out - 1] != t_stop
+            if apart and s.n_out - s.n_taken == t_out.size:
+                s.status = BUFFER_FULL
+                return BUFFER_FULL
             _interpolate(stop, y, stages)
-            if s.n_out == 0 or t_out[s.n_out - 1] != t_stop:
-                _put(t_out, y_out, s.n_out, t_stop, stages[Y_TRIAL])
+            if apart:  # no output is at its time already
+                _put(t_out, y_out, s.n_out - s.n_taken, t_stop, stages[Y_TRIAL])
                 s.n_out += 1
+            for i in range(n):
+                y[i] = stages[Y_TRIAL, i]
             s.t = t_stop
             s.status = EVENT
             return EVENT
 
         s.t = t_new
+        s.waiting = 0
         for i in range(n):
             y[i] = y_new[i]
             stages[0, i] = f_new[i]
@@ -337,9 +360,9 @@ def _advance(
         if last:
             s.status = SUCCESS
             return SUCCESS
-        shrink = _accept(err**EXPONENT / SAFETY, h, y, stages, rtol, atol, s.err_old)
-        _lengthen(s, err, shrink, h, sign, max_step)
-        if switch:
+        shrink = _accept(s.err**EXPONENT / SAFETY, h, y, stages, rtol, atol, s.err_old)
+        _lengthen(s, s.err, shrink, h, sign, max_step)
+        if s.switch:
             s.status = SWITCH
             return SWITCH
 
@@ -494,10 +517,10 @@ def _take_step(rhs, jacobian, t, h, y, par, work, stages, rtol, atol):
 
 @njit(**HELPER)
 def _stiffness(h, y, stages):
-    """``|h λ|``, from stage 12 and the new state, which are at the same time. Source: *Solving ODEs II*, IV.2."""
+    """``|h λ|``, from the last stage and the new state, which are at the same time. Source: *Solving ODEs II*, IV.2."""
     above = below = 0.0
     for i in range(y.size):
-        above += (stages[F_NEW, i] - stages[11, i]) ** 2
+        above += (stages[F_NEW, i] - stages[LAST_STAGE, i]) ** 2
         below += (stages[Y_NEW, i] - stages[Y_TRIAL, i]) ** 2
     return abs(h) * math.sqrt(above / below) if below > 0.0 else 0.0
 
@@ -537,27 +560,34 @@ def _accept(shrink, h, y, stages, rtol, atol, err_old):
 def _prepare_interpolant(rhs, t, h, y, par, work, stages):
     """Stages 14 to 16 and the coefficients of the interpolant of order 7. Source: II.6, and ``contd8`` in dop853.f.
 
-    By tables: unrolled like the stages of a step it took a second longer to compile, and saved 0.1 µs in a step.
+    By tables: unrolled like the stages of a step it took a second longer to compile, and saved 0.1 µs in a step. Stages
+    2 to 5 have no part in it. The four last coefficients are summed up side by side: none waits for another.
     """
     z, y_new, k1, k13 = stages[Y_TRIAL], stages[Y_NEW], stages[0], stages[12]
     f0, f1, f2 = stages[DENSE], stages[DENSE + 1], stages[DENSE + 2]
+    f3, f4, f5, f6 = stages[DENSE + 3], stages[DENSE + 4], stages[DENSE + 5], stages[DENSE + 6]
     for stage in range(13, 16):
+        a = A_DENSE[stage - 13]
         for i in range(y.size):
-            slope = 0.0
-            for k in range(stage):
-                slope += A_DENSE[stage - 13, k] * stages[k, i]
+            slope = a[0] * k1[i]
+            for k in range(5, stage):
+                slope += a[k] * stages[k, i]
             z[i] = y[i] + h * slope
         _call(rhs, t + C_DENSE[stage - 13] * h, z, stages[stage], par, work)
     for i in range(y.size):
+        first = k1[i]
         f0[i] = y_new[i] - y[i]
-        f1[i] = h * k1[i] - f0[i]
-        f2[i] = 2.0 * f0[i] - h * (k1[i] + k13[i])
-    for row in range(4):
-        for i in range(y.size):
-            slope = 0.0
-            for k in range(16):
-                slope += D_DENSE[row, k] * stages[k, i]
-            stages[DENSE + 3 + row, i] = h * slope
+        f1[i] = h * first - f0[i]
+        f2[i] = 2.0 * f0[i] - h * (first + k13[i])
+        d4, d5 = D_DENSE[0, 0] * first, D_DENSE[1, 0] * first
+        d6, d7 = D_DENSE[2, 0] * first, D_DENSE[3, 0] * first
+        for k in range(5, 16):
+            slope = stages[k, i]
+            d4 += D_DENSE[0, k] * slope
+            d5 += D_DENSE[1, k] * slope
+            d6 += D_DENSE[2, k] * slope
+            d7 += D_DENSE[3, k] * slope
+        f3[i], f4[i], f5[i], f6[i] = h * d4, h * d5, h * d6, h * d7
     return 3
 
 

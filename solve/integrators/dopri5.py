@@ -23,6 +23,7 @@ DERIVATIVE_IN_STEP = True  # its last stage is the derivative at the new point
 STIFF_LIMIT = 3.25
 
 # Rows of ``stages``: 0 to 6 the stages k1 to k7, then
+LAST_STAGE = 5
 F_NEW = 6
 Y_NEW = 7
 Y_TRIAL = 8
@@ -70,16 +71,6 @@ def _take_step(rhs, jacobian, t, h, y, par, work, stages, rtol, atol):
         y_new[i] = y[i] + h * (B1 * k1[i] + B3 * k3[i] + B4 * k4[i] + B5 * k5[i] + B6 * k6[i])
     _call(rhs, t + h, y_new, stages[F_NEW], par, work)
     return 6
-
-
-@njit(**HELPER)
-def _stiffness(h, y, stages):
-    """``|h λ|``, from stage 6 and the new state, which are at the same time. Source: *Solving ODEs II*, IV.2."""
-    above = below = 0.0
-    for i in range(y.size):
-        above += (stages[F_NEW, i] - stages[5, i]) ** 2
-        below += (stages[Y_NEW, i] - stages[Y_TRIAL, i]) ** 2
-    return abs(h) * math.sqrt(above / below) if below > 0.0 else 0.0
 
 
 @njit(**HELPER)

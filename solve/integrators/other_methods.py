@@ -19,7 +19,7 @@ from .dop853 import Method, advance_signature
 
 SHARED = (
     "_call", "_put", "_is_finite", "_starting_step", "_mark_events", "_find_root", "_find_events", "_count_votes",
-    "_reject", "_lengthen", "_accept", "_advance",
+    "_reject", "_lengthen", "_accept", "_stiffness", "_advance",
 )  # fmt: skip
 """What the methods have in common, from ``dop853.py``, unless they have their own."""
 

@@ -112,7 +112,7 @@ def compute_trajectory(
             f"rhs_address={rhs_address!r}; accepted is the address of a compiled function (a cfunc's .address)"
         )
     y = np.array(y0, dtype=float)
-    if y.ndim != 1 or y.size == 0 or not np.isfinite(y).all():
+    if y.ndim != 1 or y.size == 0 or not all(map(math.isfinite, y.tolist())):
         raise ValueError(f"y0 has shape {y.shape} and reads {y}; it must be a non-empty vector of finite numbers")
     n = y.size
     parameters = np.array(par, dtype=float)
@@ -184,18 +184,18 @@ def compute_trajectory(
         interrupted = True
 
     # The status is read from the state, not from ``code``: Ctrl-C may strike between the return and the assignment.
-    reached = Status(int(now["status"]))
-    n_out, n_event = int(now["n_out"]), int(now["n_event"])
+    end = dict(zip(STATE.names or (), state.item(), strict=True))  # at once: entry by entry takes three times as long
+    reached = Status(end["status"])
     return Trajectory(
-        t=t_out[:n_out],
-        y=y_out[:n_out],
+        t=t_out[: end["n_out"]],
+        y=y_out[: end["n_out"]],
         status=status if reached in (Status.RUNNING, Status.BUFFER_FULL, Status.SWITCH) else reached,
-        t_event=t_event[:n_event],
-        y_event=y_event[:n_event],
-        i_event=i_event[:n_event],
-        n_steps=int(now["n_steps"]),
-        n_rejected=int(now["n_rejected"]),
-        n_rhs=int(now["n_rhs"]),
+        t_event=t_event[: end["n_event"]],
+        y_event=y_event[: end["n_event"]],
+        i_event=i_event[: end["n_event"]],
+        n_steps=end["n_steps"],
+        n_rejected=end["n_rejected"],
+        n_rhs=end["n_rhs"],
         interrupted=interrupted,
         switched=tuple(switched),
     )

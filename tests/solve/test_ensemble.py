@@ -413,11 +413,53 @@ def test_many_events_a_member_are_all_kept():
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["DOP853", "DOPRI5", "Adams", "Radau5"])
+def test_outputs_are_stored_in_pieces_wherever_steps_end(method):
+    """Bit for bit those of one trajectory, which has room for all: steps have more outputs than the 16 that a thread
+    keeps, and a terminal event comes in the middle of a step.
+    """
+    times = np.linspace(0, 20, 6001)
+    y0 = {"Q": np.diag([0.5, 0.6]), "R": 0.05 + np.diag([0.1, 0.2])}
+    params, eta = {"sigma": 0.0, "T": np.eye(2), "a": 1.0, "b": 1.0}, np.array([0.02, 0.5])
+    event = solve.Event("eg - 0.1", terminal=True)
+    options = {"t_eval": times, "rtol": 1e-6, "method": method, "events": [event]}
+    ens = ensemble(ERF, (0, 20), y0, params | {"eta": eta}, **options, lanes=False)
+    assert ens.status.values.tolist() == ["success", "event"]
+    for m in range(2):
+        one = solve.integrate(ERF, (0, 20), y0, params | {"eta": eta[m]}, **options)
+        kept = len(one.t) - m  # but the state at the event
+        assert kept / one.attrs["n_steps"] > 17, "no step with more outputs than are kept"
+        for name in ("Q", "R", "eg"):
+            assert ens[name].values[m, :kept].tobytes() == one[name].values[:kept].tobytes(), name
+        assert np.isnan(ens.R.values[m, kept:]).all()
+    assert ens.R_stopped.values[0].tobytes() == one.R.values[-1].tobytes()
+
+
+def test_a_large_member_is_not_held_in_full():
+    """Ten times the output times take ten times the output of what is kept, and no more besides than the times do."""
+    K = 12
+    start = {"Q": 0.3 * np.eye(K) + 0.1, "R": np.full((K, K), 0.05) + 0.1 * np.eye(K)}
+    params = {"sigma": 0.0, "T": np.eye(K), "a": 1.0, "b": 1.0, "eta": [0.5, 0.6]}
+
+    def beyond_output(T):
+        tracemalloc.start()
+        try:
+            ens = ensemble(ERF, (0, 1), start, params, t_eval=np.linspace(0, 1, T), rtol=1e-6, keep="eg", threads=1)
+            return tracemalloc.get_traced_memory()[1] - ens.nbytes
+        finally:
+            tracemalloc.stop()
+
+    beyond_output(10)  # loaded
+    few, many = beyond_output(200), beyond_output(2000)
+    # A state is 222 numbers, of which 1800 would be 3.2 MB; a few vectors of 1800 times and of values to look at.
+    assert many - few < 5e5
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_maps_are_iterated_as_single_ones_are(threads):
     dyn = LinearRegression("one-pass", "general").dynamics("finite-d")
     params = {"lam": [2.0, 1.0, 0.3], "p": [0.2, 0.3, 0.5], "sigma": 0.5, "d": 20}
-    eta, times = np.linspace(0.1, 0.9, 5), [0.0, 0.31, 4.0]
+    eta, times = np.linspace(0.1, 0.9, 5), [0.0, 0.31, *np.linspace(3, 5, 41)]  # more than 16
     ens = ensemble(dyn, (0, 5), {"c": [0.5, 1.0, 0.7]}, params | {"eta": eta}, t_eval=times, threads=threads)
     assert ens.attrs["method"] == "map"
     for m in range(5):
