@@ -35,7 +35,7 @@ from .integrators.events import Event, events_kernel
 from .integrators.jacobian import jacobian_for
 from .integrators.referees import REFEREES, run_referee
 from .kernels.gram import gram_matrices
-from .kernels.kernel import check_dynamics, kernel, observables_kernel
+from .kernels.kernel import check_dynamics, kernel, observables_kernel, start_observables
 from .kernels.layout import Inputs, pack, packed_length, parameter_vector, read_inputs, unpack
 from .numerical_error import error_summary
 from .problem import Problem, Run
@@ -176,8 +176,8 @@ def integrate(
     if found and method not in OURS:
         raise NotYet(f"events= with method={method!r}", f"events with one of {', '.join(OURS)}")
     inputs = read_inputs(dynamics, y0, params)
-    if method in ("DOP853", "auto"):
-        warmup.start()
+    if method in ("DOP853", "auto") and warmup.start() is None:  # else it has the other processor
+        start_observables(dynamics)
     warn_of_symmetry(dynamics, inputs)
     rhs = kernel(dynamics, inputs.sizes)
     problem = Problem(

@@ -60,6 +60,8 @@ def test_every_module_is_installed(source):
     found = importlib.util.find_spec(name)
     assert found is not None, f"{source} is not installed as {name}"
     assert Path(found.origin).read_bytes() == (ROOT / source).read_bytes(), f"{found.origin} is not this {source}"
+    if source.stem != "__main__":
+        importlib.import_module(name)
 
 
 def test_nothing_shadows_the_namespace():

@@ -37,13 +37,22 @@ def load_generated(name: str, source: str) -> types.ModuleType:
     if not name.isidentifier():
         raise ValueError(f"{name!r} cannot name a generated module, whose file it names: use letters, digits and _")
     stem = f"{name}_{_content_hash(source)}"
-    module_name = f"effdyn_generated_{stem}"
+    module_name = _module_name(stem)
     with _loading:
         if module_name in sys.modules:
             return sys.modules[module_name]
-        path = cache_directory() / f"{stem}.py"
-        _ensure_file(path, source.encode())
-        return _import_file(module_name, path)
+        return _import_file(*generated_file(name, source)[:2])
+
+
+def generated_file(name: str, source: str) -> tuple[str, Path, bool]:
+    """Return the name of a generated module, its file in the cache, and whether that was written just now."""
+    stem = f"{name}_{_content_hash(source)}"
+    path = cache_directory() / f"{stem}.py"
+    return _module_name(stem), path, _ensure_file(path, source.encode())
+
+
+def _module_name(stem: str) -> str:
+    return f"effdyn_generated_{stem}"
 
 
 def _content_hash(source: str) -> str:
@@ -60,14 +69,14 @@ def _toolchain() -> tuple[str, ...]:
     return (*(f"{package} {version(package)}" for package in packages), str(sys.implementation.cache_tag))
 
 
-def _ensure_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, atomically; a file that is already right is never rewritten.
+def _ensure_file(path: Path, content: bytes) -> bool:
+    """Put `content` at `path`, atomically, and say so; a file that is already right is never rewritten.
 
     One that is wrong (emptied by a crash, edited by hand) is replaced: it would be executed under the hash of what it
     should hold.
     """
     if _holds(path, content):
-        return
+        return False
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")
     try:
         with open(descriptor, "wb") as file:
@@ -78,6 +87,7 @@ def _ensure_file(path: Path, content: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
         if not _holds(path, content):  # on Windows a rename fails while another process reads what it has put there
             raise
+    return True
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -30,8 +30,8 @@ class Cycles(Rows):
 
     def _code(self, expr: sympy.Expr) -> str:
         depth = next((n for n, block in enumerate(self.stack) if block.cyclic), 0)
-        if depth and self.stack[depth].index in expr.free_symbols:
-            if self.stack[depth + 1].index not in expr.free_symbols:
+        if depth and self.stack[depth].index in self._free(expr):
+            if self.stack[depth + 1].index not in self._free(expr):
                 return self._twice(expr, depth)
             if isinstance(expr, sympy.Indexed):
                 return self._by_distance(expr, depth)
@@ -90,11 +90,11 @@ class Cycles(Rows):
         """Return the depth of the block to which an array for an expression belongs, and the loops over its indices,
         of which the one at ``last`` is the last."""
         around = self.stack[1:depth]
-        bound = [block.index in expr.free_symbols for block in around]
+        bound = [block.index in self._free(expr) for block in around]
         leading = next((n for n, block in enumerate(around) if block.fills or not bound[n]), len(around))
         home_depth = 0 if sum(bound) <= 1 else leading
         open_loops = self.stack[home_depth + 1 : last + 1]
-        return home_depth, [block for block in open_loops if block.index in expr.free_symbols]
+        return home_depth, [block for block in open_loops if block.index in self._free(expr)]
 
     def _generic(self, expr: sympy.Expr, home_depth: int, dims: Sequence[Block]) -> tuple[list[Block], sympy.Expr]:
         """Return the loops that fill an array, and the expression in their indices."""

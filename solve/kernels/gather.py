@@ -38,11 +38,11 @@ class Gathering(Cycles):
         indices stand only at arrays."""
         summand, first, second, _ = expr.args
         bare = summand.replace(lambda e: isinstance(e, sympy.Indexed), lambda e: sympy.S.One)
-        if len(calls(summand)) != 1 or {first, second} & bare.free_symbols:
+        if len(calls(summand)) != 1 or {first, second} & self._free(bare):
             return None
         (call,) = calls(summand)
         weight = summand / call
-        varies = weight.has(call) or any(block.index in weight.free_symbols for block in self.stack[1:])
+        varies = weight.has(call) or any(block.index in self._free(weight) for block in self.stack[1:])
         return None if varies or weight.has(sympy.Sum, SymmetricSum) else weight
 
     def _weights(self, expr: SymmetricSum, weight: sympy.Expr) -> str:
@@ -174,7 +174,7 @@ class Gathering(Cycles):
         if nested or len(found) != 1:
             return ""
         needed = indices | {block.index for block in self.stack[1 : self.free + 1]}  # else it is a row
-        return found[0].func.__name__ if needed <= found[0].free_symbols else ""
+        return found[0].func.__name__ if needed <= self._free(found[0]) else ""
 
     def _rewind(self, expr: sympy.Expr) -> None:
         if expr in self._gathered:

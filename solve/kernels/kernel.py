@@ -22,6 +22,7 @@ from effdyn.derive.increments import overlap_of
 from effdyn.derive.numerical.quadrature import NODES, Table
 
 from .. import certification
+from . import beside
 from .cache import load_generated
 from .emit import Emitter
 from .fuse import ALL, F, Fusion, G, fusion
@@ -133,6 +134,12 @@ def observables_kernel(dynamics: Dynamics) -> Kernel:
     return _load(dynamics, "observables", None)
 
 
+def start_observables(dynamics: Dynamics) -> None:
+    """Have the observables compiled beside what comes next, if that saves time."""
+    if dynamics.observables:
+        beside.start(_module(dynamics, "observables"), _generated(dynamics, "observables")[0])
+
+
 def check_dynamics(given: object) -> None:
     """Raise a ModelError unless a Dynamics was given: a model, or equations written out, are easily taken for one."""
     if not isinstance(given, Dynamics):
@@ -190,9 +197,15 @@ def _compiled(
     workspace: tuple[tuple[sympy.Expr, ...], ...],
     sizes: Mapping[str, int] | None,
 ) -> Kernel:
-    module = load_generated(f"{which}_{dynamics.kind}", source)
+    name = _module(dynamics, which)
+    beside.wait(name, source)
+    module = load_generated(name, source)
     outputs = tuple(e.quantity for e in getattr(dynamics, which))
     return Kernel(source, module.kernel.address, workspace, outputs, sizes, module)
+
+
+def _module(dynamics: Dynamics, which: str) -> str:
+    return f"{which}_{dynamics.kind}"
 
 
 def compile_kernel(dynamics: Dynamics, outputs: Sequence[tuple[Quantity, sympy.Expr]], name: str, title: str) -> Kernel:

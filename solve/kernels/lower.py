@@ -72,7 +72,8 @@ def sort_symmetric_indices(expr: sympy.Expr, symmetric: frozenset[sympy.Basic]) 
     def ordered(indexed: sympy.Indexed) -> sympy.Expr:
         return indexed.base[tuple(sorted(indexed.indices, key=lambda index: (not index.is_number, str(index))))]
 
-    return expr.replace(lambda e: isinstance(e, sympy.Indexed) and e.base in symmetric, ordered)
+    elements = (e for e in expr.atoms(sympy.Indexed) if e.base in symmetric)
+    return expr.xreplace({e: o for e in elements if (o := ordered(e)) != e})
 
 
 def halve_symmetric_sums(expr: sympy.Expr, symmetric: frozenset[sympy.Basic]) -> sympy.Expr:

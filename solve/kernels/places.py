@@ -23,14 +23,22 @@ class Places(Writer):
             for argument in expr.args:
                 self._count(argument)
 
+    def _free(self, expr: sympy.Basic) -> frozenset[sympy.Basic]:
+        """Return the free symbols of an expression. Each part is asked many times, of expressions of thousands."""
+        if expr not in self._symbols:
+            plain = type(expr).free_symbols is sympy.Basic.free_symbols  # neither binds symbols nor is one
+            found = frozenset[sympy.Basic]().union(*map(self._free, expr.args)) if plain else expr.free_symbols
+            self._symbols[expr] = frozenset(found)
+        return self._symbols[expr]
+
     def _depth(self, expr: sympy.Expr) -> int:
         """Return the depth of the innermost loop on whose index the expression depends."""
-        free = expr.free_symbols
+        free = self._free(expr)
         return max((n for n, block in enumerate(self.stack) if block.index in free), default=0)
 
     def _streams(self, expr: sympy.Expr) -> bool:
         """Return whether an expression in the index of an open streamed loop is a row, wherever it stands."""
-        bound = [block for block in self.stack[1:] if block.index in expr.free_symbols]
+        bound = [block for block in self.stack[1:] if block.index in self._free(expr)]
         if expr in self._gathered or not any(block.size in self.streamed for block in bound):
             return False
         if isinstance(expr, sympy.Sum):
@@ -39,11 +47,11 @@ class Places(Writer):
 
     def _complete(self, expr: sympy.Expr, depth: int) -> bool:
         """Return whether the expression depends on every loop down to ``depth``."""
-        return {block.index for block in self.stack[1 : depth + 1]} <= expr.free_symbols
+        return {block.index for block in self.stack[1 : depth + 1]} <= self._free(expr)
 
     def _home(self, expr: sympy.Expr) -> int:
         """Return the depth of the block to which the value of an expression belongs."""
-        bound = [block.index in expr.free_symbols for block in self.stack[1:]]
+        bound = [block.index in self._free(expr) for block in self.stack[1:]]
         leading = next(
             (n for n, b in enumerate(bound[: self.free]) if not b), self.free
         )  # leading free indices of the equation
@@ -53,13 +61,13 @@ class Places(Writer):
 
     def _home_of_stream(self, expr: sympy.Expr) -> int:
         """Return the depth of the block to which a row over a streamed size belongs: the whole kernel if it can."""
-        bound = sum(block.index in expr.free_symbols for block in self.stack[1:])
+        bound = sum(block.index in self._free(expr) for block in self.stack[1:])
         return 0 if bound <= 2 or any(block.fills for block in self.stack) else self._home(expr)
 
     def _cost(self, expr: sympy.Expr) -> int:
         """Return the operations of an expression, not counting the parts that depend on fewer indices and are
         therefore elsewhere."""
-        bound = {block.index for block in self.stack} & expr.free_symbols
+        bound = {block.index for block in self.stack} & self._free(expr)
         own = COSTS.get(expr.func, 20) * (max(len(expr.args) - 1, 1) if isinstance(expr, (sympy.Add, sympy.Mul)) else 1)
         own += ROW_COST * any(isinstance(a, sympy.Indexed) and len(set(a.indices)) < len(a.indices) for a in expr.args)
         return own + sum(
@@ -67,6 +75,6 @@ class Places(Writer):
             for a in expr.args
             if a.args
             and not isinstance(a, (sympy.Indexed, sympy.Tuple))
-            and bound <= a.free_symbols
+            and bound <= self._free(a)
             and not isinstance(expr, (sympy.Sum, SymmetricSum))
         )

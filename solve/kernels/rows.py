@@ -60,7 +60,7 @@ class Rows(Text):
 
     def _row(self, expr: sympy.Expr, home_depth: int, depth: int) -> str:
         """Compute the expression as an array over its indices behind the home loop, filled there."""
-        dims = [block for block in self.stack[home_depth + 1 : depth + 1] if block.index in expr.free_symbols]
+        dims = [block for block in self.stack[home_depth + 1 : depth + 1] if block.index in self._free(expr)]
         shape = tuple(block.size for block in dims)
         generic = [sympy.Symbol(f"r{home_depth + n + 1}", integer=True, positive=True) for n in range(len(dims))]
         template = self.canonical(expr.xreplace({block.index: g for block, g in zip(dims, generic, strict=True)}))

@@ -42,7 +42,7 @@ class Text(Places):
 
     def _position(self, index: sympy.Expr) -> str:
         """Return the text of an index counted from 0, as the indices of loops are."""
-        looped = index.is_Symbol or any(block.index in index.free_symbols for block in self.stack)
+        looped = index.is_Symbol or any(block.index in self._free(index) for block in self.stack)
         return str(index if looped else index - 1)
 
     def _text(self, expr: sympy.Expr) -> str:
@@ -65,8 +65,8 @@ class Text(Places):
         indices = [block.index for block in self.stack if block.index is not None]
         groups: dict[tuple[bool, ...], list[sympy.Expr]] = {}
         for argument in expr.args:
-            groups.setdefault(tuple(index in argument.free_symbols for index in indices), []).append(argument)
-        full = tuple(index in expr.free_symbols for index in indices)
+            groups.setdefault(tuple(index in self._free(argument) for index in indices), []).append(argument)
+        full = tuple(index in self._free(expr) for index in indices)
         partial = sorted((g for g in groups if g != full), key=lambda g: (sum(g), g[::-1]))
         for n, small in enumerate(
             partial

@@ -39,6 +39,7 @@ class Writer:
         self.functions: set[str] = set()
         self._counter = 0
         self._uses: dict[sympy.Expr, int] = {}
+        self._symbols: dict[sympy.Basic, frozenset[sympy.Basic]] = {}
         self.free = 0  # number of loops over free indices of the equation under construction
         self._gathered: dict[sympy.Expr, str] = {}  # sums whose function values are gathered: where; and those calls
         self._gather_size: sympy.Expr = sympy.S.Zero

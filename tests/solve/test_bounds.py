@@ -89,9 +89,10 @@ def check_bounds_hold(rng, trials):
     return active, margins
 
 
-def test_bounds_hold_along_four_hundred_flows(rng):
-    active, margins = check_bounds_hold(rng, 400)
-    assert min(active.values()) >= 100 and margins >= 60, "bounds of rate zero cannot fail"
+@pytest.mark.parametrize("trials", [100, pytest.param(400, marks=pytest.mark.slow)])
+def test_bounds_hold_along_random_flows(trials, rng):
+    active, margins = check_bounds_hold(rng, trials)
+    assert min(active.values()) >= trials // 4 and margins >= trials // 7, "bounds of rate zero cannot fail"
 
 
 def test_a_bound_that_is_too_fast_is_seen(rng):
