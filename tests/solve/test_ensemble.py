@@ -311,7 +311,7 @@ def test_bad_arguments_are_named(argument, words, change):
 
 def test_other_kinds_of_equations_are_refused():
     with pytest.raises(derive.NotYet):
-        ensemble(dataclasses.replace(by_hand(-RATE * X), kind="sde"), (0, 1), {"x": 1.0}, {"k": [1.0, 2.0]})
+        ensemble(dataclasses.replace(by_hand(-RATE * X), kind="formula"), (0, 1), {"x": 1.0}, {"k": [1.0, 2.0]})
     with pytest.raises(derive.ModelError, match="did you mean"):
         ensemble(ERF, (0, 1), starts(2), PARAMS | {"eta": 1.0}, method="DOP854")
 
