@@ -185,9 +185,9 @@ def ensemble(
         if len(events):
             raise NotYet("events= with equations of kind 'sde'", "a look at the paths")
         refuse_of_sde(rtol=rtol, atol=atol, max_step=max_step, first_step=first_step)
-        scheme = {} if method == "DOP853" else {"method": method}
-        given: dict[str, Any] = {"max_steps": max_steps, "keep": keep, "threads": threads, "progress": progress}
-        return ensemble_sde(dynamics, span, y0, params, t_eval=times, **given, **scheme, **more)
+        given: dict[str, Any] = {"max_steps": max_steps, "keep": keep, "threads": threads, "progress": progress, **more}
+        scheme = "euler-maruyama" if method == "DOP853" else method
+        return ensemble_sde(dynamics, span, y0, params, t_eval=times, method=scheme, **given)
     workers = checked_threads(threads)
     names = checked_names(dynamics, keep)
     found = events_of(events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,15 +114,76 @@ def ensemble_sde(
     >>> bool((abs(variance * 2 * rates - 1) < 5 * (2 / 1000) ** 0.5 + 0.01 * rates).all())  # error of Euler: k dt/2
     True
     """
-    check_scheme(method)
+    asked: dict[str, Any] = {
+        "dt": dt,
+        "method": method,
+        "t_eval": t_eval,
+        "brownian_dt": brownian_dt,
+        "max_steps": max_steps,
+    }
+    plan = checked_plan(t_span, runs=runs, average=average, same_noise=same_noise, **asked)
+    names = checked_names(dynamics, keep)
+    streams = Streams(seed_of(rng), bool(same_noise))
     workers = checked_threads(threads)
+    sampled = sample(dynamics, y0, params, plan, runs, streams, average, names, workers, progress)
+    if sampled.interrupted and not sampled.finished:
+        raise KeyboardInterrupt
+    _warn(sampled)
+    sampled.solution.attrs["method"] = method
+    return sampled.solution
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """A Dataset of paths, and what became of them: failures by member and run."""
+
+    solution: xr.Dataset
+    failures: Mapping[tuple[int, int], Failure]
+    interrupted: bool
+    finished: int
+    total: int
+
+
+def checked_plan(
+    t_span: tuple[float, float],
+    *,
+    dt: Any,
+    method: str,
+    runs: int,
+    average: bool,
+    same_noise: bool,
+    t_eval: np.ndarray | None,
+    brownian_dt: Any,
+    max_steps: int,
+) -> Plan:
+    """Return the steps of every path; all that can be checked without equations is.
+
+    Raises
+    ------
+    ModelError
+        Naming the argument at fault.
+    """
+    check_scheme(method)
     check_counts(runs=runs, max_steps=max_steps)
     for name, switch in (("average", average), ("same_noise", same_noise)):
         if not isinstance(switch, (bool, np.bool_)):
             raise ModelError(name, switch, "True or False")
-    plan = plan_of(METHODS[method], t_span, dt, brownian_dt, t_eval, max_steps)
-    names = checked_names(dynamics, keep)
-    streams = Streams(seed_of(rng), bool(same_noise))
+    return plan_of(METHODS[method], t_span, dt, brownian_dt, t_eval, max_steps)
+
+
+def sample(
+    dynamics: Dynamics,
+    y0: Any,
+    params: Mapping[str, Any],
+    plan: Plan,
+    runs: int,
+    streams: Streams,
+    average: bool,
+    names: Sequence[str],
+    threads: int,
+    progress: bool = False,
+) -> Sampled:
+    """Compute all runs of all members; arguments are checked, but for values of states and parameters."""
     members = _members(dynamics, y0, params, names)
     if plan.scheme == MILSTEIN:
         _check_all_commute(members, plan)
@@ -135,13 +197,10 @@ def ensemble_sde(
         outputs = tuple(np.full((runs, N, T, *shape), np.nan) for shape in shapes.values())
         kept = Runs(outputs, np.zeros((runs, N), dtype=bool))
     with member_bar(N * runs, progress, "run") as tick:
-        failures, interrupted = run_paths(members, plan, runs, streams, kept, workers, tick or (lambda done: None))
+        failures, interrupted = run_paths(members, plan, runs, streams, kept, threads, tick or (lambda done: None))
     certification.check()
-    if interrupted and not (kept.counts if isinstance(kept, Averages) else kept.done).any():
-        raise KeyboardInterrupt
     attrs = {
         **about(dynamics, members.states),
-        "method": method,
         "dt": plan.h,
         "brownian_dt": plan.h / plan.substeps,
         "n_steps": int(plan.saves[-1]),
@@ -152,8 +211,8 @@ def ensemble_sde(
         "n_failed": len(failures),
     }
     solution = _dataset(dynamics, members.states, plan, runs, kept, shapes, failures, attrs)
-    _warn(solution, failures, runs * N, interrupted)
-    return solution
+    finished = int(kept.counts.sum() if isinstance(kept, Averages) else kept.done.sum())
+    return Sampled(solution, failures, interrupted, finished, runs * N)
 
 
 # -- what is computed --------------------------------------------------------------------------------------------------
@@ -205,20 +264,20 @@ def _dataset(
 
     t = plan.t0 + plan.saves * plan.h
     coords: dict[str, Any] = {"t": ("t", t, {"long_name": dynamics.clock}), **member_coords(dynamics, batch)}
+    how: tuple[str, ...]
     if isinstance(kept, Averages):
-        variables, how = _averaged(dynamics, kept, shapes), ("member",)
-        told = _first_of_each(failures)
+        variables, how, done = _averaged(dynamics, kept, shapes), ("member",), kept.counts == runs
         variables["n_runs"] = (how, kept.counts, {"long_name": "runs that were averaged"})
-        done, at = kept.counts == runs, {key: key[0] for key in told}
+        told = _first_of_each(failures)
     else:
-        known, lead = quantities(dynamics), ("run", "member", "t")
-        variables = {n: variable(known[n], output, lead) for n, output in zip(shapes, kept.outputs, strict=True)}
-        how, told, done = ("run", "member"), dict(sorted(failures.items())), kept.done
-        at, coords["run"] = {(m, run): (run, m) for m, run in told}, np.arange(runs)
+        known, how, done = quantities(dynamics), ("run", "member"), kept.done
+        variables = {n: variable(known[n], out, (*how, "t")) for n, out in zip(shapes, kept.outputs, strict=True)}
+        told, coords["run"] = dict(sorted(failures.items())), np.arange(runs)
     status, t_failed = np.where(done, "success", "interrupted").astype(object), np.full(done.shape, np.nan)
-    for key, failure in told.items():
-        status[at[key]], t_failed[at[key]] = STATUS[failure.why], failure.t
-    variables["status"] = (how, status, {"long_name": "how the integration ended"})
+    for (member, run), failure in told.items():
+        at = (run, member)[-done.ndim :]
+        status[at], t_failed[at] = STATUS[failure.why], failure.t
+    variables["status"] = (how, status.astype(str), {"long_name": "how the integration ended"})
     variables["t_failed"] = (how, t_failed, {"long_name": "last time with a valid state"})
     if told:
         last = unpack(dynamics.states, np.array([failure.y for failure in told.values()]), batch.common.sizes)
@@ -250,17 +309,18 @@ def _averaged(dynamics: Dynamics, kept: Averages, shapes: Mapping[str, tuple[int
     return found
 
 
-def _warn(solution: xr.Dataset, failures: Mapping[tuple[int, int], Failure], total: int, interrupted: bool) -> None:
-    if interrupted:
-        unfinished = solution.n_runs.sum() if "n_runs" in solution else (solution.status != "interrupted").sum()
-        text = f"interrupted with {int(unfinished)} of {total} runs finished"
+def _warn(sampled: Sampled) -> None:
+    if sampled.interrupted:
+        text = f"interrupted with {sampled.finished} of {sampled.total} runs finished"
         warnings.warn(text, RuntimeWarning, stacklevel=4)
-    if failures:
-        member, run = min(failures)
-        first = failures[member, run]
-        warnings.warn(
-            f"{len(failures)} of {total} runs failed, first run {run} of member {member} ({STATUS[first.why]} after "
-            f"t = {first.t:.6g}): see status, t_failed, and the states with names in _failed",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+    if sampled.failures:
+        text = f"{failures_in_words(sampled)}: see status, t_failed, and the states with names in _failed"
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+
+def failures_in_words(sampled: Sampled) -> str:
+    """Return how many runs failed, and how the first of them did."""
+    member, run = min(sampled.failures)
+    first = sampled.failures[member, run]
+    how = f"{STATUS[first.why]} after t = {first.t:.6g}"
+    return f"{len(sampled.failures)} of {sampled.total} runs failed, first run {run} of member {member} ({how})"

@@ -109,7 +109,7 @@ def run_all(
     return out, outcomes, run_in_threads(worker, min(threads, runs), stop, told)
 
 
-def run_in_threads(worker: Callable[[], None], threads: int, stop: threading.Event, tick: Callable[[], None]) -> bool:
+def run_in_threads(worker: Callable[[], None], threads: int, stop: threading.Event, tick: Callable[[], object]) -> bool:
     """Run ``worker`` in some threads until all return; return whether Ctrl-C ended it, of which ``stop`` tells them.
 
     ``tick`` is called about ten times a second, and at the end.
