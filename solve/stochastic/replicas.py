@@ -115,8 +115,8 @@ def run_in_threads(worker: Callable[[], None], threads: int, stop: threading.Eve
     ``tick`` is called about ten times a second, and at the end.
     """
     with ThreadPoolExecutor(threads) as pool:
-        waiting: set[Future[None]] = {pool.submit(worker) for _ in range(threads)}
-        try:
+        try:  # from the first thread on: a Ctrl-C that comes while the others start must stop it too
+            waiting: set[Future[None]] = {pool.submit(worker) for _ in range(threads)}
             while waiting:
                 done, waiting = wait(waiting, timeout=LOOK_SECONDS)
                 for future in done:

@@ -137,7 +137,7 @@ def test_the_files_in_the_documentation_are_read(file):
 
 
 def test_stochastic_equations_are_swept(file):
-    text = changed(SWEEP_TOML, "rtol = 1e-9", "sde = true\ndt = 0.05\nruns = 3\nrng = 7")
+    text = changed(SWEEP_TOML.replace("linear", "erf"), "rtol = 1e-9", "sde = true\ndt = 0.05\nruns = 3\nrng = 7")
     read = read_config(file(text.replace("[params]\n", "[params]\nd = 1000\n")), SWEEP)
     assert read.dynamics() == read.model.dynamics().sde()
     found = sweep(read.dynamics(), **read.arguments, progress=False)

@@ -190,8 +190,8 @@ def test_a_store_without_a_name_is_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_stochastic_equations_are_refused_before_anything_is_computed(tmp_path, computed):
-    with pytest.raises(derive.NotYet, match="kind 'sde'"):
+def test_stochastic_equations_without_a_step_are_refused_before_anything_is_computed(tmp_path, computed):
+    with pytest.raises(derive.ModelError, match="dt"):
         sweep(DYN.sde(), **PROBLEM | dict(params=PROBLEM["params"] | dict(d=100)), store=tmp_path / "a.zarr")
     assert not computed and not list(tmp_path.iterdir())
 
