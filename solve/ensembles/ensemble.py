@@ -76,7 +76,7 @@ def ensemble(
     max_steps: int = MAX_STEPS,
     max_step: float = math.inf,
     first_step: float | None = None,
-    lanes: bool = True,
+    lanes: bool | str = True,
     threads: int | None = None,
     progress: bool = False,
     **more: Any,
@@ -114,10 +114,12 @@ def ensemble(
         Zeros to find in each member; a terminal one ends that member alone.
     max_steps, max_step, first_step :
         Limits for each member: attempted steps, longest step, first step.
-    lanes : bool
+    lanes : bool or "long"
         Whether members of a small system share the lanes of the processor's registers, sixteen at a time: by DOP853,
         without events. The method is the same as ``integrate``'s, with sums in another order, so that results differ
         within the tolerance. With False, and for all else, they are those of ``integrate``, bit for bit.
+        ``"long"`` puts larger systems in lanes too, which takes up to 20 s to compile, once on a machine: erf up to
+        K = M = 4.
     threads : int, optional
         By default as many as there are processors.
     progress : bool
@@ -192,6 +194,8 @@ def ensemble(
     names = checked_names(dynamics, keep)
     found = events_of(events)
     _check_method(dynamics, method, found)
+    if lanes not in (True, False, "long"):
+        raise ModelError("lanes", lanes, "True, False or 'long'")
     batch = read_batch(dynamics, y0, params)
     warn_of_symmetry(dynamics, batch)
     if not lanes and method in ("DOP853", "auto"):
@@ -233,18 +237,20 @@ def _work(
     times: np.ndarray,
     names: Sequence[str],
     options: dict[str, Any],
-    lanes: bool,
+    lanes: bool | str,
     method: str,
     events: Sequence[Event],
 ) -> Work:
     sizes, n = batch.common.sizes, batch.y0.shape[1]
     ode = dynamics.kind == "ode"
     rhs = kernel(dynamics, sizes if ode else None)  # for maps as iterate_map has it
-    together = lane_kernel(dynamics, sizes) if lanes and ode and method == "DOP853" and not events else None
+    long = lanes == "long"
+    in_lanes = lanes and ode and method == "DOP853" and not events
+    together = lane_kernel(dynamics, sizes, long=long) if in_lanes else None
     observed = observed_together = None
     if set(names) & {e.quantity.name for e in dynamics.observables}:
         observed = observables_kernel(dynamics)
-        observed_together = lane_kernel(dynamics, sizes, "observables") if together else None
+        observed_together = lane_kernel(dynamics, sizes, "observables", long) if together else None
     stepping, more = _stepping(dynamics, sizes, method, events)
     at = places(dynamics, sizes, n)
     shapes = [at[name].shape for name in names]

@@ -19,8 +19,8 @@ from .tape import Computed, Number, Tape, TooLong, Value, Writer
 LONGEST = 1500
 """The most operations that a kernel is unrolled to. Each takes the compiler 1.1 ms, so that these take it no longer
 than the loops (1.5 s), and gain a factor of nearly two still."""
-RECORDED = 2 * LONGEST
-"""How many are looked at before some prove to be unused."""
+RECORDED = 2
+"""How many times as many are looked at before some prove to be unused."""
 MAY_BE_COMPUTED = ("y", "par", "work")
 
 OPERATORS: dict[type[ast.AST], tuple[str, Callable[..., Number]]] = {
@@ -43,7 +43,7 @@ class Rolled(Exception):
     """A kernel has something that straight-line code cannot express."""
 
 
-def unrolled(source: str, sizes: Sequence[int]) -> tuple[str, int] | None:
+def unrolled(source: str, sizes: Sequence[int], longest: int = LONGEST) -> tuple[str, int] | None:
     """Return the source of a kernel for these sizes alone, and how much workspace it takes.
 
     Parameters
@@ -52,17 +52,19 @@ def unrolled(source: str, sizes: Sequence[int]) -> tuple[str, int] | None:
         Of a kernel for all sizes, as :func:`effdyn.solve.kernels.kernel.generate` returns it.
     sizes : sequence of int
         The numbers that ``par`` begins with.
+    longest : int
+        The most operations that it may have.
 
     Returns
     -------
     (str, int) or None
-        ``None`` where there is no straight-line form or it has more than :data:`LONGEST` operations.
+        ``None`` where there is no straight-line form or it has more operations.
     """
     try:
-        tape, values = recorded(source, sizes)
+        tape, values = recorded(source, sizes, longest)
     except (Rolled, TooLong):
         return None
-    if len(tape.used(values)) > LONGEST:
+    if len(tape.used(values)) > longest:
         return None
     writer = Writer(tape, {f"out[{n}]": value for n, value in enumerate(values)})
     head, signature, body = source.partition("def kernel(t, y, out, par, work):\n")
@@ -71,7 +73,7 @@ def unrolled(source: str, sizes: Sequence[int]) -> tuple[str, int] | None:
     return head + signature + "".join(f"    {line}\n" for line in lines), writer.buffer
 
 
-def recorded(source: str, sizes: Sequence[int]) -> tuple[Tape, list[Value]]:
+def recorded(source: str, sizes: Sequence[int], longest: int = LONGEST) -> tuple[Tape, list[Value]]:
     """Return the operations that a kernel makes at these sizes, and which of them it writes to ``out``, in order.
 
     Raises
@@ -81,7 +83,7 @@ def recorded(source: str, sizes: Sequence[int]) -> tuple[Tape, list[Value]]:
     TooLong
         If there are more operations than are recorded.
     """
-    evaluation = _Evaluation(sizes)
+    evaluation = _Evaluation(sizes, RECORDED * longest)
     evaluation.run(_body(source))
     written = evaluation.arrays["out"]
     return evaluation.tape, [written[n] for n in range(len(written))]
@@ -95,8 +97,8 @@ def _body(source: str) -> list[ast.stmt]:
 class _Evaluation:
     """Executes the statements of a kernel on numbers of which only the sizes are known."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self.tape = Tape(RECORDED)
+    def __init__(self, sizes: Sequence[int], most: int) -> None:
+        self.tape = Tape(most)
         self.names: dict[str, Value] = {}
         self.arrays: dict[str, dict[int, Value]] = {"work": {}, "out": {}, "y": {}, "par": dict(enumerate(sizes))}
 
