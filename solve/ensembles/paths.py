@@ -123,15 +123,17 @@ class Sums:
 
     def add(self, numbers: np.ndarray) -> None:
         self.count += 1
-        away = numbers - self.mean
-        self.mean += away / self.count
-        self.squares += away * (numbers - self.mean)
+        with np.errstate(all="ignore"):  # an observable may be infinite: then its moments are, or are NaN
+            away = numbers - self.mean
+            self.mean += away / self.count
+            self.squares += away * (numbers - self.mean)
 
     def join(self, later: Sums) -> None:
         total = self.count + later.count
-        away = later.mean - self.mean
-        self.mean += away * (later.count / total)
-        self.squares += later.squares + away**2 * (self.count * later.count / total)
+        with np.errstate(all="ignore"):
+            away = later.mean - self.mean
+            self.mean += away * (later.count / total)
+            self.squares += later.squares + away**2 * (self.count * later.count / total)
         self.count = total
 
 

@@ -137,8 +137,8 @@ def solve_cell(
 
 def _sampled(common: Common, y0: Mapping[str, Any], params: Mapping[str, Any], index: int) -> Outcome:
     """Compute the runs of a cell of stochastic equations; where some fail, the cell goes by the first in time."""
+    from ..ensembles.path_results import STATUS as HOW
     from ..ensembles.paths import Streams
-    from ..ensembles.stochastic import STATUS as HOW
     from ..ensembles.stochastic import checked_plan, failures_in_words, sample
 
     options = dict(common.options)
