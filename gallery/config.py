@@ -49,6 +49,8 @@ class Config:
         The model.
     derivation : dict
         Arguments of its ``dynamics``.
+    sde : bool
+        Whether these are taken with the noise of training at finite d, as stochastic equations.
     arguments : dict
         Arguments of ``solve.sweep`` or of ``validate.simulate``.
     store, out : Path or None
@@ -60,11 +62,12 @@ class Config:
     arguments: Mapping[str, Any]
     store: Path | None
     out: Path | None
+    sde: bool = False
 
     def dynamics(self) -> Dynamics:
         dynamics = self.model.dynamics(**self.derivation)
         assert isinstance(dynamics, Dynamics)
-        return dynamics
+        return dynamics.sde() if self.sde else dynamics
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,12 @@ def _number(key: str, given: Any) -> float:
 def _whole(key: str, given: Any) -> int:
     if isinstance(given, bool) or not isinstance(given, int):
         raise ModelError(key, given, "a whole number")
+    return given
+
+
+def _switch(key: str, given: Any) -> bool:
+    if not isinstance(given, bool):
+        raise ModelError(key, given, "true or false")
     return given
 
 
@@ -186,6 +195,7 @@ KEYS: dict[str, Key] = {
     "limit": Key(_text, (SWEEP,), "scaling regime"),
     "moments": Key(_text, (SWEEP,), "how Gaussian expectations are computed"),
     "reduction": Key(_text, BOTH, "what the flow of a linear network is reduced to"),
+    "sde": Key(_switch, (SWEEP,), "whether the noise of training at finite d is in the equations, `dynamics.sde()`"),
     "t_span": Key(_pair, BOTH, "`[from, to]`", required=True),
     "t_eval": Key(_array, BOTH, "times to save; 101 by default"),
     "y0": Key(_arrays, BOTH, "table of initial values"),
@@ -195,17 +205,21 @@ KEYS: dict[str, Key] = {
     "atol": Key(_number, (SWEEP,), "absolute tolerance"),
     "method": Key(_text, (SWEEP,), "integrator"),
     "max_steps": Key(_whole, (SWEEP,), "most steps of a cell"),
+    "dt": Key(_number, (SWEEP,), "length of a step of stochastic equations"),
+    "brownian_dt": Key(_number, (SWEEP,), "time over which their Brownian motions are drawn; `dt` by default"),
+    "average": Key(_switch, (SWEEP,), "whether means and standard deviations over runs are kept, instead of runs"),
+    "same_noise": Key(_switch, (SWEEP,), "whether run r has the same random numbers in all cells"),
     "store": Key(_path, (SWEEP,), "folder of the zarr store; the name of the file with `.zarr` by default"),
     "d": Key(_whole_or_list, (SIMULATE,), "input dimension, or a list of them"),
     "eta": Key(_number_or_list, (SIMULATE,), "step of a linear network's descent, or a list of them"),
-    "runs": Key(_whole, (SIMULATE,), "independent replicas"),
+    "runs": Key(_whole, BOTH, "independent replicas; of stochastic equations, paths of each cell"),
     "engine": Key(_text, (SIMULATE,), "`gram` or `network`"),
     "init": Key(_text, (SIMULATE,), "`exact` or `random` initial weights"),
     "inputs": Key(_text, (SIMULATE,), "law of the inputs: `gaussian`, `rademacher` or `uniform`"),
     "orientation": Key(_text, (SIMULATE,), "`random` or `axes`: directions of the initial weights"),
     "align": Key(_switch_or_text, (SIMULATE,), "whether replicas' students are matched"),
     "clock": Key(_text, (SIMULATE,), "what t is"),
-    "rng": Key(_whole, (SIMULATE,), "seed"),
+    "rng": Key(_whole, BOTH, "seed"),
     "checkpoint": Key(_path, (SIMULATE,), "folder where finished replicas are kept, to go on from"),
     "threads": Key(_whole, BOTH, "how many threads; all processors by default"),
     "out": Key(_path, BOTH, "netCDF file for the result; `simulate`: the name of the file with `.nc` by default"),
@@ -255,6 +269,7 @@ def read_config(path: Path, command: str) -> Config:
             raise ModelError(name, Described("nothing"), f"it is required: {KEYS[name].meaning}")
     read = {name: KEYS[name].read(name, value) for name, value in given.items()}
     model, store, out = read.pop("model"), read.pop("store", None), read.pop("out", None)
+    sde = read.pop("sde", False)
     derivation = {name: read.pop(name) for name in _DERIVATION[command] if name in read}
     arguments = {"y0": {}, "params": {}, **read}
     if command == SWEEP:
@@ -263,7 +278,7 @@ def read_config(path: Path, command: str) -> Config:
     else:
         _check_simulation(model, arguments)
         out = out or Path(path.stem + ".nc")
-    return Config(model, derivation, arguments, store, out)
+    return Config(model, derivation, arguments, store, out, sde)
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -95,6 +95,11 @@ def refuse(accepted: str, **given: Any) -> None:
             raise ModelError(name, value, accepted)
 
 
+def refuse_of_sde(**given: Any) -> None:
+    """Raise a ModelError for tolerances and limits that stochastic equations have no use for."""
+    refuse("nothing, with equations of kind 'sde': their steps have the length dt", **given)
+
+
 def events_of(events: Sequence[Event | str] | Event | str) -> list[Event]:
     """Return events that are stated as such or as text, several or one."""
     several = [events] if isinstance(events, (str, Event)) else events

@@ -24,6 +24,7 @@ from .arguments import (
     checked_times,
     events_of,
     refuse,
+    refuse_of_sde,
     steppers,
 )
 from .errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit, WallLimit
@@ -164,7 +165,7 @@ def integrate(
 
         if found or wall_limit is not None:
             raise NotYet("events= and wall_limit= with equations of kind 'sde'", "max_steps=, and a look at the paths")
-        refuse("nothing, with equations of kind 'sde': their steps have the length dt", rtol=rtol, atol=atol, **limits)
+        refuse_of_sde(rtol=rtol, atol=atol, **limits)
         scheme = {} if method == "DOP853" else {"method": method}
         options = {"t_eval": times, "max_steps": max_steps, "progress": progress, **scheme, **more}
         return integrate_sde(dynamics, span, y0, params, **options)

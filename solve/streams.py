@@ -1,5 +1,6 @@
 """Random streams: one root for a call, and a stream of its own for each thing in it, whoever computes it, and when."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ def seed_of(rng: Any) -> np.random.SeedSequence:
         return np.random.SeedSequence(rng)
     except (TypeError, ValueError):
         raise ModelError("rng", rng, "a seed (a non-negative integer), a SeedSequence, a Generator, or None") from None
+
+
+def seed_text(root: np.random.SeedSequence) -> str:
+    """Return what a root is made of as JSON text, which is what netCDF and zarr can keep."""
+    return json.dumps({"entropy": str(root.entropy), "spawn_key": list(root.spawn_key)})
 
 
 def stream(root: np.random.SeedSequence, *key: int) -> np.random.SeedSequence:

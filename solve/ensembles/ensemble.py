@@ -1,20 +1,28 @@
 """``solve.ensemble``: many trajectories of one Dynamics at once, as a labelled dataset."""
 
-import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy
 
-from effdyn.derive import Dynamics, ModelError, NotYet, Quantity
+from effdyn.derive import Dynamics, ModelError, NotYet
 from effdyn.derive.errors import Described, nearest
 
 from .. import certification
-from ..arguments import MAX_STEPS, OURS, check_limits, check_method, checked_span, checked_times, events_of, steppers
+from ..arguments import (
+    MAX_STEPS,
+    OURS,
+    check_limits,
+    check_method,
+    checked_span,
+    checked_times,
+    events_of,
+    refuse_of_sde,
+    steppers,
+)
 from ..explicit_time import check_factors
 from ..given import step_length
 from ..integrate import HUGE
@@ -25,14 +33,14 @@ from ..integrators.events import Event, events_kernel
 from ..integrators.jacobian import jacobian_kernel
 from ..kernels.kernel import Kernel, check_dynamics, kernel, observables_kernel
 from ..kernels.layout import packed_length, unpack
-from ..processors import processors
-from ..results import parameters_json, variable, versions_json
+from ..results import variable
 from .hazards import flag_below_resolution, warn_of_symmetry
 from .inputs import Batch, gram_places, read_batch
 from .lane_kernel import lane_kernel
 from .loops import MAP
 from .members import NOT_RUN, Outcome, Stepping, Work, run_members
 from .outputs import BEYOND, NOT_OVERLAPS
+from .stated import about, checked_names, checked_threads, member_bar, member_coords, places, quantities
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,6 +56,9 @@ STATUS = {
     NOT_OVERLAPS: "not_positive_semidefinite",
 }
 """By the integrator's number; a failure goes by the name of the error that :func:`effdyn.solve.integrate` raises."""
+
+SDE_ONLY = ("dt", "runs", "rng", "average", "same_noise", "brownian_dt")
+"""Arguments that ensembles of stochastic differential equations take besides."""
 
 
 def ensemble(
@@ -65,9 +76,10 @@ def ensemble(
     max_steps: int = MAX_STEPS,
     max_step: float = math.inf,
     first_step: float | None = None,
-    lanes: bool = True,
+    lanes: bool | str = True,
     threads: int | None = None,
     progress: bool = False,
+    **more: Any,
 ) -> "xr.Dataset":
     """Solve the equations of motion from many initial states, at many parameters, in parallel.
 
@@ -78,8 +90,9 @@ def ensemble(
     Parameters
     ----------
     dynamics : Dynamics
-        What ``model.dynamics()`` returns; differential equations (``kind == "ode"``), or a map: that is iterated
-        exactly, its times are whole steps, and it takes no ``method``, ``events``, tolerances or limits of steps.
+        What ``model.dynamics()`` returns; differential equations (``kind == "ode"``); a map: that is iterated
+        exactly, its times are whole steps, and it takes no ``method``, ``events``, tolerances or limits of steps; or
+        stochastic equations, such as ``model.dynamics().sde()``: see **more.
     t_span : (float, float)
         From and to, in the dynamics' clock.
     y0 : dict or Dataset
@@ -101,14 +114,20 @@ def ensemble(
         Zeros to find in each member; a terminal one ends that member alone.
     max_steps, max_step, first_step :
         Limits for each member: attempted steps, longest step, first step.
-    lanes : bool
+    lanes : bool or "long"
         Whether members of a small system share the lanes of the processor's registers, sixteen at a time: by DOP853,
         without events. The method is the same as ``integrate``'s, with sums in another order, so that results differ
         within the tolerance. With False, and for all else, they are those of ``integrate``, bit for bit.
+        ``"long"`` puts larger systems in lanes too, which takes up to 20 s to compile, once on a machine: erf up to
+        K = M = 4.
     threads : int, optional
         By default as many as there are processors.
     progress : bool
         Whether to show a progress bar.
+    **more :
+        ``dt``, ``runs``, ``rng``, ``average``, ``same_noise`` and ``brownian_dt``, of stochastic differential
+        equations, whose results have a dim ``run``: see
+        :func:`effdyn.solve.ensembles.stochastic.ensemble_sde`.
 
     Returns
     -------
@@ -151,17 +170,32 @@ def ensemble(
     True
     """
     check_dynamics(dynamics)
-    if dynamics.kind not in ("ode", "map"):
+    if dynamics.kind not in ("ode", "map", "sde"):
         raise NotYet(f"ensembles of equations of kind {dynamics.kind!r}", "solve.integrate for each member")
     span = checked_span(t_span)
     check_factors(dynamics, params, span)
     times = checked_times(np.linspace(*span, 101) if t_eval is None else t_eval, span)
     assert times is not None  # None only of None
     check_limits(rtol=rtol, atol=atol, max_steps=max_steps, max_step=max_step, first_step=first_step)
-    workers = _checked_threads(threads)
-    names = _checked_names(dynamics, keep)
+    for name in more:
+        if dynamics.kind != "sde" or name not in SDE_ONLY:
+            near = nearest(name, SDE_ONLY) if dynamics.kind == "sde" else ""
+            raise TypeError(f"ensemble() got {name!r}, unknown to equations of kind {dynamics.kind!r}{near}")
+    if dynamics.kind == "sde":
+        from .stochastic import ensemble_sde
+
+        if len(events):
+            raise NotYet("events= with equations of kind 'sde'", "a look at the paths")
+        refuse_of_sde(rtol=rtol, atol=atol, max_step=max_step, first_step=first_step)
+        given: dict[str, Any] = {"max_steps": max_steps, "keep": keep, "threads": threads, "progress": progress, **more}
+        scheme = "euler-maruyama" if method == "DOP853" else method
+        return ensemble_sde(dynamics, span, y0, params, t_eval=times, method=scheme, **given)
+    workers = checked_threads(threads)
+    names = checked_names(dynamics, keep)
     found = events_of(events)
     _check_method(dynamics, method, found)
+    if lanes not in (True, False, "long"):
+        raise ModelError("lanes", lanes, "True, False or 'long'")
     batch = read_batch(dynamics, y0, params)
     warn_of_symmetry(dynamics, batch)
     if not lanes and method in ("DOP853", "auto"):
@@ -179,7 +213,7 @@ def ensemble(
     work = _work(dynamics, batch, span, times, names, options, lanes, method, found)
     if not work.rhs_lanes:
         warmup.wait()
-    with _member_bar(len(batch.y0), progress) as tick:
+    with member_bar(len(batch.y0), progress) as tick:
         outcome = run_members(work, min(workers, len(batch.y0)), tick)
     certification.check()
     attrs = {"method": "map"} if dynamics.kind == "map" else {"method": method, "rtol": rtol, "atol": atol}
@@ -203,21 +237,23 @@ def _work(
     times: np.ndarray,
     names: Sequence[str],
     options: dict[str, Any],
-    lanes: bool,
+    lanes: bool | str,
     method: str,
     events: Sequence[Event],
 ) -> Work:
     sizes, n = batch.common.sizes, batch.y0.shape[1]
     ode = dynamics.kind == "ode"
     rhs = kernel(dynamics, sizes if ode else None)  # for maps as iterate_map has it
-    together = lane_kernel(dynamics, sizes) if lanes and ode and method == "DOP853" and not events else None
+    long = lanes == "long"
+    in_lanes = lanes and ode and method == "DOP853" and not events
+    together = lane_kernel(dynamics, sizes, long=long) if in_lanes else None
     observed = observed_together = None
     if set(names) & {e.quantity.name for e in dynamics.observables}:
         observed = observables_kernel(dynamics)
-        observed_together = lane_kernel(dynamics, sizes, "observables") if together else None
+        observed_together = lane_kernel(dynamics, sizes, "observables", long) if together else None
     stepping, more = _stepping(dynamics, sizes, method, events)
-    places = _places(dynamics, sizes, n)
-    shapes = [places[name].shape for name in names]
+    at = places(dynamics, sizes, n)
+    shapes = [at[name].shape for name in names]
     return Work(
         rhs.address,
         observed.address if observed else 0,
@@ -234,7 +270,7 @@ def _work(
         np.array(times),
         options,
         tuple(np.empty((len(batch.y0), len(times), *shape)) for shape in shapes),
-        np.concatenate([places[name].ravel() for name in names]).astype(np.int64),
+        np.concatenate([at[name].ravel() for name in names]).astype(np.int64),
         gram_places(dynamics, batch.common) if ode else np.empty((0, 0), dtype=np.int64),
         HUGE if ode else LARGEST,
         min(1e4 * options["rtol"], 0.05),  # as integrate tolerates: errors grow by 100 in sound runs
@@ -281,14 +317,6 @@ def whole_steps(
     return (span[0], float(max(at[-1], span[0] + step))), at, step
 
 
-def _places(dynamics: Dynamics, sizes: Mapping[str, int], n: int) -> dict[str, np.ndarray]:
-    """Return, by name and in the shape of each quantity, where its entries stand: states first, then observables."""
-    observed = [e.quantity for e in dynamics.observables]
-    count = sum(packed_length(q, sizes) for q in observed)
-    states = unpack(dynamics.states, np.arange(n, dtype=float), sizes)
-    return states | unpack(observed, n + np.arange(count, dtype=float), sizes)
-
-
 # -- what is returned --------------------------------------------------------------------------------------------------
 
 
@@ -297,10 +325,9 @@ def _dataset(
 ) -> "xr.Dataset":
     import xarray as xr
 
-    quantities = _quantities(dynamics)
+    known = quantities(dynamics)
     variables: dict[str, Any] = {
-        name: variable(quantities[name], output, ("member", "t"))
-        for name, output in zip(names, work.outputs, strict=True)
+        name: variable(known[name], output, ("member", "t")) for name, output in zip(names, work.outputs, strict=True)
     }
     arrived = np.isin(outcome.status, (NOT_RUN, Status.SUCCESS, Status.EVENT))
     codes, which = np.unique(outcome.status, return_inverse=True)
@@ -309,28 +336,17 @@ def _dataset(
     t_failed = np.where(arrived, np.nan, outcome.t)
     variables["status"] = ("member", labels, {"long_name": "how the integration ended"})
     variables["t_failed"] = ("member", t_failed, {"long_name": "last time with a valid state"})
-    coords: dict[str, Any] = {"t": ("t", work.t_eval, {"long_name": dynamics.clock}), **_member_coords(dynamics, batch)}
+    coords: dict[str, Any] = {"t": ("t", work.t_eval, {"long_name": dynamics.clock}), **member_coords(dynamics, batch)}
     if len(failed):
         last = unpack(dynamics.states, work.y[failed], batch.common.sizes)
         variables |= {f"{q.name}_failed": variable(q, last[q.name], ("failed",)) for q in dynamics.states}
         coords["failed"] = ("failed", failed, {"long_name": "member that failed"})
-    varying = set(batch.varying) - (computed := {q.name for q in dynamics.parameters if q.pseudoinverse_of})
-    fixed = {k: v for k, v in batch.common.params.items() if k not in varying | computed}
     status = "interrupted" if outcome.interrupted else "partial" if len(failed) else "success"
     return xr.Dataset(
         variables,
         coords,
         attrs={
-            "title": dynamics.title,
-            "model": repr(dynamics.model) if dynamics.model is not None else "",
-            "limit": dynamics.limit,
-            "clock": dynamics.clock,
-            "theory_status": dynamics.status,
-            "parameters": parameters_json(fixed),
-            "versions": versions_json(),
-            "y0": parameters_json({k: v for k, v in batch.common.y0.items() if k not in varying}),
-            "varying": json.dumps(sorted(varying)),
-            "batch_shape": json.dumps(batch.shape),
+            **about(dynamics, batch),
             **attrs,
             "status": status,
             "n_failed": len(failed),
@@ -356,19 +372,6 @@ def _with_events(
         )
         .assign_coords(stopped=("stopped", stopped, {"long_name": "member that an event ended"}))
     )
-
-
-def _quantities(dynamics: Dynamics) -> dict[str, Quantity]:
-    return {q.name: q for q in (*dynamics.states, *(e.quantity for e in dynamics.observables))}
-
-
-def _member_coords(dynamics: Dynamics, batch: Batch) -> dict[str, Any]:
-    coords: dict[str, Any] = {"member": np.arange(len(batch.y0))}
-    if len(batch.shape) > 1:
-        numbers = np.unravel_index(np.arange(len(batch.y0)), batch.shape)
-        coords |= {f"batch_{axis}": ("member", along) for axis, along in enumerate(numbers)}
-    varying = (q for q in dynamics.parameters if q.name in batch.varying and not q.pseudoinverse_of)
-    return coords | {q.name: variable(q, batch.varying[q.name], ("member",)) for q in varying}
 
 
 def _warn_of_failures(solution: "xr.Dataset", outcome: Outcome) -> None:
@@ -401,7 +404,7 @@ def _warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
-# -- checks and progress -----------------------------------------------------------------------------------------------
+# -- checks ------------------------------------------------------------------------------------------------------------
 
 
 def _check_method(dynamics: Dynamics, method: str, events: Sequence[Event]) -> None:
@@ -412,36 +415,3 @@ def _check_method(dynamics: Dynamics, method: str, events: Sequence[Event]) -> N
             raise NotYet("events= with equations of kind 'map'", "events with differential equations")
     else:
         check_method(method, OURS)
-
-
-def _checked_threads(threads: int | None) -> int:
-    if threads is None:
-        return processors()
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
-        raise ModelError("threads", threads, "a positive whole number, or None for as many as there are processors")
-    return int(threads)
-
-
-def _checked_names(dynamics: Dynamics, keep: Sequence[str] | None) -> tuple[str, ...]:
-    known = tuple(_quantities(dynamics))
-    if keep is None:
-        return known
-    names = tuple(dict.fromkeys([keep] if isinstance(keep, str) else keep))
-    for name in names:
-        if name not in known:
-            raise ModelError("keep", name, f"names among {', '.join(known)}{nearest(str(name), known)}")
-    if not names:
-        raise ModelError("keep", list(names), f"at least one of {', '.join(known)}, or None for all")
-    return names
-
-
-@contextmanager
-def _member_bar(members: int, show: bool) -> Iterator[Callable[[int], object] | None]:
-    """Show a bar over the members finished, or nothing; gives the function to be told their number."""
-    if not show:
-        yield None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=members, unit="member") as bar:
-        yield lambda done: bar.update(done - bar.n)

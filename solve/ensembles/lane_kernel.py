@@ -17,7 +17,10 @@ from ..kernels.unroll import unrolled
 from .sixteen import LANES
 
 LONGEST = 500
-"""The most lines of a kernel that is put into lanes: each takes the compiler 3 to 8 ms."""
+"""The most lines of a kernel that is put into lanes by itself: each takes the compiler 3 to 8 ms."""
+MOST_OPERATIONS = 5000
+"""Of a kernel that is put into lanes where that is asked for. At 1800 (erf, K = M = 3) lanes are 3 times as fast as one
+by one, and take 4 s to compile; at 4400 (K = M = 4) 1.8 times, and 17 s: registers run out."""
 
 SIGNATURE = "void(" + ", ".join(["CPointer(float64)"] * 5) + ")"
 
@@ -39,10 +42,12 @@ class LaneKernel:
     _keep: object
 
 
-def lane_kernel(dynamics: Dynamics, sizes: Mapping[str, int], which: str = "drift") -> LaneKernel | None:
+def lane_kernel(
+    dynamics: Dynamics, sizes: Mapping[str, int], which: str = "drift", long: bool = False
+) -> LaneKernel | None:
     """Return the kernel in lanes for these numbers of units; ``None`` if the system is not a small one.
 
-    ``which`` is ``"drift"``, the right-hand side, or ``"observables"``.
+    ``which`` is ``"drift"``, the right-hand side, or ``"observables"``; ``long`` kernels take up to 20 s to compile.
 
     Examples
     --------
@@ -53,8 +58,11 @@ def lane_kernel(dynamics: Dynamics, sizes: Mapping[str, int], which: str = "drif
     >>> lane_kernel(dynamics, {"K": 30, "M": 30}) is None
     True
     """
-    straight = _straight(dynamics, which, tuple(sizes[str(size)] for size in dynamics.sizes))
+    numbers = tuple(sizes[str(size)] for size in dynamics.sizes)
+    straight = _straight(dynamics, which, numbers)
     if straight is None or straight.count("\n") > LONGEST:
+        straight = _long(dynamics, which, numbers) if long else None
+    if straight is None:
         return None
     return _load(straight, f"{which}_{dynamics.kind}")
 
@@ -66,6 +74,13 @@ def _straight(dynamics: Dynamics, which: str, sizes: tuple[int, ...]) -> str | N
         compiled = kernel(dynamics, dict(zip(map(str, dynamics.sizes), sizes, strict=True)))
         return compiled.source if compiled.sizes is not None else None
     straight = unrolled(_generated(dynamics, which)[0], sizes)
+    return None if straight is None else straight[0]
+
+
+@lru_cache(maxsize=16)
+def _long(dynamics: Dynamics, which: str, sizes: tuple[int, ...]) -> str | None:
+    """Return it also where it is longer than is worth it for one trajectory."""
+    straight = unrolled(_generated(dynamics, which)[0], sizes, MOST_OPERATIONS)
     return None if straight is None else straight[0]
 
 

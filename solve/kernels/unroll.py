@@ -20,8 +20,8 @@ from .tape import Computed, Number, Tape, TooLong, Value, Writer
 LONGEST = 1500
 """The most operations that a kernel is unrolled to. Each takes the compiler 1.1 ms, so that these take it no longer
 than the loops (1.5 s), and gain a factor of nearly two still."""
-RECORDED = 2 * LONGEST
-"""How many are looked at before some prove to be unused."""
+RECORDED = 2
+"""How many times as many are looked at before some prove to be unused."""
 MAY_BE_COMPUTED = ("y", "par", "work")
 
 OPERATORS: dict[type[ast.AST], tuple[str, Callable[..., Number]]] = {
@@ -44,7 +44,7 @@ class Rolled(Exception):
     """A kernel has something that straight-line code cannot express."""
 
 
-def unrolled(source: str, sizes: Sequence[int]) -> tuple[str, int] | None:
+def unrolled(source: str, sizes: Sequence[int], longest: int = LONGEST) -> tuple[str, int] | None:
     """Return the source of a kernel for these sizes alone, and how much workspace it takes.
 
     Parameters
@@ -53,17 +53,19 @@ def unrolled(source: str, sizes: Sequence[int]) -> tuple[str, int] | None:
         Of a kernel for all sizes, as :func:`effdyn.solve.kernels.kernel.generate` returns it.
     sizes : sequence of int
         The numbers that ``par`` begins with.
+    longest : int
+        The most operations that it may have.
 
     Returns
     -------
     (str, int) or None
-        ``None`` where there is no straight-line form or it has more than :data:`LONGEST` operations.
+        ``None`` where there is no straight-line form or it has more operations.
     """
     try:
-        tape, values = recorded(source, sizes)
+        tape, values = recorded(source, sizes, RECORDED * longest)
     except (Rolled, TooLong):
         return None
-    if len(tape.used(values)) > LONGEST:
+    if len(tape.used(values)) > longest:
         return None
     tape, values = without_quotients(tape, values)
     writer = Writer(tape, {f"out[{n}]": value for n, value in enumerate(values)})
@@ -74,7 +76,7 @@ def unrolled(source: str, sizes: Sequence[int]) -> tuple[str, int] | None:
 
 
 def recorded(
-    source: str, sizes: Sequence[int], longest: int = RECORDED, timed: bool = False
+    source: str, sizes: Sequence[int], longest: int = RECORDED * LONGEST, timed: bool = False
 ) -> tuple[Tape, list[Value]]:
     """Return the operations that a kernel makes at these sizes, and which of them it writes to ``out``, in order.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from ..errors import Diverged, IntegrationError, NotPositiveSemidefinite
 from ..kernels.layout import read_inputs, unpack
 from ..processors import processors
 from ..results import parameters_json, to_dataset
-from ..streams import generator, seed_of
+from ..streams import generator, seed_of, seed_text
 from .commutative import commutes, commutes_around
 from .replicas import Failure, Plan, path, run_all
 from .steps import EULER_MARUYAMA, MILSTEIN, NOT_PSD, WEAK2
@@ -118,17 +117,14 @@ def integrate_sde(
     >>> bool(abs(paths.x.isel(t=-1).var("run") - 0.491) < 5 * 0.491 * (2 / 2000) ** 0.5)
     True
     """
-    if method not in METHODS:
-        raise ModelError("method", method, f"one of {', '.join(METHODS)}{nearest(str(method), METHODS)}")
+    check_scheme(method)
     workers = processors() if threads is None else threads
-    for name, value in (("runs", runs), ("threads", workers), ("max_steps", max_steps)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ModelError(name, value, "a whole number, at least 1")
-    plan = _plan(METHODS[method], t_span, dt, brownian_dt, t_eval, max_steps)
+    check_counts(runs=runs, threads=workers, max_steps=max_steps)
+    plan = plan_of(METHODS[method], t_span, dt, brownian_dt, t_eval, max_steps)
     root = seed_of(rng)
     system = system_of(dynamics, y0, params)
     if plan.scheme == MILSTEIN:
-        _check_commutes(system, plan)
+        check_commutes(system, plan)
     with tqdm(total=runs, disable=not progress, unit="run") as bar:
         out, outcomes, interrupted = run_all(
             system, plan, runs, root, int(workers), lambda done: bar.update(done - bar.n)
@@ -144,7 +140,7 @@ def integrate_sde(
         "dt": plan.h,
         "brownian_dt": plan.h / plan.substeps,
         "n_steps": int(plan.saves[-1]),
-        "seed": json.dumps({"entropy": str(root.entropy), "spawn_key": list(root.spawn_key)}),
+        "seed": seed_text(root),
     }
     solution = _dataset(dynamics, system, plan, out[finished], finished, facts)
     if failed:
@@ -156,9 +152,29 @@ def integrate_sde(
     return solution
 
 
-def _plan(
+def check_scheme(method: str) -> None:
+    """Raise a ModelError unless this is the name of a scheme."""
+    if method not in METHODS:
+        raise ModelError("method", method, f"one of {', '.join(METHODS)}{nearest(str(method), METHODS)}")
+
+
+def check_counts(**counts: Any) -> None:
+    """Raise a ModelError unless all are whole numbers, at least 1."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ModelError(name, value, "a whole number, at least 1")
+
+
+def plan_of(
     scheme: int, span: tuple[float, float], dt: Any, brownian_dt: Any, t_eval: np.ndarray | None, max_steps: int
 ) -> Plan:
+    """Return the steps that these arguments state.
+
+    Raises
+    ------
+    ModelError
+        Naming the one at fault.
+    """
     start, stop = map(float, span)
     if stop <= start:
         raise ModelError("t_span", span, "(from, to) with from before to: noise has no way back")
@@ -188,9 +204,9 @@ def _positive(name: str, value: Any) -> float:
     return float(value)
 
 
-def _check_commutes(system: System, plan: Plan) -> None:
-    """Look at the noise where it starts, along a few steps of Euler and Maruyama, and as far from there as it carries
-    in the whole time, wherever it is a number."""
+def check_commutes(system: System, plan: Plan) -> None:
+    """Raise a ModelError unless the noise commutes where it starts, along a few steps of Euler and Maruyama, and as far
+    from there as it carries in the whole time, wherever it is a number."""
     pilot = Plan(EULER_MARUYAMA, plan.t0, plan.h, 1, np.arange(PILOT_STEPS + 1))
     states = np.full((PILOT_STEPS + 1, len(system.y0)), np.nan)
     path(system, pilot, generator(np.random.SeedSequence(0), 0), states, lambda: False)

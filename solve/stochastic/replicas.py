@@ -102,18 +102,28 @@ def run_all(
                 return
             outcomes[run] = path(system, plan, generator(root, run), out[run], stop.is_set)
 
-    interrupted = False
+    def told() -> None:
+        if tick is not None:
+            tick(len(outcomes))
+
+    return out, outcomes, run_in_threads(worker, min(threads, runs), stop, told)
+
+
+def run_in_threads(worker: Callable[[], None], threads: int, stop: threading.Event, tick: Callable[[], object]) -> bool:
+    """Run ``worker`` in some threads until all return; return whether Ctrl-C ended it, of which ``stop`` tells them.
+
+    ``tick`` is called about ten times a second, and at the end.
+    """
     with ThreadPoolExecutor(threads) as pool:
-        waiting: set[Future[None]] = {pool.submit(worker) for _ in range(min(threads, runs))}
-        try:
+        try:  # from the first thread on: a Ctrl-C that comes while the others start must stop it too
+            waiting: set[Future[None]] = {pool.submit(worker) for _ in range(threads)}
             while waiting:
                 done, waiting = wait(waiting, timeout=LOOK_SECONDS)
                 for future in done:
                     future.result()  # an error in a path ends the rest
-                if tick is not None:
-                    tick(len(outcomes))
+                tick()
         except KeyboardInterrupt:
-            interrupted = True
+            return True
         finally:
             stop.set()
-    return out, outcomes, interrupted
+    return False

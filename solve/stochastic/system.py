@@ -70,7 +70,7 @@ def system_of(dynamics: Dynamics, y0: Any, params: Mapping[str, Any]) -> System:
     """
     if not dynamics.diffusion:
         raise ModelError("dynamics", Described("an SDE without diffusion"), "noise in `diffusion`, or kind='ode'")
-    compiled = _with_diffusion_observed(dynamics)
+    compiled = with_diffusion_observed(dynamics)
     inputs = read_inputs(compiled, y0, params)
     outputs = [e.quantity for e in compiled.observables]
     entries, m = _entries(dynamics, outputs, inputs.sizes)
@@ -89,7 +89,7 @@ def system_of(dynamics: Dynamics, y0: Any, params: Mapping[str, Any]) -> System:
 
 
 @lru_cache(maxsize=64)
-def _with_diffusion_observed(dynamics: Dynamics) -> Dynamics:
+def with_diffusion_observed(dynamics: Dynamics) -> Dynamics:
     """Return the drift with the entries of the diffusion as its observables: kernels know what to do with these."""
     observed = tuple(
         Equation(_output(e, f"diffusion_{n}"), sympy.sympify(e.expr)) for n, e in enumerate(dynamics.diffusion, 1)

@@ -3,6 +3,7 @@
 Knows nothing of stores, nor of which cells there are.
 """
 
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from effdyn.derive import Dynamics, ModelError
+from effdyn.derive import Dynamics, ModelError, Quantity
 
 from ..errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit
 from ..hazards import BelowResolution, Heard, SymmetricStart, heard
 from ..integrate import integrate
+from ..streams import seed_text, stream
 
 STATUS: dict[type[Exception], str] = {
     Diverged: "diverged",
@@ -45,12 +47,15 @@ class Common:
     t_span : (float, float)
     t : ndarray
         The times to save, (T,).
+    runs : int
+        Of stochastic equations, how many are kept of each cell; 0 without the axis of runs.
     y0, params : dict of ndarray
         Initial values and parameters that do not vary.
     shapes : dict
         Of each variable of the result the shape after the axis of times.
     options : dict
-        Further arguments of :func:`effdyn.solve.integrate`.
+        Further arguments of :func:`effdyn.solve.integrate`; of stochastic equations, of
+        :func:`effdyn.solve.ensembles.stochastic.ensemble_sde`.
     """
 
     dynamics: Dynamics
@@ -60,11 +65,23 @@ class Common:
     params: Mapping[str, np.ndarray]
     shapes: Mapping[str, tuple[int, ...]]
     options: Mapping[str, Any]
+    runs: int = 0
+
+    @property
+    def lead(self) -> dict[str, int]:
+        """The dims of a variable before its own, and their lengths."""
+        return {**({"run": self.runs} if self.runs else {}), "t": len(self.t)}
 
     @property
     def length(self) -> int:
         """The number of doubles of one cell."""
-        return len(self.t) * sum(int(np.prod(shape, dtype=int)) for shape in self.shapes.values())
+        return math.prod(self.lead.values()) * sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The options that are stated, as numbers and text."""
+        given = {name: value for name, value in self.options.items() if value is not None}
+        return {n: seed_text(v) if isinstance(v, np.random.SeedSequence) else v for n, v in given.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +106,17 @@ class Outcome:
     values: np.ndarray
 
 
-def solve_cell(pickled: bytes, y0: Mapping[str, np.ndarray], params: Mapping[str, np.ndarray]) -> Outcome:
-    """Integrate one cell, wherever this runs.
+def solve_cell(
+    pickled: bytes, y0: Mapping[str, np.ndarray], params: Mapping[str, np.ndarray], index: int = 0
+) -> Outcome:
+    """Integrate one cell, wherever this runs; its number, ``index``, is what its random numbers depend on.
 
     What is common comes pickled, as bytes: they cost nothing to send again, and each process opens them once.
     """
     common = _unpickled(pickled)
     try:
+        if common.dynamics.kind == "sde":
+            return _sampled(common, {**common.y0, **y0}, {**common.params, **params}, index)
         with heard() as hazards:
             solution = integrate(
                 common.dynamics,
@@ -112,6 +133,43 @@ def solve_cell(pickled: bytes, y0: Mapping[str, np.ndarray], params: Mapping[str
     if solution.attrs["status"] == "interrupted":  # a Ctrl-C that reached this process: half a cell is none
         raise KeyboardInterrupt
     return Outcome("success", float(common.t[-1]), _told(hazards), _flat(common, solution))
+
+
+def _sampled(common: Common, y0: Mapping[str, Any], params: Mapping[str, Any], index: int) -> Outcome:
+    """Compute the runs of a cell of stochastic equations; where some fail, the cell goes by the first in time."""
+    from ..ensembles.path_results import STATUS as HOW
+    from ..ensembles.paths import Streams
+    from ..ensembles.stochastic import checked_plan, failures_in_words, sample
+
+    options = dict(common.options)
+    root, average, runs = options.pop("rng"), options["average"], options["runs"]
+    own = root if options["same_noise"] else stream(root, index)
+    plan = checked_plan(common.t_span, t_eval=common.t, **options)
+    names = tuple(q.name for q in output_quantities(common.dynamics))
+    found = sample(common.dynamics, y0, params, plan, runs, Streams(own, shared=True), average, names, threads=1)
+    if found.interrupted:
+        raise KeyboardInterrupt
+    member = found.solution.isel(member=0)
+    values = np.concatenate([member[name].values.ravel() for name in common.shapes])
+    if not found.failures:
+        return Outcome("success", float(common.t[-1]), "", values)
+    first = min(found.failures.values(), key=lambda failure: failure.t)
+    message = failures_in_words(found).replace(" of member 0", "")
+    return Outcome(HOW[first.why], first.t, message[:MESSAGE_LENGTH], values)
+
+
+def output_quantities(dynamics: Dynamics) -> tuple[Quantity, ...]:
+    """Return what ``integrate`` gives for this kind of equations, in its order."""
+    states = {"formula": (), "volterra": dynamics.states[:1]}.get(dynamics.kind, dynamics.states)
+    return (*states, *(e.quantity for e in dynamics.observables))
+
+
+def output_variables(dynamics: Dynamics, average: bool) -> dict[str, Quantity]:
+    """Return the variables of a result by name: of averages over runs, standard deviations too."""
+    found: dict[str, Quantity] = {}
+    for q in output_quantities(dynamics):
+        found |= {q.name: q, f"{q.name}_std": q} if average else {q.name: q}
+    return found
 
 
 def _told(hazards: Heard) -> str:

@@ -35,7 +35,7 @@ def fingerprint(common: Common, grid: Grid) -> dict[str, str]:
     entries |= {"dims": list(grid.dims)}
     entries |= {f"y0[{name!r}]": value for name, value in common.y0.items()}
     entries |= {f"params[{name!r}]": value for name, value in common.params.items()}
-    entries |= dict(common.options)
+    entries |= common.stated
     return {name: _text(value) for name, value in entries.items()}
 
 

@@ -192,9 +192,3 @@ def output_times(dynamics: Dynamics, grid: Grid, t_span: Any, t_eval: Any) -> np
         raise ModelError("over", list(grid.dims), f"parameters that leave the clock {dynamics.clock} as it is")
     (step,) = steps
     return span[0] + np.unique(np.rint((times - span[0]) / step)) * step
-
-
-def output_quantities(dynamics: Dynamics) -> tuple[Quantity, ...]:
-    """Return what ``integrate`` gives for this kind of equations, in its order."""
-    states = {"formula": (), "volterra": dynamics.states[:1]}.get(dynamics.kind, dynamics.states)
-    return (*states, *(e.quantity for e in dynamics.observables))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..results import variable
-from .cell import Common, Outcome
-from .grid import Grid, output_quantities
+from .cell import Common, Outcome, output_variables
+from .grid import Grid
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,14 +42,16 @@ class Layout:
     clock: str
     variables: Mapping[str, tuple[tuple[str, ...], tuple[int, ...], dict[str, str]]]
     attrs: Mapping[str, str]
+    runs: int = 0
 
     @classmethod
     def of(cls, common: Common, grid: Grid, attrs: Mapping[str, str]) -> "Layout":
         found = {}
-        for q in output_quantities(common.dynamics):
-            dims, _, about = variable(q, np.empty(0), ("t",))
-            found[q.name] = (dims, (len(common.t), *common.shapes[q.name]), about)
-        return cls(grid, common.t, common.dynamics.clock, found, attrs)
+        lead = common.lead
+        for name, q in output_variables(common.dynamics, bool(common.options.get("average"))).items():
+            dims, _, about = variable(q, np.empty(0), tuple(lead))
+            found[name] = (dims, (*lead.values(), *common.shapes[name]), about)
+        return cls(grid, common.t, common.dynamics.clock, found, attrs, common.runs)
 
     @property
     def length(self) -> int:
@@ -65,7 +67,8 @@ class Layout:
         return found
 
     def coordinates(self) -> dict[str, tuple[Any, ...]]:
-        return {**self.grid.coordinates(), "t": (("t",), self.t, {"long_name": self.clock})}
+        runs: dict[str, tuple[Any, ...]] = {"run": (("run",), np.arange(self.runs), {})} if self.runs else {}
+        return {**self.grid.coordinates(), **runs, "t": (("t",), self.t, {"long_name": self.clock})}
 
     def dataset(self, arrays: Mapping[str, np.ndarray]) -> "xr.Dataset":
         """Return cells, each array with one axis of cells first, as a Dataset."""

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effdyn.derive import Dynamics, ModelError, NotYet
+from effdyn.derive import Dynamics, ModelError
 
-from ..arguments import check_method, check_numbers, checked_span
+from ..arguments import check_method, check_numbers, checked_span, refuse_of_sde
 from ..integrate import METHODS
 from ..kernels.kernel import check_dynamics
 from ..processors import processors
 from ..results import parameters_json, versions_json
-from .cell import HAZARDS, Common, Outcome, hazard_in, solve_cell
+from ..streams import seed_of
+from .cell import HAZARDS, Common, Outcome, hazard_in, output_variables, solve_cell
 from .fingerprint import fingerprint
-from .grid import Grid, output_quantities, output_times, read_grid
+from .grid import Grid, output_times, read_grid
 from .layout import Layout, MemoryStore, Store
 from .store import ZarrStore
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 WINDOW = 1024
 """Cells that are handed out and not yet back: enough for any number of workers, and little memory."""
+
+NOISE = {"dt": None, "runs": 1, "rng": 0, "average": False, "same_noise": False, "brownian_dt": None}
+"""Arguments that stochastic equations alone have a use for, and their defaults."""
 
 
 def sweep(
@@ -48,6 +52,12 @@ def sweep(
     atol: float = 1e-12,
     method: str = "DOP853",
     max_steps: int = 1_000_000,
+    dt: float | None = None,
+    runs: int = 1,
+    rng: Any = 0,
+    average: bool = False,
+    same_noise: bool = False,
+    brownian_dt: float | None = None,
     progress: bool = True,
 ) -> "xr.Dataset":
     """Solve the equations of motion for every combination of some parameters and initial values.
@@ -79,6 +89,12 @@ def sweep(
         process at a time writes to it. Without a store, cells are kept in memory.
     rtol, atol, method, max_steps :
         As for :func:`effdyn.solve.integrate`.
+    dt, runs, rng, average, same_noise, brownian_dt :
+        Of stochastic equations alone, as for :func:`effdyn.solve.ensembles.stochastic.ensemble_sde`. The random numbers
+        of a cell depend on ``rng`` and its place in ``over``, not on who computes it, nor on which cells were done
+        before: cell n, counted with the last name of ``over`` the fastest, is what ``integrate`` gives with
+        ``rng=root.spawn(n + 1)[n]``, of ``root = numpy.random.SeedSequence(rng)``. To go on from a store takes the
+        same number.
     progress : bool
         Show a bar with the time that is left, on terminals.
 
@@ -88,15 +104,15 @@ def sweep(
         Every state and observable, with the dims of ``over``, then ``t``, then its own; and for each cell ``status``
         (``"success"``, ``"diverged"``, ``"not_positive_semidefinite"``, ``"step_limit"``, ``"refused"`` where values
         do not go together, ``"failed"``), ``t_reached``, after which its numbers are NaN, and ``message``: what went
-        wrong, or which warning ``integrate`` would have given. Up to 1 GB are loaded; more is read from the store as it
+        wrong, or which warning ``integrate`` would have given. Stochastic equations have a dim ``run`` before ``t``, or
+        standard deviations ``Q_std`` of averages; a run is NaN from where it failed, and the first failure in time is
+        the cell's ``status`` and ``t_reached``. Up to 1 GB are loaded; more is read from the store as it
         is used.
 
     Raises
     ------
     ModelError
         For a bad argument, naming it, before anything is computed.
-    NotYet
-        For stochastic equations.
     StoreInUse, ForeignStore, DamagedStore
         If the store is being written to, holds something else, or does not hold what was written.
 
@@ -122,8 +138,9 @@ def sweep(
     >>> bool((grid.eg.sel(sigma=0.1).isel(t=-1) > grid.eg.sel(sigma=0.0).isel(t=-1)).all())
     True
     """
-    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "method": method, "max_steps": max_steps}
-    common, grid = stated(dynamics, over, t_span, y0, params, t_eval=t_eval, **options)
+    noise = {"dt": dt, "runs": runs, "rng": rng, "average": average, "same_noise": same_noise}
+    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "method": method, "max_steps": max_steps, **noise}
+    common, grid = stated(dynamics, over, t_span, y0, params, t_eval=t_eval, brownian_dt=brownian_dt, **options)
     if store is not None and not os.fspath(store):
         raise ModelError("store", store, "a folder, or None for a sweep in memory")
     layout = Layout.of(common, grid, _attributes(common, grid))
@@ -170,6 +187,7 @@ def stated(
     method: str = "DOP853",
     max_steps: int = 1_000_000,
     threads: int | None = None,
+    **noise: Any,
 ) -> tuple[Common, Grid]:
     """Return what a sweep with these arguments is to compute, checked as :func:`sweep` does; nothing is computed.
 
@@ -177,12 +195,13 @@ def stated(
     ------
     ModelError
         For a bad argument, naming it.
-    NotYet
-        For stochastic equations.
     """
     check_dynamics(dynamics)
-    if dynamics.kind == "sde":
-        raise NotYet("sweep() of equations of kind 'sde'", "solve.integrate for each set of parameters")
+    if unknown := set(noise) - set(NOISE):
+        raise TypeError(f"stated() got {unknown.pop()!r}, which is none of its arguments")
+    noise = NOISE | noise
+    if dynamics.kind != "sde":
+        _refuse_noise(dynamics, noise)
     check_numbers(rtol=rtol, atol=atol, max_steps=max_steps)
     if dynamics.kind == "ode":
         check_method(method, METHODS)
@@ -190,9 +209,35 @@ def stated(
     options = {"rtol": rtol, "atol": atol, "method": method, "max_steps": max_steps}
     grid = read_grid(dynamics, over, y0, params)
     times = output_times(dynamics, grid, t_span, t_eval)
-    sizes = grid.first.sizes
-    shapes = {q.name: tuple(sizes[str(s)] for s in q.shape) for q in output_quantities(dynamics)}
-    return Common(dynamics, checked_span(t_span), times, grid.y0, grid.params, shapes, options), grid
+    if dynamics.kind == "sde":
+        times, options = _of_paths(checked_span(t_span), times, options, noise)
+    sizes, average = grid.first.sizes, bool(noise["average"])
+    variables = output_variables(dynamics, average)
+    shapes = {name: tuple(sizes[str(s)] for s in q.shape) for name, q in variables.items()}
+    runs = int(noise["runs"]) if dynamics.kind == "sde" and not average else 0
+    return Common(dynamics, checked_span(t_span), times, grid.y0, grid.params, shapes, options, runs), grid
+
+
+def _refuse_noise(dynamics: Dynamics, noise: Mapping[str, Any]) -> None:
+    for name, default in NOISE.items():
+        if noise[name] is not default and noise[name] != default:
+            raise ModelError(
+                name, noise[name], f"nothing, with equations of kind {dynamics.kind!r}: they have no noise"
+            )
+
+
+def _of_paths(
+    span: tuple[float, float], times: np.ndarray, given: Mapping[str, Any], noise: Mapping[str, Any]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the times of whole steps, and what each cell of stochastic equations is given."""
+    from ..ensembles.stochastic import checked_plan
+
+    refuse_of_sde(rtol=given["rtol"], atol=given["atol"])
+    scheme = "euler-maruyama" if given["method"] == "DOP853" else given["method"]
+    options = {**noise, "method": scheme, "max_steps": given["max_steps"]}
+    root = seed_of(options.pop("rng"))
+    plan = checked_plan(span, t_eval=times, **options)
+    return plan.t0 + plan.saves * plan.h, {**options, "rng": root}
 
 
 def _attributes(common: Common, grid: Grid) -> dict[str, str]:
@@ -207,7 +252,7 @@ def _attributes(common: Common, grid: Grid) -> dict[str, str]:
         "parameters": parameters_json({name: arrays[name] for name in common.params}),
         "y0": parameters_json({name: arrays[name] for name in common.y0}),
         "over": json.dumps([axis.name for axis in grid.axes]),
-        "options": json.dumps(dict(common.options)),
+        "options": json.dumps(common.stated),
         "versions": versions_json(),
     }
 
@@ -251,7 +296,7 @@ def _run(pool: Executor, common: Common, grid: Grid, kept: Store, progress: bool
             bar.update()
 
         try:
-            _hand_out(lambda index: pool.submit(solve_cell, pickled, *grid.cell(index)), iter(todo), keep, own)
+            _hand_out(lambda index: pool.submit(solve_cell, pickled, *grid.cell(index), index), iter(todo), keep, own)
         except KeyboardInterrupt:
             kept.fold()
             if not kept.done.any():

@@ -136,6 +136,15 @@ def test_the_files_in_the_documentation_are_read(file):
     assert found.sizes["d"] == 2
 
 
+def test_stochastic_equations_are_swept(file):
+    text = changed(SWEEP_TOML.replace("linear", "erf"), "rtol = 1e-9", "sde = true\ndt = 0.05\nruns = 3\nrng = 7")
+    read = read_config(file(text.replace("[params]\n", "[params]\nd = 1000\n")), SWEEP)
+    assert read.dynamics() == read.model.dynamics().sde()
+    found = sweep(read.dynamics(), **read.arguments, progress=False)
+    assert dict(found.sizes) == {"eta": 3, "sigma": 2, "run": 3, "t": 5, "student": 2, "student_2": 2, "teacher": 1}
+    assert (found.status == "success").all() and (found.eg.isel(t=-1).std("run") > 0).all()
+
+
 def test_models_without_limit_or_engine(file):
     text = 'model = {name = "LinearNetwork", depth = 2}\nreduction = "full"\nt_span = [0, 1]\n[over]\neta = [1.0]\n'
     read = read_config(file(text), SWEEP)
@@ -163,7 +172,9 @@ def changed(text, old, new):
         ("rtol = 1e-9", 'rtol = "small"', ["rtol = 'small'", "a number"]),
         ("rtol = 1e-9", "rtol = true", ["rtol", "a number"]),
         ("rtol = 1e-9", "rtol = 1e-30", ["rtol", "at least"]),
-        ("rtol = 1e-9", "runs = 3", ["runs", "effdyn simulate"]),
+        ("rtol = 1e-9", 'engine = "gram"', ["engine", "effdyn simulate"]),
+        ("rtol = 1e-9", "runs = 3", ["runs", "'ode'", "no noise"]),
+        ("rtol = 1e-9", "sde = 1", ["sde", "true or false"]),
         ("rtol = 1e-9", "limit = 'mean-feild'", ["limit", "high-dimensional"]),
         ("rtol = 1e-9", "reduction = 'full'", ["reduction", "TeacherStudent"]),
         ("rtol = 1e-9", "method = 'DOP835'", ["method", "DOP853"]),

@@ -311,7 +311,7 @@ def test_bad_arguments_are_named(argument, words, change):
 
 def test_other_kinds_of_equations_are_refused():
     with pytest.raises(derive.NotYet):
-        ensemble(dataclasses.replace(by_hand(-RATE * X), kind="sde"), (0, 1), {"x": 1.0}, {"k": [1.0, 2.0]})
+        ensemble(dataclasses.replace(by_hand(-RATE * X), kind="formula"), (0, 1), {"x": 1.0}, {"k": [1.0, 2.0]})
     with pytest.raises(derive.ModelError, match="did you mean"):
         ensemble(ERF, (0, 1), starts(2), PARAMS | {"eta": 1.0}, method="DOP854")
 
@@ -345,6 +345,22 @@ def test_large_systems_go_one_by_one():
     for m in range(3):
         one = solve.integrate(ERF, (0, 2), start, params | {"eta": eta[m]}, t_eval=[0, 1, 2])
         assert ens.R.values[m].tobytes() == one.R.values.tobytes()
+
+
+def test_larger_systems_go_in_lanes_where_that_is_asked_for():
+    """``"long"``: h² at K = M = 3, with half as many operations again as are put into lanes by themselves."""
+    square, K = derive.TeacherStudent(activation="square").dynamics(), 3
+    sizes = {"K": K, "M": K}
+    assert lane_kernel(square, sizes) is None and lane_kernel(square, sizes, long=True) is not None
+    assert lane_kernel(ERF, {"K": 10, "M": 10}, long=True) is None
+    start = {"Q": 0.3 * np.eye(K) + 0.1, "R": np.full((K, K), 0.05) + np.diag(np.linspace(0.1, 0.2, K))}
+    params = {"sigma": 0.0, "T": np.eye(K), "a": 1.0, "b": 1.0, "eta": np.linspace(0.01, 0.05, 20)}
+    call = dict(t_span=(0, 2), y0=start, params=params, t_eval=[0, 1, 2])
+    alone, together = ensemble(square, **call), ensemble(square, **call, lanes="long")
+    assert not np.array_equal(alone.Q, together.Q)  # sums are in another order
+    np.testing.assert_allclose(together.Q, alone.Q, rtol=1e-8, atol=1e-8)  # 100 times rtol = 1e-10
+    with pytest.raises(derive.ModelError, match="'long'"):
+        ensemble(square, **call, lanes="wide")
 
 
 @settings(deadline=None, max_examples=20)

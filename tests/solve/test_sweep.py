@@ -61,9 +61,9 @@ def computed(monkeypatch):
     """The cells that are computed, by their own parameters."""
     found = []
 
-    def counting(pickled, y0, params):
+    def counting(pickled, y0, params, index):
         found.append((float(params["eta"]), float(params["sigma"])))
-        return solve_cell(pickled, y0, params)
+        return solve_cell(pickled, y0, params, index)
 
     monkeypatch.setattr(sweeping, "solve_cell", counting)
     return found
@@ -190,8 +190,8 @@ def test_a_store_without_a_name_is_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_stochastic_equations_are_refused_before_anything_is_computed(tmp_path, computed):
-    with pytest.raises(derive.NotYet, match="kind 'sde'"):
+def test_stochastic_equations_without_a_step_are_refused_before_anything_is_computed(tmp_path, computed):
+    with pytest.raises(derive.ModelError, match="dt"):
         sweep(DYN.sde(), **PROBLEM | dict(params=PROBLEM["params"] | dict(d=100)), store=tmp_path / "a.zarr")
     assert not computed and not list(tmp_path.iterdir())
 
@@ -576,10 +576,10 @@ def test_the_bar_counts_cells_and_begins_with_those_that_are_done(tmp_path, monk
             super().__init__(**options | {"disable": False, "file": io.StringIO()})
             bars.append((options["total"], options["initial"], self))
 
-    def broken(pickled, y0, params):
+    def broken(pickled, y0, params, index):
         if float(params["eta"]) == 1.0:
             raise MemoryError
-        return solve_cell(pickled, y0, params)
+        return solve_cell(pickled, y0, params, index)
 
     monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
     with monkeypatch.context() as patch:
@@ -637,10 +637,10 @@ def test_an_interrupted_solution_is_not_a_cell(monkeypatch):
 
 
 def test_errors_of_the_program_are_raised_and_finished_cells_kept(tmp_path, monkeypatch, expected):
-    def broken(pickled, y0, params):
+    def broken(pickled, y0, params, index):
         if float(params["eta"]) == 1.0:
             raise MemoryError("no more")
-        return solve_cell(pickled, y0, params)
+        return solve_cell(pickled, y0, params, index)
 
     with monkeypatch.context() as patch:
         patch.setattr(sweeping, "solve_cell", broken)
