@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 
 import sympy
 
-from .accumulate import Sums
 from .gather import Loop
+from .pairs import InLanes
 
 
-class Emitter(Sums):
+class Emitter(InLanes):
     """Writes the body of one kernel."""
 
     def equation(self, expr: sympy.Expr, innermost: Loop | None, store: Callable[[str], Sequence[str]]) -> None:

@@ -240,8 +240,8 @@ def generate(
         signature=SIGNATURE,
         options=OPTIONS,
         functions=paste(emitter.functions),
-        body=textwrap.indent("\n".join([*memory.prologue(names, emitter.legend.notes), *body]), "    "),
-    ), tuple(tuple(memory.in_sizes(s).subs(sizes_before) for s in shape) for _, shape in names)
+        body=textwrap.indent("\n".join([*memory.prologue(names, emitter.legend.notes, emitter.definitions), *body]), "    "),
+    ), tuple(tuple(memory.in_sizes(s.subs(emitter.extents)).subs(sizes_before) for s in shape) for _, shape in names)
 
 
 _SOURCE = '''"""{title}
@@ -271,6 +271,7 @@ def _emit_equation(emitter: Emitter, quantity: Quantity, expr: sympy.Expr, offse
         (index, size, starts[min(depth, 1)])
         for depth, (index, size) in enumerate(zip(quantity.indices, quantity.shape, strict=True))
     ]
+    expr = emitter.sums_in_lanes(expr, loops, quantity.symmetric)
     if quantity.symmetric:
         emitter.line(f"p = {offset}  # position in out")
     for loop in loops[:-1]:
@@ -292,8 +293,10 @@ def _emit_shared(emitter: Emitter, memory: Memory, array: Quantity, expr: sympy.
     (one, other), (rows, columns) = array.indices, array.shape
     places = [[str(one), str(other)], [str(other), str(one)]][: 2 if array.symmetric else 1]
     target = " = ".join(memory.element(array.symbol, place) for place in places)
+    inner = (other, columns, str(one) if array.symmetric else "")
+    expr = emitter.sums_in_lanes(expr, [(one, rows, ""), inner], array.symmetric)
     emitter.loop(one, rows)
-    emitter.equation(expr, (other, columns, str(one) if array.symmetric else ""), lambda value: [f"{target} = {value}"])
+    emitter.equation(expr, inner, lambda value: [f"{target} = {value}"])
     emitter.end()
 
 
