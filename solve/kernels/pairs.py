@@ -180,13 +180,16 @@ class InLanes(Sums):
         self.line(f"    work[{target} + begin + {LANE}] = 0.0")
         inside = self._copied(summand, pairs, lists, {first: size, second: size})
         (call,) = calls(inside)
-        self._count(call)
+        weight = inside / call
+        varies = LANE in weight.free_symbols
+        self._count(inside)
         self.loop(first, size)
         self.loop(second, size, stop=f"{first} + 1")
-        factor = self._name("t")
-        self.line(f"{factor} = (1.0 if {second} == {first} else 2.0)")
+        factor = self._name("w")
+        common = "" if varies else f"*{self._code(weight)}"
+        self.line(f"{factor} = (1.0 if {second} == {first} else 2.0){common}")
         self.loop(LANE, pairs.lanes)
-        self.line(f"work[{target} + begin + {LANE}] += {factor}*{self._code(inside / call)}*{self._code(call)}")
+        self.line(f"work[{target} + begin + {LANE}] += {factor}*{self._code(inside if varies else call)}")
         for _ in range(3):
             self.end()
         batch, self.stack = self.stack[0], outer
@@ -221,12 +224,12 @@ class InLanes(Sums):
         self.loop(LANE, pairs.lanes)
         for name, index in zip(lists, pairs.indices, strict=True):
             self.line(f"{index} = int(work[{name} + begin + {LANE}])")
-        for generic, lines in sorted(copies.items(), key=lambda item: len(item[0])):
-            for index in generic:
+        for over, lines in sorted(copies.items(), key=lambda item: len(item[0])):
+            for index in over:
                 self.loop(index, sizes[index])
             for line in lines:
                 self.line(line)
-            for _ in generic:
+            for _ in over:
                 self.end()
         self.end()
         return summand.xreplace(found)
@@ -244,7 +247,8 @@ class InLanes(Sums):
             return super()._code(expr)
         if block.index not in expr.free_symbols:
             return self._outside(expr)
-        if not isinstance(expr, sympy.Indexed) and not self._complete(expr, len(self.stack) - 1):
+        inside = self._complete(expr, len(self.stack) - 1)
+        if not isinstance(expr, sympy.Indexed) and (not inside or self._is_row(expr)):
             return self._row(expr, 0, len(self.stack) - 1)
         return super()._code(expr)
 
