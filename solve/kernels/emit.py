@@ -2,8 +2,8 @@
 
 Each layer rests on the one before: statements and loops (``writer.py``), where a subexpression belongs
 (``places.py``), expressions (``text.py``), arrays for what is computed further out (``rows.py``), pairs of indices by
-their distance (``cycles.py``), functions evaluated together (``gather.py``), sums (``accumulate.py``), and here
-equations.
+their distance (``cycles.py``), functions evaluated together (``gather.py``), sums (``accumulate.py``), double
+sums for all pairs of free indices at once (``pairs.py``), and here equations.
 
 Some sizes are *streamed* (thousands of nodes of a numerical rule): loops over them are innermost, functions evaluated
 on them are rows, sums that depend on them are rows added up, and each such row has a loop of its own, whose few arrays
@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 
 import sympy
 
-from .accumulate import Sums
 from .gather import Loop
+from .pairs import InLanes
 
 
-class Emitter(Sums):
+class Emitter(InLanes):
     """Writes the body of one kernel."""
 
     def equation(self, expr: sympy.Expr, innermost: Loop | None, store: Callable[[str], Sequence[str]]) -> None:

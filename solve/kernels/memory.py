@@ -150,9 +150,13 @@ class Memory:
         return found
 
     def prologue(
-        self, scratch: Sequence[tuple[str, tuple[sympy.Expr, ...]]], notes: Mapping[str, str] | None = None
+        self,
+        scratch: Sequence[tuple[str, tuple[sympy.Expr, ...]]],
+        notes: Mapping[str, str] | None = None,
+        computed: Sequence[str] = (),
     ) -> list[str]:
-        """Return the statements that name sizes, scalars and offsets, with remarks, and unpack states."""
+        """Return the statements that name sizes, scalars and offsets, with remarks, and unpack states; ``computed`` are
+        those that compute sizes of the scratch arrays."""
         remarks = self.notes | dict(notes or {})
         sizes = (*self.dynamics.sizes, *node_sizes(self.tables))
         lines = [f"{size} = int(par[{n}])" for n, size in enumerate(sizes)]
@@ -174,6 +178,7 @@ class Memory:
         for q in self.dynamics.states:
             lines.append(f"{q.name} = {offset}" if q.indices else f"{q.name} = y[{offset}]")
             offset = plus(offset, packed_size(q))
+        lines += computed
         offset = "0"
         for name, shape in scratch:
             remark = f"  # {remarks[name]}" if name in remarks else ""

@@ -18,13 +18,30 @@ from effdyn.derive.dynamics import Equation
 from .functions import LIBRARY
 from .sources import TEXTS
 
-OWN_NAMES = {"t", "y", "out", "par", "work", "p", "q", "w", "at", "gather", "d", "math", "njit", "cfunc", "kernel"}
+OWN_NAMES = {
+    "t",
+    "y",
+    "out",
+    "par",
+    "work",
+    "p",
+    "q",
+    "w",
+    "at",
+    "gather",
+    "d",
+    "lane",
+    "math",
+    "njit",
+    "cfunc",
+    "kernel",
+}
 OWN_NAMES |= {"N", "C", "u", "v", "h_any"}  # of fused families
 OWN_NAMES |= {"LINE", "NODES", "ALL_FIELDS", "COLUMNS", "factor", "mean", "field", "noise", "np"}  # of rules
 OWN_NAMES |= {"node_line", "weight_line", "node_joint", "weight_joint"}
 OWN_NAMES |= {"unit", "EDGE", "LINES", "PLANES", "PER_LINE", "PER_PLANE", "node_lines", "node_planes"}  # between kinks
 OWN_PATTERN = re.compile(
-    r"(t|s|r|f|c|row|twice|start|stop|base|stride|begin|weights|node|bound)\d*$|.*_full$|field_.*|shared_.*|kink_.*|weight_.*|node_of_.*|(PLACKETT4|PHI2|PHI3)_.*"
+    r"(t|s|w|r|f|c|row|twice|pairs|batches|lanes|padded|of_lane|copy|sums|start|stop|base|stride|begin|weights|node|bound)\d*$|.*_full$|field_.*|shared_.*|kink_.*|weight_.*|node_of_.*|(PLACKETT4|PHI2|PHI3)_.*"
 )
 """Temporaries, sums, row indices, gathered values, weights, rows, nodes and offsets."""
 

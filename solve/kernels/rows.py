@@ -27,6 +27,8 @@ class Rows(Text):
     def _code(self, expr: sympy.Expr) -> str:
         if expr.is_number:
             return repr(float(expr.evalf(25)))
+        if isinstance(expr, sympy.Indexed) and self._is_diagonal_inside(expr):
+            return self._row(expr, 0, len(self.stack) - 1)
         if isinstance(expr, (sympy.Symbol, sympy.Indexed)):
             return self._atom(expr)
         for block in reversed(self.stack):
@@ -41,6 +43,13 @@ class Rows(Text):
             home = self._home(expr)
             return self._row(expr, home, depth) if home < depth else self._named(expr, depth)
         return self._named(expr, depth) if depth < len(self.stack) - 1 else self._text(expr)
+
+    def _is_diagonal_inside(self, expr: sympy.Indexed) -> bool:
+        """Return whether an element is on a matrix's diagonal, along which the innermost of several loops runs that
+        fills rows or adds up: its elements are rows apart, and do not load as vectors."""
+        innermost = self.stack[-1]
+        inside = len(self.stack) > 2 and (innermost.fills or len(self.stack) - 1 > self.free)
+        return inside and expr.indices == (innermost.index,) * 2
 
     def _named(self, expr: sympy.Expr, depth: int) -> str:
         """Compute the expression once, inside the loop at ``depth``."""
@@ -60,12 +69,9 @@ class Rows(Text):
 
     def _row(self, expr: sympy.Expr, home_depth: int, depth: int) -> str:
         """Compute the expression as an array over its indices behind the home loop, filled there."""
-        dims = [block for block in self.stack[home_depth + 1 : depth + 1] if block.index in self._free(expr)]
+        dims, generic, key = self._identity(expr, home_depth, depth)
+        template, layout = key.args[0], tuple(key.args[1:])
         shape = tuple(block.size for block in dims)
-        generic = [sympy.Symbol(f"r{home_depth + n + 1}", integer=True, positive=True) for n in range(len(dims))]
-        template = self.canonical(expr.xreplace({block.index: g for block, g in zip(dims, generic, strict=True)}))
-        layout = (*shape, BY_DISTANCE) if any(block.cyclic for block in dims) else shape
-        key = sympy.Tuple(template, *layout)
         home, inside = self.stack[home_depth], self.stack[home_depth + 1]
         if key not in home.rows:
             loops = [loop_like(block, g, fills=True) for block, g in zip(dims, generic, strict=True)]
@@ -73,6 +79,20 @@ class Rows(Text):
         if inside.fills and layout in home.pending and home.pending[layout][0] is not inside:
             home.flush(layout)  # read by another row, which is filled next
         return f"work[{home.rows[key]} + {flat_index([b.position for b in dims], shape)}]"
+
+    def _identity(
+        self, expr: sympy.Expr, home_depth: int, depth: int
+    ) -> tuple[list[Block], list[sympy.Symbol], sympy.Tuple]:
+        """Return the loops over an expression's indices, what a row calls them, and what the row is known by."""
+        dims = [block for block in self.stack[home_depth + 1 : depth + 1] if block.index in self._free(expr)]
+        generic = [sympy.Symbol(f"r{home_depth + n + 1}", integer=True, positive=True) for n in range(len(dims))]
+        template = self.canonical(expr.xreplace({block.index: g for block, g in zip(dims, generic, strict=True)}))
+        by_distance = (BY_DISTANCE,) if any(block.cyclic for block in dims) else ()
+        return dims, generic, sympy.Tuple(template, *(block.size for block in dims), *by_distance)
+
+    def _is_row(self, expr: sympy.Expr) -> bool:
+        """Return whether the whole kernel has a row of this expression already."""
+        return self._identity(expr, 0, len(self.stack) - 1)[2] in self.stack[0].rows
 
     def _fill_row(self, template: sympy.Expr, key: sympy.Tuple, loops: list[Block], depth: int) -> None:
         """Write the loops that fill a row. Over a streamed size, or with sums inside, which read other rows, it has its

@@ -46,6 +46,8 @@ class Text(Places):
         return str(index if looped else index - 1)
 
     def _text(self, expr: sympy.Expr) -> str:
+        if isinstance(expr, sympy.Indexed):
+            return self._atom(expr)
         if isinstance(expr, sympy.Add):
             return self._sum_text(self._grouped(expr))
         if isinstance(expr, sympy.Mul):

@@ -36,6 +36,7 @@ class Writer:
         self.stack = [Block()]
         self.workspace: list[Array] = []  # rows
         self.legend = Legend()
+        self.elsewhere: dict[sympy.Expr, Callable[[Sequence[str]], str]] = {}  # arrays of its own: text of an element
         self.functions: set[str] = set()
         self._counter = 0
         self._uses: dict[sympy.Expr, int] = {}

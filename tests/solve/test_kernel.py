@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from effdyn.derive import Dynamics, Equation, Quantity, TeacherStudent
 from effdyn.solve import kernel
 from effdyn.solve.kernels.kernel import generate, observables_kernel
+from effdyn.solve.kernels.pairs import MOST_LANES, WIDTH, Pairs
 from effdyn.solve.kernels.reference import Interpreter, evaluate, observe
 
 ULP = 2.0**-52
@@ -521,7 +522,32 @@ def test_sums_over_pairs_by_their_distance_equal_the_reference(function, weight,
     total = sympy.Sum(weight * function, (V, 1, P), (R, 1, P))
     vector, matrix = total.subs(E, x[I] ** 2), total.subs(E, x[I] ** 2 + z[U] ** 2)
     source = assert_any_equations_equal_reference(matrix, vector, sizes=(2, count))
-    assert source.count("work[gather + at + d*P + ") == 2, "both equations by distance"
+    assert source.count("work[gather + at + d*P + ") == 1, "with one free index by distance"
+    assert source.count("for begin in range(0, pairs") == 1, "with two in lanes"
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (2, 5), (12, 11), (7, 19)])  # 1, 10, 132 and 133 pairs: one batch, or two
+def test_sums_in_lanes_equal_the_reference_with_weights_of_each_pair(sizes):
+    """Of 133 pairs the second batch has 61, and repeats the last three times."""
+    function = sympy.asin((b[V, R] - z[V] * z[R] / (9 + x[I] ** 2)) / (99 + z[U] ** 2))
+    total = sympy.Sum(z[V] * z[R] * w[I, U] * w[I, V] * w[I, R] * function, (V, 1, P), (R, 1, P))
+    once = sympy.Sum(b[V, R] * function, (V, 1, P), (R, 1, P))
+    source = assert_any_equations_equal_reference(total * (1 + once) + x[I], c, sizes=sizes)
+    assert source.count("for begin in range(0, pairs") == 2, "each sum in lanes"
+
+
+def test_the_lanes_of_a_batch_are_few_more_than_its_pairs():
+    """Nothing is computed in vain but what fills the last register of each batch."""
+    loops = ((I, N, ""), (J, N, "i"))
+    symmetric, rectangular = Pairs(loops, True, "1"), Pairs(((I, N, ""), (U, P, "")), False, "1")
+    for n in range(1, 65):
+        for pairs, count in ((symmetric, n * (n + 1) // 2), (rectangular, 3 * n)):
+            lanes, padded = (int(e.subs({N: n, P: 3})) for e in pairs.extents.values())
+            assert lanes % WIDTH == 0 and lanes <= MOST_LANES
+            assert count <= padded < count + WIDTH * (padded // lanes)
+            written = {str(N): n, str(P): 3}
+            exec("\n".join(pairs.definitions), written)
+            assert (written["lanes1"], written["padded1"]) == (lanes, padded), "as large as the workspace is"
 
 
 def test_sums_over_pairs_whose_indices_stand_as_numbers_are_no_sums_by_distance():
@@ -561,6 +587,10 @@ def test_sums_that_do_not_start_at_one_are_refused():
         "row1",
         "twice1",
         "d",
+        "lane",
+        "lanes1",
+        "pairs1",
+        "copy1",
         "f1",
         "gather",
         "math",
