@@ -58,6 +58,8 @@ class Fluctuations:
         The local fields of an example; those on which nothing depends, of momentum buffers, come last.
     covariance : tuple of ((str, str), Lambda)
         Their covariance.
+    mean : tuple of (str, Lambda)
+        The means of those that have one.
     active : tuple of FieldFamily
         The families without those of buffers.
     batch : Expr
@@ -79,6 +81,7 @@ class Fluctuations:
     increment: Dynamics
     families: tuple[FieldFamily, ...]
     covariance: tuple[tuple[tuple[str, str], sympy.Lambda], ...]
+    mean: tuple[tuple[str, sympy.Lambda], ...]
     active: tuple[FieldFamily, ...]
     batch: sympy.Expr = sympy.S.One
 
@@ -127,6 +130,7 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
         diffusion(dynamics, training),
         (*active, *idle_families(training)),
         (*dynamics.covariance, *training.idle_overlaps),
+        dynamics.mean,
         active,
         training.batch,
     )
@@ -195,7 +199,6 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
     missing = {
         "a loss that is not polynomial": not model.loss.polynomial,
         "labels ±1": training.label is not None,
-        "biases": bool(training.mean) and training.center is None,
         "inputs that have a mean": training.center is not None,
         "inputs in blocks": training.parts is not None,
         "momentum of fixed beta": bool(training.fast),

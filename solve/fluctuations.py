@@ -11,15 +11,24 @@ from effdyn.derive.fluctuations import Fluctuations
 from effdyn.derive.numerical.rules import joint_rule
 
 from .errors import Diverged, IntegrationError
+from .fluctuations_fields import field_law
 from .fluctuations_lanes import derivatives_address
 from .fluctuations_observables import carried_over
 from .fluctuations_rhs import System, rhs_address, rhs_function, work_size
 from .integrate import integrate
 from .integrators.dop853 import Status
 from .integrators.trajectory import compute_trajectory
-from .kernels.gram import gram_matrix
 from .kernels.kernel import kernel, observables_kernel
-from .kernels.layout import Inputs, at_level, pack, packed_length, parameter_vector, read_inputs, unpack
+from .kernels.layout import (
+    Inputs,
+    at_level,
+    number_of_fields,
+    pack,
+    packed_length,
+    parameter_vector,
+    read_inputs,
+    unpack,
+)
 from .kernels.memory import node_sizes
 from .kernels.unroll import LONGEST
 from .results import variable
@@ -180,18 +189,20 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
     n = sum(packed_length(q, inputs.sizes) for q in dynamics.states)
     full_of = np.concatenate([np.ravel(a) for a in unpack(dynamics.states, np.arange(float(n)), inputs.sizes).values()])
     n_sizes = len(dynamics.sizes)
-    gram_of = _places_of_covariances(theory, inputs, n_sizes)
+    fields = number_of_fields(theory, inputs.sizes)
+    active = sum(inputs.sizes[str(f.size)] for f in theory.active)
     own, corrections = (_parameters(part, inputs) for part in (dynamics, theory.correction))
     noisy = inputs.params["sigma"] > 0
-    nodes, weights = _rule(theory, len(gram_of), theory.noise_nodes if noisy else 1, level, shift)
+    nodes, weights = _rule(theory, active, theory.noise_nodes if noisy else 1, level, shift)
     inner = max(LONGEST, *(k.workspace_size(inputs.sizes) for k in kernels if k))
-    n_work = work_size(n, len(full_of), len(gram_of), len(own), inner)
+    n_work = work_size(n, len(full_of), fields, len(own), inner)
     return System(
         addresses=(*(k.address if k else 0 for k in kernels), derivatives),
         n=n,
         full_of=full_of,
-        gram_of=gram_of,
-        active=sum(inputs.sizes[str(f.size)] for f in theory.active),
+        fields=fields,
+        law=field_law(theory, inputs),
+        active=active,
         drift_par=own,
         correction_par=corrections,
         sizes=n_sizes,
@@ -257,19 +268,6 @@ def _rule(
     noise, probability = np.polynomial.hermite_e.hermegauss(noise_nodes)
     both = np.column_stack([np.repeat(nodes, noise_nodes, axis=0), np.tile(noise, len(nodes))])
     return both, np.outer(weights, probability / probability.sum()).ravel()
-
-
-def _places_of_covariances(theory: Fluctuations, inputs: Inputs, start: int) -> np.ndarray:
-    """Return where each covariance of two fields stands in the parameters of the tangent."""
-    places = {}
-    for q in (*theory.dynamics.states, *theory.dynamics.parameters):
-        shape = tuple(inputs.sizes[str(s)] for s in q.shape)
-        places[q.name] = start + np.arange(np.prod(shape, dtype=int), dtype=float).reshape(shape)
-        start += places[q.name].size
-    found = gram_matrix(theory, places)
-    if found is None:
-        raise ModelError("dynamics", theory.dynamics.title, "fields whose covariance is made of the order parameters")
-    return found
 
 
 def initial_covariance(theory: Fluctuations, inputs: Inputs, initial: str) -> np.ndarray:

@@ -47,16 +47,18 @@ class System:
         Number of packed states.
     full_of : ndarray of int
         For each entry of the unpacked states, which packed one it is.
-    gram_of : ndarray of int, shape (N, N)
-        For each covariance of fields, where it stands in the parameters of the tangent.
+    fields : int
+        The number N of fields of an example.
+    law : ndarray, shape (N² + N, n + 1)
+        Their covariance and means: coefficients of the packed states, and constants.
     active : int
-        The number of fields, the first ones, on which functions depend.
+        The number of fields, the first ones, on which functions depend. Increments are linear in the others.
     drift_par, correction_par : ndarray
         Of drift and correction: ``sizes`` numbers, then parameters; the tangent has the states between them.
     extra_sizes : int
         How many further sizes, of tables of nodes, the drift has between.
-    nodes, weights : ndarray, shapes (P, N + 1) and (P,)
-        A rule over standard normal fields and label noise.
+    nodes, weights : ndarray, shapes (P, active + 1) and (P,)
+        A rule over as many standard normal fields as are active, and label noise.
     batch : float
         By which the covariance of increments is divided.
     n_work : int
@@ -66,7 +68,8 @@ class System:
     addresses: tuple[int, ...]
     n: int
     full_of: np.ndarray
-    gram_of: np.ndarray
+    fields: int
+    law: np.ndarray
     active: int
     drift_par: np.ndarray
     correction_par: np.ndarray
@@ -85,10 +88,10 @@ class System:
         times, table : ndarray, shapes (T,) and (T − 1, 4, n²)
             Increasing times, and the coefficients between them, of the highest power first.
         """
-        head: list[float] = [self.n, len(self.full_of), len(self.gram_of), len(self.weights)]
+        head: list[float] = [self.n, len(self.full_of), self.fields, len(self.weights)]
         head += [self.sizes, len(self.drift_par)]
         head += [*self.addresses, len(times), self.active, len(self.correction_par), self.batch, self.extra_sizes]
-        arrays = (self.full_of, np.ravel(self.gram_of), self.drift_par, self.correction_par)
+        arrays = (self.full_of, np.ravel(self.law), self.drift_par, self.correction_par)
         rule = (np.ravel(self.nodes), self.weights)
         par = np.concatenate([head, *arrays, *rule, times, np.ravel(table)]).astype(float)
         return np.concatenate([[len(par) + 2, self.n_work], par])
@@ -97,7 +100,7 @@ class System:
 def work_size(n: int, n_full: int, fields: int, n_par: int, inner: int) -> int:
     """Return the length of ``work``: ``inner`` is the largest workspace of the kernels."""
     lanes = n * (1 + 2 * LANES)
-    return n_par + n_full + 2 * fields * fields + fields + 1 + 5 * n * n + 4 * n + lanes + inner
+    return n_par + n_full + 2 * fields * fields + 2 * fields + 1 + 5 * n * n + 5 * n + lanes + inner
 
 
 @njit(**OPTIONS)
@@ -130,23 +133,41 @@ def distance(gram: np.ndarray, active: int) -> float:
 
 
 @njit(**HELPER)
-def _diffusion(increment, t, par, work, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, out):
-    """Put the covariance of the increments over a batch of fresh examples, (n, n), and their mean."""
-    columns = fields + 1
+def _diffusion(
+    increment, t, par, work, nodes, weights, n_nodes, batch, fields, active, center, factor, h, x, moved, mean, n, out
+):
+    """Put the covariance of the increments over a batch of fresh examples, (n, n), and their mean.
+
+    Given the active fields the others are normal about a linear function of them. Increments are linear in them, so
+    that what they add is exact: the square of what each independent direction of them moves.
+    """
+    columns = active + 1
     mean[:] = 0.0
     out[:] = 0.0
     for p in range(n_nodes):
         for a in range(fields):
-            total = 0.0
-            for b in range(a + 1):
+            total = center[a]
+            for b in range(min(a + 1, active)):
                 total += factor[a * fields + b] * nodes[p * columns + b]
             h[a] = total
-        h[fields] = nodes[p * columns + fields]
+        h[fields] = nodes[p * columns + active]
         _call(increment, t, h, x, par, work)
         for i in range(n):
             mean[i] += weights[p] * x[i]
             for j in range(i + 1):
                 out[i * n + j] += weights[p] * x[i] * x[j]
+        for b in range(active, fields):
+            if factor[b * fields + b] == 0.0:
+                continue
+            for a in range(b, fields):
+                h[a] += factor[a * fields + b]
+            _call(increment, t, h, moved, par, work)
+            for a in range(b, fields):
+                h[a] -= factor[a * fields + b]
+            for i in range(n):
+                moved[i] -= x[i]
+                for j in range(i + 1):
+                    out[i * n + j] += weights[p] * moved[i] * moved[j]
     for i in range(n):
         for j in range(i + 1):
             out[i * n + j] = (out[i * n + j] - mean[i] * mean[j]) / batch
@@ -242,14 +263,14 @@ def _rhs(t, y, dy, par, work):
     at = HEAD
     full_of = par[at : at + n_full]
     at += n_full
-    gram_of = par[at : at + fields * fields]
-    at += fields * fields
+    law = par[at : at + fields * (fields + 1) * (n + 1)]
+    at += law.size
     own = par[at : at + n_par]
     at += n_par
     own_correction = par[at : at + n_correction]
     at += n_correction
-    nodes = par[at : at + n_nodes * (fields + 1)]
-    at += n_nodes * (fields + 1)
+    nodes = par[at : at + n_nodes * (active + 1)]
+    at += nodes.size
     weights = par[at : at + n_nodes]
     at += n_nodes
     times, table = par[at : at + n_times], par[at + n_times :]
@@ -257,8 +278,11 @@ def _rhs(t, y, dy, par, work):
     at = 0
     linear = work[at : at + n_par + n_full]  # the tangent's parameters: the states are among them
     at += n_par + n_full
-    gram, factor = work[at : at + fields * fields], work[at + fields * fields : at + 2 * fields * fields]
-    at += 2 * fields * fields
+    gram, center = work[at : at + fields * fields], work[at + fields * fields : at + fields * (fields + 1)]
+    fields_law = work[at : at + fields * (fields + 1)]
+    at += fields_law.size
+    factor = work[at : at + fields * fields]
+    at += factor.size
     h = work[at : at + fields + 1]
     at += fields + 1
     C, JC, noise = work[at : at + n * n], work[at + n * n : at + 2 * n * n], work[at + 2 * n * n : at + 3 * n * n]
@@ -266,8 +290,8 @@ def _rhs(t, y, dy, par, work):
     root, J = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
     at += 2 * n * n
     x, mean, v = work[at : at + n], work[at + n : at + 2 * n], work[at + 2 * n : at + 3 * n]
-    f = work[at + 3 * n : at + 4 * n]
-    at += 4 * n
+    f, moved = work[at + 3 * n : at + 4 * n], work[at + 4 * n : at + 5 * n]
+    at += 5 * n
     lanes = work[at : at + n * (1 + 2 * LANES)]
     inner = work[at + lanes.size :]
 
@@ -285,8 +309,10 @@ def _rhs(t, y, dy, par, work):
 
     _call(drift, t, state, b, own, inner)
     _call(correction, t, state, dm, own_correction, inner)
-    for i in range(fields * fields):
-        gram[i] = linear[int(gram_of[i])]
+    for i in range(fields_law.size):
+        fields_law[i] = law[i * (n + 1) + n]
+        for j in range(n):
+            fields_law[i] += law[i * (n + 1) + j] * state[j]
     _factor(gram, fields, factor)
     known = derivatives != 0 or tangent != 0
     scale = _scale(y, n) if known else _distance(factor, fields, active)
@@ -322,7 +348,10 @@ def _rhs(t, y, dy, par, work):
     if n_times:
         _interpolate(t, times, table, n * n, noise)
     else:
-        _diffusion(increment, t, linear, inner, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, noise)
+        _diffusion(
+            increment, t, linear, inner, nodes, weights, n_nodes, batch, fields, active, center, factor, h, x, moved,
+            mean, n, noise,
+        )  # fmt: skip
     p = 2 * n
     for i in range(n):
         for j in range(i, n):
