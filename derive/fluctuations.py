@@ -21,7 +21,7 @@ import sympy
 from .averages import resolve_dilations, write_out
 from .dynamics import TIME, Dynamics, Equation, FieldFamily, Quantity
 from .errors import ModelError, NotYet
-from .increments import NOISE, NORM, D
+from .increments import NOISE, NORM, D, overlap_of
 from .loss import Y
 from .moments import Dilation, Pair, Value
 from .numerical.quadrature import KINKS
@@ -130,7 +130,7 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
         diffusion(dynamics, training),
         (*active, *idle_families(training)),
         (*dynamics.covariance, *training.idle_overlaps),
-        dynamics.mean,
+        (*dynamics.mean, *_idle_means(training)),
         active,
         training.batch,
     )
@@ -170,10 +170,13 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
     training = training or update_rule(dynamics, "fluctuations()")
     example = training.example("auto")
     active = [f for f in dynamics.families if not f.derived]
+    shapes = _idle_shapes(training)
     fields = [
-        Quantity(str(f.base), (_index(f.size),), (f.size,), f.latex, "local fields")
+        Quantity(str(f.base), tuple(map(_index, shape)), shape, f.latex, "local fields")
         for f in (*active, *idle_families(training))
+        for shape in [shapes[f.base] if f.base in training.idle else (f.size,)]
     ]
+    alone = {} if training.center is None else {training.center: Quantity(str(training.center.base)).symbol}
     noise = Quantity(NOISE.name, latex=r"\zeta", meaning="label noise over its standard deviation")
     return Dynamics(
         f"{dynamics.title}: increments of one step",
@@ -182,7 +185,7 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
         tuple(Equation(q, sympy.S.Zero) for q in (*fields, noise)),
         dynamics.states + dynamics.parameters,
         tuple(
-            Equation(q, training.timed(evaluated(write_out(of_order_one(expr.xreplace({NORM: sympy.S.One})), example))))
+            Equation(q, training.timed(evaluated(write_out(_leading(expr, training), example))).xreplace(alone))
             for q, expr in expand_increments(training)
         ),
     )
@@ -199,7 +202,6 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
     missing = {
         "a loss that is not polynomial": not model.loss.polynomial,
         "labels ±1": training.label is not None,
-        "inputs that have a mean": training.center is not None,
         "inputs in blocks": training.parts is not None,
         "momentum of fixed beta": bool(training.fast),
         "vectors of fixed length": bool(training.normalised),
@@ -213,8 +215,27 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
 
 def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
     """Return the families of fields on which nothing depends, with as many members as their overlaps say."""
-    sizes = {u.field.base: size for q, f, g in training.overlaps for u, size in zip((f, g), q.shape, strict=True)}
-    return tuple(FieldFamily(base, sizes[base], str(base)) for base in training.idle)
+    shapes = _idle_shapes(training)
+    return tuple(FieldFamily(base, sympy.Mul(*shapes[base]), str(base)) for base in training.idle)
+
+
+def _idle_shapes(training: "TrainingStep") -> dict[sympy.IndexedBase, tuple[sympy.Expr, ...]]:
+    """Return the sizes of the indices of each idle field; none of an index that is a number."""
+    shapes = {}
+    for q, f, g in training.overlaps:
+        sizes = dict(zip(q.indices, q.shape, strict=True))
+        for field in (f.field, g.field):
+            shapes[field.base] = tuple(sizes[index] for index in field.indices if index in sizes)
+    return shapes
+
+
+def _idle_means(training: "TrainingStep") -> tuple[tuple[str, sympy.Lambda], ...]:
+    """Return the means of idle fields: μ·x has the mean |μ|², which is its variance too."""
+    if training.center is None:
+        return ()
+    base, (index,) = training.center.base, sympy.symbols("i,", integer=True, positive=True)
+    square = overlap_of(base[index], base[index], dict(training.idle_overlaps))
+    return ((str(base), sympy.Lambda((index,), square)),)
 
 
 def _correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> Dynamics:
@@ -262,6 +283,11 @@ def _resolved(expr: sympy.Expr, dynamics: Dynamics) -> sympy.Expr:
 
 def _is_overlap(q: Quantity, dynamics: Dynamics) -> bool:
     return len(q.shape) == 2 and any(law.expr.has(q.base) for _, law in dynamics.covariance)
+
+
+def _leading(increment: sympy.Expr, training: "TrainingStep") -> sympy.Expr:
+    """Return an increment to order one, where |x|²/d does not fluctuate."""
+    return of_order_one(increment.xreplace({NORM: sympy.S.One}))
 
 
 def of_order_one(increment: sympy.Expr) -> sympy.Expr:
