@@ -21,7 +21,7 @@ import sympy
 from .averages import resolve_dilations, write_out
 from .dynamics import TIME, Dynamics, Equation, FieldFamily, Quantity
 from .errors import ModelError, NotYet
-from .increments import NOISE, NORM, D, overlap_of
+from .increments import LENGTH, NOISE, NORM, D, overlap_of
 from .loss import Y
 from .moments import Dilation, Pair, Value
 from .numerical.quadrature import KINKS
@@ -126,10 +126,10 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     return Fluctuations(
         dynamics,
         first,
-        _correction(dynamics, training, symbolic=first is not None),
+        _correction(dynamics, training, symbolic=first is not None and training.parts is None),
         diffusion(dynamics, training),
         (*active, *idle_families(training)),
-        (*dynamics.covariance, *training.idle_overlaps),
+        (*dynamics.covariance, *_idle_covariances(training)),
         (*dynamics.mean, *_idle_means(training)),
         active,
         training.batch,
@@ -202,7 +202,6 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
     missing = {
         "a loss that is not polynomial": not model.loss.polynomial,
         "labels ±1": training.label is not None,
-        "inputs in blocks": training.parts is not None,
         "momentum of fixed beta": bool(training.fast),
         "vectors of fixed length": bool(training.normalised),
     }
@@ -227,6 +226,24 @@ def _idle_shapes(training: "TrainingStep") -> dict[sympy.IndexedBase, tuple[symp
         for field in (f.field, g.field):
             shapes[field.base] = tuple(sizes[index] for index in field.indices if index in sizes)
     return shapes
+
+
+def _idle_covariances(training: "TrainingStep") -> tuple[tuple[tuple[str, str], sympy.Lambda], ...]:
+    """Return the covariances of idle fields with all: the inner products of their vectors over d.
+
+    Of parts of vectors in blocks of the inputs only those in the same block have one, with the variance in that block.
+    """
+    if training.parts is None:
+        return training.idle_overlaps
+    variance = training.parts.variance
+
+    def covariance(law: sympy.Lambda) -> sympy.Lambda:
+        if len(law.variables) < 4:  # of a field with that of a part, which is one
+            return law
+        block, _, other, _ = law.variables
+        return sympy.Lambda(law.variables, variance(block) * sympy.KroneckerDelta(block, other) * law.expr)
+
+    return tuple((pair, covariance(law)) for pair, law in training.idle_overlaps)
 
 
 def _idle_means(training: "TrainingStep") -> tuple[tuple[str, sympy.Lambda], ...]:
@@ -286,8 +303,13 @@ def _is_overlap(q: Quantity, dynamics: Dynamics) -> bool:
 
 
 def _leading(increment: sympy.Expr, training: "TrainingStep") -> sympy.Expr:
-    """Return an increment to order one, where |x|²/d does not fluctuate."""
-    return of_order_one(increment.xreplace({NORM: sympy.S.One}))
+    """Return an increment to order one, where |x|²/d does not fluctuate, nor that of the part in a block."""
+    lengths = (
+        {e: training.parts.length(*e.indices) for e in increment.atoms(sympy.Indexed) if e.base == LENGTH}
+        if training.parts
+        else {}
+    )
+    return of_order_one(increment.xreplace({NORM: sympy.S.One, **lengths}))
 
 
 def of_order_one(increment: sympy.Expr) -> sympy.Expr:

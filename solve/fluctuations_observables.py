@@ -13,8 +13,8 @@ from effdyn.derive import Quantity
 from effdyn.derive.fluctuations import Fluctuations
 from effdyn.derive.schedule import SCHEDULE
 
+from .fluctuations_fields import covariance_of
 from .fluctuations_rhs import STEP, distance
-from .kernels.gram import gram_matrix
 from .kernels.kernel import observables_kernel
 from .kernels.layout import Inputs, packed_length, parameter_vector, unpack
 
@@ -65,8 +65,8 @@ def _observables(theory: Fluctuations, inputs: Inputs, length: int) -> Function:
 
 
 def _distance(theory: Fluctuations, inputs: Inputs, state: np.ndarray) -> float:
-    gram = gram_matrix(theory, inputs.params | unpack(theory.dynamics.states, state, inputs.sizes))
-    assert gram is not None  # the right-hand side has been made of it
+    arrays = inputs.params | unpack(theory.dynamics.states, state, inputs.sizes)
+    gram = covariance_of(theory, arrays, inputs.sizes)
     return distance(gram, sum(inputs.sizes[str(f.size)] for f in theory.active))
 
 

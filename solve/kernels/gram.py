@@ -106,28 +106,32 @@ def block_of(law: sympy.Lambda, arrays: Arrays) -> np.ndarray | None:
 
 
 def _product(term: sympy.Expr, free: Sequence[sympy.Symbol], arrays: Arrays) -> np.ndarray | None:
-    """Return a product of arrays, summed over its other indices; KroneckerDelta(i, k) puts a vector on the diagonal."""
+    """Return a product of arrays, summed over its other indices; KroneckerDelta(i, k) leaves what is on the diagonal.
+
+    An axis along which nothing varies has length 1.
+    """
     while isinstance(term, sympy.Sum):
         term = term.function
-    factors = sympy.Mul.make_args(term)
-    factors = tuple(one for f in factors for one in _repeated(f))
+    factors = [one for f in sympy.Mul.make_args(term) for one in _repeated(f)]
     deltas = [f for f in factors if isinstance(f, sympy.KroneckerDelta)]
     entries = [f for f in factors if str(f.base if isinstance(f, sympy.Indexed) else f) in arrays]
-    if len(deltas) + len(entries) < len(factors) or (deltas and [f.indices for f in entries] != [(free[0],)]):
+    if len(deltas) + len(entries) < len(factors) or any(set(delta.args) - set(free) for delta in deltas):
         return None
-    if deltas:
-        diagonal = arrays[str(entries[0].base)]
-        return np.asarray(diagonal[..., None] * np.eye(diagonal.shape[-1]))
-    operands = [
-        (arrays[str(f.base)], f.indices) if isinstance(f, sympy.Indexed) else (arrays[str(f)], ()) for f in entries
-    ]
-    bound = {i for _, indices in operands for i in indices}
-    operands += [(np.ones(1), (i,)) for i in free if i not in bound]
+    indices = [f.indices if isinstance(f, sympy.Indexed) else () for f in entries]
+    operands = [arrays[str(f.base if isinstance(f, sympy.Indexed) else f)] for f in entries]
+    bound = {i for own in indices for i in own}
+    unbound = [(i,) for i in free if i not in bound]
     letters = {index: chr(ord("a") + n) for n, index in enumerate({*free, *bound})}
-    axes = ["".join(letters[i] for i in indices) for _, indices in operands]
+    axes = ["".join(letters[i] for i in own) for own in (*indices, *unbound)]
     out = "".join(letters[i] for i in free)
     subscripts = f"{','.join(f'...{own}' for own in axes)}->...{out}"
-    return np.asarray(np.einsum(subscripts, *(array for array, _ in operands)))
+    found = np.einsum(subscripts, *operands, *(np.ones(1) for _ in unbound))
+    for delta in deltas:
+        places = [free.index(i) - len(free) for i in delta.args]
+        size = max(found.shape[place] for place in places)
+        shape = [size if place - len(free) in places else 1 for place in range(len(free))]
+        found = found * np.eye(size).reshape(shape)
+    return np.asarray(found)
 
 
 def _repeated(factor: sympy.Expr) -> tuple[sympy.Expr, ...]:
