@@ -55,13 +55,14 @@ class Fluctuations:
         X: d times the increment of each state in a step on one example, given its local fields and label noise, which
         are the states here; its covariance over them, divided by ``batch``, is D. See :func:`diffusion`.
     families : tuple of FieldFamily
-        The local fields of an example; those on which nothing depends, of momentum buffers, come last.
+        The local fields of an example; those on which nothing depends come last: of momentum buffers, of the fixed
+        vector of inputs with a mean, of the parts of vectors in blocks of the inputs.
     covariance : tuple of ((str, str), Lambda)
         Their covariance.
     mean : tuple of (str, Lambda)
         The means of those that have one.
     active : tuple of FieldFamily
-        The families without those of buffers.
+        The families on which functions depend.
     batch : Expr
         The number of examples that a step averages over.
 
@@ -116,8 +117,8 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For losses that are not polynomial, labels ±1, biases, momentum at a fixed β, and functions with kinks whose
-        expectations are numerical.
+        For losses that are not polynomial, labels ±1, momentum at a fixed β, functions with kinks whose expectations
+        are numerical, and inputs with a mean or in blocks with any numerical ones.
     """
     training = update_rule(dynamics, "fluctuations()")
     _check_smooth(dynamics)
@@ -205,7 +206,7 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
         "momentum of fixed beta": bool(training.fast),
         "vectors of fixed length": bool(training.normalised),
     }
-    accepted = 'squared loss, real labels, no biases, isotropic inputs, momentum="slow" or none, no constraint'
+    accepted = 'squared loss, real labels, momentum="slow" or none, no constraint'
     for missed, present in missing.items():
         if present:
             raise NotYet(f"{what} with {missed}", accepted)
@@ -260,7 +261,10 @@ def _correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) ->
     example = training.example(dynamics.method)
     means = average_increments(expand_increments(training), example)
     if any(factor.has(Pair) for _, terms in means for t in _of_order_one_over_d(terms) for factor in t.factors):
-        raise NotYet("fluctuations() with batches where expectations are over all fields at once", "one example a step")
+        raise NotYet(
+            "fluctuations() with batches, or inputs with a mean, where expectations are over all fields at once",
+            "one example a step of inputs without a mean",
+        )
 
     def corrected(q: Quantity, terms: list[Term]) -> sympy.Expr:
         small = _of_order_one_over_d(terms)

@@ -92,16 +92,17 @@ def stretched(term: Term, overlap: Overlap, mean: Mean, noisy: frozenset[str]) -
     Raises
     ------
     NotYet
-        Where one block is stretched, for what is averaged over all fields at once.
+        Where one block is stretched, for what is averaged over all fields at once or has kinks.
     """
     if not (term.factors and isinstance(term.factors[0], Dilation)):
         return [term]
     (average, *block), rest = term.factors[0].args, term.factors[1:]
     half = replace(term, coefficient=term.coefficient / 2, factors=rest)
-    if block and isinstance(average, Joint):
+    if block and (isinstance(average, Joint) or any(function(X).has(*KINKS) for function in average.signature)):
+        what = "averaged over all fields at once" if isinstance(average, Joint) else "of functions with kinks"
         raise NotYet(
-            "the exact mean at finite d with inputs in blocks, averaged over all fields at once",
-            "a polynomial loss and an activation with closed forms (erf, polynomials), or isotropic inputs",
+            f"the exact mean at finite d with inputs in blocks, {what}",
+            "a polynomial loss and smooth activations with closed forms (erf, polynomials), or isotropic inputs",
         )
     if isinstance(average, Joint):
         return [replace(half, factors=(Joint(_radial_slope(average.args[0], mean)), *rest))]

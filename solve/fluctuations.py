@@ -8,6 +8,7 @@ import numpy as np
 
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.fluctuations import Fluctuations
+from effdyn.derive.numerical.joint import REPLICATES, joint_error
 from effdyn.derive.numerical.rules import joint_rule
 
 from .errors import Diverged, IntegrationError
@@ -83,7 +84,8 @@ def integrate_fluctuations(
     xarray.Dataset
         What :func:`effdyn.solve.integrate` returns, and for each state and observable X: ``X_mean_correction``
         and ``X_variance``, of the shape of X; ``covariance`` (t, coordinate, coordinate_2) of all independent states.
-        All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`.
+        All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`;
+        ``attrs["diffusion_rule_error"]``: see :func:`diffusion_error`, at the last time.
         Interrupted with Ctrl-C, the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
 
     Raises
@@ -119,6 +121,7 @@ def integrate_fluctuations(
     system = problem(theory, inputs)
     times, states = _trajectory(theory, t_span, given)
     par, spline_error = tabulated(system, times, states)
+    rule_error = diffusion_error(theory, inputs, times[-1:], states[-1:])
     run = compute_trajectory(
         rhs_address(),
         start,
@@ -142,7 +145,8 @@ def integrate_fluctuations(
     }
     solution = solution.assign(found).assign_coords(coordinate=names, coordinate_2=names)
     facts = {"fluctuations": "mean corrections and variances, to be divided by d", "initial": initial}
-    return solution.assign_attrs(facts, diffusion_interpolation_error=spline_error)
+    errors = {"diffusion_interpolation_error": spline_error, "diffusion_rule_error": rule_error}
+    return solution.assign_attrs(facts | errors)
 
 
 def _limit(theory: Fluctuations, t_span: tuple[float, float], **given: Any) -> "xr.Dataset":
@@ -232,6 +236,17 @@ def diffusion_along(system: System, times: np.ndarray, states: np.ndarray) -> np
         y[:n] = state
         function(t, *(array.ctypes.data for array in (y, row, par, work)))
     return _square(found[:, 2 * n :], n)
+
+
+def diffusion_error(theory: Fluctuations, inputs: Inputs, times: np.ndarray, states: np.ndarray) -> float:
+    """Return the error of D at these states, from the spread of equally good rules over the fields of an example.
+
+    The largest of all entries, relative to the standard deviations √(D_pp D_qq) of the two states.
+    """
+    rules = [diffusion_along(problem(theory, inputs, shift=s), times, states) for s in range(REPLICATES)]
+    deviation = np.sqrt(np.diagonal(rules[0], axis1=1, axis2=2))
+    scale = deviation[:, :, None] * deviation[:, None]
+    return float(np.max(joint_error(rules) / np.where(scale > 0, scale, np.inf)))
 
 
 def tabulated(system: System, times: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, float]:
