@@ -14,7 +14,6 @@ from effdyn import derive, solve, validate
 from effdyn.solve.fluctuations import diffusion_along, initial_covariance, problem
 from effdyn.solve.kernels.layout import pack, read_inputs
 from effdyn.solve.kernels.reference import evaluate
-from effdyn.solve.stochastic.system import system_of
 
 K, M, DIM = 2, 1, 4
 RULE = 2e-3
@@ -245,16 +244,3 @@ def test_random_initial_weights_have_the_covariance_of_their_overlaps(kind: str)
     found = centred.T @ centred / (runs - 1)
     spread = np.sqrt((centred**2).T @ centred**2 / runs - found**2) / np.sqrt(runs)
     assert (np.abs(found - expected) < 5 * spread + np.abs(expected).max() / d).all()
-
-
-@pytest.mark.slow  # 10 s, nearly all of it to generate the covariances
-def test_the_langevin_form_has_the_diffusion_matrix_of_models_with_biases(rng: np.random.Generator) -> None:
-    network = Network("biases", "linear", rng)
-    dyn = network.model.dynamics()
-    inputs = read_inputs(dyn, **network.given)
-    system = system_of(dyn.sde(), network.given["y0"], network.given["params"] | {"d": 50.0})
-    B = amplitudes(system, 0.0, system.y0)
-    states = pack(dyn.states, inputs.y0)[None]
-    expected = diffusion_along(problem(dyn.fluctuations(), inputs), np.zeros(1), states)[0]
-    # the rule over three smooth fields has an error of about 1e-5
-    np.testing.assert_allclose(50.0 * B @ B.T, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
