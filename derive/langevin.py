@@ -42,8 +42,8 @@ def langevin(dynamics: Dynamics) -> Dynamics:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For activations with kinks, losses that are not polynomial, labels ±1, biases, momentum, and inputs with a mean or
-        in blocks.
+        For activations with kinks, losses that are not polynomial, labels ±1, biases, momentum, and inputs with a mean
+        or in blocks.
     """
     training = update_rule(dynamics, "sde()")
     if training.idle or training.mean:
