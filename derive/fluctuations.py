@@ -118,7 +118,7 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
         If they were not derived from a model in that limit.
     NotYet
         For losses that are not polynomial, labels ±1, momentum at a fixed β, functions with kinks whose expectations
-        are numerical, and inputs with a mean or in blocks with any numerical ones.
+        are numerical, inputs with a mean with any numerical ones, and inputs in blocks with other than polynomials.
     """
     training = update_rule(dynamics, "fluctuations()")
     _check_smooth(dynamics)

@@ -12,7 +12,7 @@ from effdyn.derive.numerical.joint import REPLICATES, joint_error
 from effdyn.derive.numerical.rules import joint_rule
 
 from .errors import Diverged, IntegrationError
-from .fluctuations_fields import field_law
+from .fluctuations_fields import field_count, field_law
 from .fluctuations_lanes import derivatives_address
 from .fluctuations_observables import carried_over
 from .fluctuations_rhs import System, rhs_address, rhs_function, work_size
@@ -23,7 +23,6 @@ from .kernels.kernel import kernel, observables_kernel
 from .kernels.layout import (
     Inputs,
     at_level,
-    number_of_fields,
     pack,
     packed_length,
     parameter_vector,
@@ -193,7 +192,7 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
     n = sum(packed_length(q, inputs.sizes) for q in dynamics.states)
     full_of = np.concatenate([np.ravel(a) for a in unpack(dynamics.states, np.arange(float(n)), inputs.sizes).values()])
     n_sizes = len(dynamics.sizes)
-    fields = number_of_fields(theory, inputs.sizes)
+    fields = field_count(theory, inputs)
     active = sum(inputs.sizes[str(f.size)] for f in theory.active)
     own, corrections = (_parameters(part, inputs) for part in (dynamics, theory.correction))
     noisy = inputs.params["sigma"] > 0

@@ -34,6 +34,11 @@ def field_law(theory: Fluctuations, inputs: Inputs) -> np.ndarray:
     return values.T
 
 
+def field_count(theory: Fluctuations, inputs: Inputs) -> int:
+    """Return the number N of fields."""
+    return sum(_count(family, inputs.sizes) for family in theory.families)
+
+
 def covariance_of(theory: Fluctuations, arrays: Arrays, sizes: Mapping[str, int]) -> np.ndarray:
     """Return the covariance of the fields, (…, N, N), those on which functions depend first.
 

@@ -120,7 +120,7 @@ def test_the_mean_of_one_step_is_that_of_the_network(kind: str, activation: str,
 
 DIFFUSED = [
     ("shifted, biases", "linear"), ("blocks, biases", "linear"),
-    *(pytest.param(kind, "erf", marks=pytest.mark.slow) for kind in ("biases", "shifted", "blocks")),
+    *(pytest.param(kind, "erf", marks=pytest.mark.slow) for kind in ("biases", "shifted")),
 ]  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def _packed(states: Any, arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("kind", "activation"),
-    [("shifted, biases", "linear"), ("blocks", "linear"), pytest.param("blocks", "erf", marks=pytest.mark.slow)],
+    [("shifted, biases", "linear"), ("blocks", "linear")],
 )
 def test_the_correction_is_that_of_the_mean_of_one_step(kind: str, activation: str, rng: np.random.Generator) -> None:
     """c is d times what the mean of one step differs from the limit by: without weight decay nothing else is in it."""
@@ -193,7 +193,7 @@ CHAINS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         ("biases", "linear", 60, 2500),
         ("shifted", "linear", 60, 2500),
         ("blocks", "linear", 60, 2500),
-        *(pytest.param(kind, "erf", 50, 30_000, marks=pytest.mark.slow) for kind in CHAINS),
+        *(pytest.param(kind, "erf", 50, 30_000, marks=pytest.mark.slow) for kind in ("biases", "shifted")),
     ],
 )
 def test_chains_agree_to_order_one_and_tell_another_rate(kind: str, activation: str, d: int, runs: int) -> None:
