@@ -97,7 +97,7 @@ class Network:
 
 
 CASES = [
-    ("biases", "erf"), ("shifted, biases", "linear"), ("blocks, biases", "linear"), ("blocks", "erf"),
+    ("biases", "erf"), ("shifted, biases", "linear"), ("blocks, biases", "linear"),
     pytest.param("shifted", "erf", marks=pytest.mark.slow),
 ]  # fmt: skip
 
