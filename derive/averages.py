@@ -15,7 +15,7 @@ import sympy
 from .activation import Activation, X
 from .errors import ModelError, NoClosedForm, nearest
 from .gaussian.regular import PROBE, regular
-from .gradients import along_both, stretched
+from .gradients import Overlap, along_both, stretched
 from .increments import LENGTH, NOISE, NORM, D, overlap_of
 from .moments import Dilation, Joint, Moment, Pair, Univariate, Value
 from .numerical.quadrature import KINKS, LEADING
@@ -120,8 +120,17 @@ def resolve_dilations(terms: list[Term], free: tuple[sympy.Symbol, ...], example
     NotYet
         For a function with kinks of all fields at once.
     """
-    resolved = [r for term in terms for r in stretched(term, example.overlap, example.mean_of, example.noisy)]
+    resolved = [r for term in terms for r in stretched(term, _stretch(term, example), example.mean_of, example.noisy)]
     return collect_terms([term for term in resolved if not _vanishes(term, example)], free)
+
+
+def _stretch(term: Term, example: Example) -> Overlap:
+    """Return what is stretched of the covariance of two fields: all, or what one block of the inputs adds to it."""
+    blocks = [f.args[1] for f in term.factors if isinstance(f, Dilation) and len(f.args) > 1]
+    if not blocks:
+        return example.overlap
+    assert example.parts is not None
+    return example.parts.covariance(blocks[0])
 
 
 def _average(part: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:

@@ -36,7 +36,6 @@ SHARE = Quantity(
 )
 SHARES_ADD_UP = 1e-9
 """How far from 1 the sum of shares may be: a few printed digits are no share."""
-FINITE = dict.fromkeys(("finite-d", "finite-d-map"), "with inputs in blocks")
 Law = tuple[tuple[str, str], sympy.Lambda]
 
 
@@ -66,6 +65,11 @@ class Parts:
             for pair, law in self.overlaps
         }
         return lambda f, g: overlap_of(f, g, laws)
+
+    def covariance(self, block: sympy.Expr) -> Callable[[sympy.Indexed, sympy.Indexed], sympy.Expr]:
+        """Return what one block adds to the covariance of two fields, λ_g Ω_g."""
+        within = self.overlap(block)
+        return lambda f, g: within(f, g) / self.variance(block)
 
 
 def on_blocks(step: TrainingStep) -> TrainingStep:
@@ -103,7 +107,6 @@ def on_blocks(step: TrainingStep) -> TrainingStep:
             "and each seen once (one-pass SGD)",
             *step.assumptions[1:],
         ),
-        refused={**step.refused, **FINITE},
     )
 
 

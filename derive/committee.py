@@ -132,8 +132,6 @@ class Output:
     combinations: tuple[Combination, ...]
 
 
-_FINITE_WITH_BIASES = dict.fromkeys(("finite-d", "finite-d-map"), "with biases")
-"""The closed forms of its dilations, of fields with means, take minutes to derive."""
 _FINITE_ON_SPHERES = dict.fromkeys(("finite-d", "finite-d-map"), "with vectors of fixed length")
 """Its mean of one step holds averages of ratios of increments."""
 
@@ -226,9 +224,7 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         fast=with_buffers if model.momentum == "fixed" else (),
         idle=(BUFFER,) if model.momentum else (),
         idle_overlaps=momentum.overlaps if model.momentum else (),
-        refused=momentum.refused
-        | (_FINITE_WITH_BIASES if model.biases else {})
-        | (_FINITE_ON_SPHERES if model.constraint else {}),
+        refused=momentum.refused | (_FINITE_ON_SPHERES if model.constraint else {}),
         scalars=tuple(scalars),
         parameters=_parameters(model),
         averages=((EG if model.labels == "real" else ERROR_RATE, output.error), (LOSS, output.loss)),

@@ -21,7 +21,7 @@ import sympy
 from .averages import resolve_dilations, write_out
 from .dynamics import TIME, Dynamics, Equation, FieldFamily, Quantity
 from .errors import ModelError, NotYet
-from .increments import NOISE, NORM, D
+from .increments import LENGTH, NOISE, NORM, D, overlap_of
 from .loss import Y
 from .moments import Dilation, Pair, Value
 from .numerical.quadrature import KINKS
@@ -55,11 +55,14 @@ class Fluctuations:
         X: d times the increment of each state in a step on one example, given its local fields and label noise, which
         are the states here; its covariance over them, divided by ``batch``, is D. See :func:`diffusion`.
     families : tuple of FieldFamily
-        The local fields of an example; those on which nothing depends, of momentum buffers, come last.
+        The local fields of an example; those on which nothing depends come last: of momentum buffers, of the fixed
+        vector of inputs with a mean, of the parts of vectors in blocks of the inputs.
     covariance : tuple of ((str, str), Lambda)
         Their covariance.
+    mean : tuple of (str, Lambda)
+        The means of those that have one.
     active : tuple of FieldFamily
-        The families without those of buffers.
+        The families on which functions depend.
     batch : Expr
         The number of examples that a step averages over.
 
@@ -81,6 +84,7 @@ class Fluctuations:
     increment: Dynamics
     families: tuple[FieldFamily, ...]
     covariance: tuple[tuple[tuple[str, str], sympy.Lambda], ...]
+    mean: tuple[tuple[str, sympy.Lambda], ...]
     active: tuple[FieldFamily, ...]
     batch: sympy.Expr = sympy.S.One
 
@@ -124,8 +128,8 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For losses that are not polynomial, labels ±1, biases, momentum at a fixed β, and functions with kinks whose
-        expectations are numerical.
+        For losses that are not polynomial, labels ±1, momentum at a fixed β, functions with kinks whose expectations
+        are numerical, inputs with a mean with any numerical ones, and inputs in blocks with other than polynomials.
     """
     training = update_rule(dynamics, "fluctuations()")
     _check_smooth(dynamics)
@@ -134,10 +138,11 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     return Fluctuations(
         dynamics,
         first,
-        _correction(dynamics, training, symbolic=first is not None),
+        _correction(dynamics, training, symbolic=first is not None and training.parts is None),
         diffusion(dynamics, training),
         (*active, *idle_families(training)),
-        (*dynamics.covariance, *training.idle_overlaps),
+        (*dynamics.covariance, *_idle_covariances(training)),
+        (*dynamics.mean, *_idle_means(training)),
         active,
         training.batch,
     )
@@ -177,10 +182,13 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
     training = training or update_rule(dynamics, "fluctuations()")
     example = training.example("auto")
     active = [f for f in dynamics.families if not f.derived]
+    shapes = _idle_shapes(training)
     fields = [
-        Quantity(str(f.base), (_index(f.size),), (f.size,), f.latex, "local fields")
+        Quantity(str(f.base), tuple(map(_index, shape)), shape, f.latex, "local fields")
         for f in (*active, *idle_families(training))
+        for shape in [shapes[f.base] if f.base in training.idle else (f.size,)]
     ]
+    alone = {} if training.center is None else {training.center: Quantity(str(training.center.base)).symbol}
     noise = Quantity(NOISE.name, latex=r"\zeta", meaning="label noise over its standard deviation")
     return Dynamics(
         f"{dynamics.title}: increments of one step",
@@ -189,7 +197,7 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
         tuple(Equation(q, sympy.S.Zero) for q in (*fields, noise)),
         dynamics.states + dynamics.parameters,
         tuple(
-            Equation(q, training.timed(evaluated(write_out(of_order_one(expr.xreplace({NORM: sympy.S.One})), example))))
+            Equation(q, training.timed(evaluated(write_out(_leading(expr, training), example))).xreplace(alone))
             for q, expr in expand_increments(training)
         ),
     )
@@ -206,13 +214,10 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
     missing = {
         "a loss that is not polynomial": not model.loss.polynomial,
         "labels ±1": training.label is not None,
-        "biases": bool(training.mean) and training.center is None,
-        "inputs that have a mean": training.center is not None,
-        "inputs in blocks": training.parts is not None,
         "momentum of fixed beta": bool(training.fast),
         "vectors of fixed length": bool(training.normalised),
     }
-    accepted = 'squared loss, real labels, no biases, isotropic inputs, momentum="slow" or none, no constraint'
+    accepted = 'squared loss, real labels, momentum="slow" or none, no constraint'
     for missed, present in missing.items():
         if present:
             raise NotYet(f"{what} with {missed}", accepted)
@@ -221,8 +226,45 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
 
 def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
     """Return the families of fields on which nothing depends, with as many members as their overlaps say."""
-    sizes = {u.field.base: size for q, f, g in training.overlaps for u, size in zip((f, g), q.shape, strict=True)}
-    return tuple(FieldFamily(base, sizes[base], str(base)) for base in training.idle)
+    shapes = _idle_shapes(training)
+    return tuple(FieldFamily(base, sympy.Mul(*shapes[base]), str(base)) for base in training.idle)
+
+
+def _idle_shapes(training: "TrainingStep") -> dict[sympy.IndexedBase, tuple[sympy.Expr, ...]]:
+    """Return the sizes of the indices of each idle field; none of an index that is a number."""
+    shapes = {}
+    for q, f, g in training.overlaps:
+        sizes = dict(zip(q.indices, q.shape, strict=True))
+        for field in (f.field, g.field):
+            shapes[field.base] = tuple(sizes[index] for index in field.indices if index in sizes)
+    return shapes
+
+
+def _idle_covariances(training: "TrainingStep") -> tuple[tuple[tuple[str, str], sympy.Lambda], ...]:
+    """Return the covariances of idle fields with all: the inner products of their vectors over d.
+
+    Of parts of vectors in blocks of the inputs only those in the same block have one, with the variance in that block.
+    """
+    if training.parts is None:
+        return training.idle_overlaps
+    variance = training.parts.variance
+
+    def covariance(law: sympy.Lambda) -> sympy.Lambda:
+        if len(law.variables) < 4:  # of a field with that of a part, which is one
+            return law
+        block, _, other, _ = law.variables
+        return sympy.Lambda(law.variables, variance(block) * sympy.KroneckerDelta(block, other) * law.expr)
+
+    return tuple((pair, covariance(law)) for pair, law in training.idle_overlaps)
+
+
+def _idle_means(training: "TrainingStep") -> tuple[tuple[str, sympy.Lambda], ...]:
+    """Return the means of idle fields: μ·x has the mean |μ|², which is its variance too."""
+    if training.center is None:
+        return ()
+    base, (index,) = training.center.base, sympy.symbols("i,", integer=True, positive=True)
+    square = overlap_of(base[index], base[index], dict(training.idle_overlaps))
+    return ((str(base), sympy.Lambda((index,), square)),)
 
 
 def _correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> Dynamics:
@@ -230,7 +272,10 @@ def _correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) ->
     example = training.example(dynamics.method)
     means = average_increments(expand_increments(training), example)
     if any(factor.has(Pair) for _, terms in means for t in _of_order_one_over_d(terms) for factor in t.factors):
-        raise NotYet("fluctuations() with batches where expectations are over all fields at once", "one example a step")
+        raise NotYet(
+            "fluctuations() with batches, or inputs with a mean, where expectations are over all fields at once",
+            "one example a step of inputs without a mean",
+        )
 
     def corrected(q: Quantity, terms: list[Term]) -> sympy.Expr:
         small = _of_order_one_over_d(terms)
@@ -270,6 +315,16 @@ def _resolved(expr: sympy.Expr, dynamics: Dynamics) -> sympy.Expr:
 
 def _is_overlap(q: Quantity, dynamics: Dynamics) -> bool:
     return len(q.shape) == 2 and any(law.expr.has(q.base) for _, law in dynamics.covariance)
+
+
+def _leading(increment: sympy.Expr, training: "TrainingStep") -> sympy.Expr:
+    """Return an increment to order one, where |x|²/d does not fluctuate, nor that of the part in a block."""
+    lengths = (
+        {e: training.parts.length(*e.indices) for e in increment.atoms(sympy.Indexed) if e.base == LENGTH}
+        if training.parts
+        else {}
+    )
+    return of_order_one(increment.xreplace({NORM: sympy.S.One, **lengths}))
 
 
 def of_order_one(increment: sympy.Expr) -> sympy.Expr:

@@ -86,16 +86,31 @@ def stretched(term: Term, overlap: Overlap, mean: Mean, noisy: frozenset[str]) -
     """Return a term that is the :class:`Dilation` of a moment as terms that are moments, else the term itself.
 
     A factor that is homogeneous, f(cx) = cⁿ f(x) for c > 0 as powers, ReLU and signs are, only brings the number n.
-    For fields of the families ``noisy``, of which only a part is an inner product with the input, the same derivative
-    is ½ Σ_ab Cov(h_a, h_b) E[∂²G/∂h_a∂h_b] over those parts.
+    For fields of the families ``noisy``, of which only a part is an inner product with the input, and where one block
+    of the inputs is stretched, the same derivative is ½ Σ_ab Cov(h_a, h_b) E[∂²G/∂h_a∂h_b] over those parts.
+
+    Raises
+    ------
+    NotYet
+        Where one block is stretched, for what is averaged over all fields at once or is not polynomial.
     """
     if not (term.factors and isinstance(term.factors[0], Dilation)):
         return [term]
-    (average,), rest = term.factors[0].args, term.factors[1:]
+    (average, *block), rest = term.factors[0].args, term.factors[1:]
     half = replace(term, coefficient=term.coefficient / 2, factors=rest)
+    if block and (
+        isinstance(average, Joint) or any(not function(X).is_polynomial(X) for function in average.signature)
+    ):
+        what = (
+            "averaged over all fields at once" if isinstance(average, Joint) else "of functions that are not polynomial"
+        )
+        raise NotYet(
+            f"the exact mean at finite d with inputs in blocks, {what}",
+            "a polynomial loss and a polynomial activation, or isotropic inputs",
+        )
     if isinstance(average, Joint):
         return [replace(half, factors=(Joint(_radial_slope(average.args[0], mean)), *rest))]
-    if noisy & {str(field.base) for field in average.fields}:
+    if block or noisy & {str(field.base) for field in average.fields}:
         found = _curvature(average.args, overlap)
         return [replace(half, coefficient=half.coefficient * p.coefficient, factors=(*p.factors, *rest)) for p in found]
     parts = []

@@ -42,11 +42,13 @@ def langevin(dynamics: Dynamics) -> Dynamics:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For activations with kinks, losses that are not polynomial, labels ±1, biases and momentum.
+        For activations with kinks, losses that are not polynomial, labels ±1, biases, momentum, and inputs with a mean
+        or in blocks.
     """
     training = update_rule(dynamics, "sde()")
-    if training.idle:
-        raise NotYet("sde() with momentum", "no momentum")
+    if training.idle or training.mean:
+        what = "sde() with momentum, biases, inputs with a mean or inputs in blocks"
+        raise NotYet(what, "isotropic inputs without biases and momentum")
     example = training.example("auto")
     increments = [(q, of_order_one(expr.xreplace({NORM: sympy.S.One}))) for q, expr in expand_increments(training)]
     functions = {value.args[0].function.expr for _, expr in increments for value in expr.atoms(Value)}

@@ -270,8 +270,8 @@ def _at_dimension(expr: sympy.Expr) -> sympy.Expr:
     """
     if expr.has(Pair):
         raise NotYet(
-            "batches at finite d, where gradients are no products of functions of one field each",
-            'limit="high-dimensional", or one example a step',
+            "batches, or inputs with a mean, at finite d, where gradients are no products of functions of one field",
+            'limit="high-dimensional", or one example a step of inputs without a mean',
         )
     return expr.xreplace({D: DIMENSION.base})
 

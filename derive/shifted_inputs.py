@@ -32,7 +32,6 @@ TEACHER_MEAN = Quantity(
 )
 NORM_OF_MEAN = Quantity("input_mean", latex=r"\nu", meaning="length |μ| of the inputs' mean", minimum=0.0)
 MEANS = {"h": sympy.Lambda((I,), MEAN.symbol), "h_star": sympy.Lambda((N,), TEACHER_MEAN.symbol)}
-FINITE = dict.fromkeys(("finite-d", "finite-d-map"), "with inputs that have a mean")
 SLACK = 1e-9
 """How far, of its scale, m* may be beyond what a mean of that length can give."""
 
@@ -73,7 +72,6 @@ def shifted(step: TrainingStep, combinations: tuple[Combination, ...]) -> Traini
             "inputs x ~ N(μ, I_d), |μ|² of order one, independent of each other and each seen once (one-pass SGD)",
             *step.assumptions[1:],
         ),
-        refused={**step.refused, **FINITE},
     )
 
 

@@ -2,28 +2,26 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effdyn.derive import Dynamics, ModelError, Quantity
+from effdyn.derive import ModelError, Quantity
 from effdyn.derive.fluctuations import Fluctuations
-from effdyn.derive.numerical.rules import joint_rule
+from effdyn.derive.numerical.joint import REPLICATES
 
-from .derivatives import machine
-from .derivatives.program import program
 from .errors import Diverged, IntegrationError
+from .fluctuations_error import COARSE, diffusion_error, rate_errors
 from .fluctuations_observables import carried_over
-from .fluctuations_rhs import System, rhs_address, work_size
+from .fluctuations_problem import derivatives_of_drift, problem, settled
+from .fluctuations_rhs import System, rhs_address
+from .fluctuations_start import initial_covariance
 from .fluctuations_table import square, tabulated
 from .integrate import integrate
 from .integrators.dop853 import Status
 from .integrators.trajectory import compute_trajectory
-from .kernels.gram import gram_matrix
-from .kernels.kernel import kernel, observables_kernel
-from .kernels.layout import Inputs, at_level, pack, packed_length, parameter_vector, read_inputs, unpack
-from .kernels.memory import node_sizes
-from .kernels.unroll import LONGEST
+from .kernels.layout import Inputs, pack, packed_length, read_inputs, unpack
 from .results import variable
 from .stability.flow import Flow
 
@@ -31,12 +29,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 INITIAL = ("exact", "random")
-LEVEL = 0
-"""Of the rule over the fields of an example: about 1e-5 of D for up to three fields, 1e-3 beyond."""
-
-
-LEVEL_OF_KINKS = 1
-"""Of the rule where increments have kinks."""
 
 
 def integrate_fluctuations(
@@ -76,6 +68,10 @@ def integrate_fluctuations(
         and ``X_variance``, of the shape of X; ``covariance`` (t, coordinate, coordinate_2) of all independent states.
         All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`;
         ``attrs["derivatives"]``: how those of the drift were had, exactly or as differences.
+        ``attrs["diffusion_rule_error"]``: see :func:`.fluctuations_error.diffusion_error`, at the last time.
+        ``attrs["mean_rate_error"]``, ``["covariance_rate_error"]``: see :func:`.fluctuations_error.rate_errors`.
+        With momentum of a fixed β buffers are zero at the first time; of a mean correction, what they add within
+        1/(1 − β) steps is there at all later times.
         Interrupted with Ctrl-C, the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
 
     Raises
@@ -126,6 +122,8 @@ def integrate_fluctuations(
     elif run.status != Status.SUCCESS or not np.isfinite(run.y).all():
         raise _failure(theory, run, solution)
     y, mean, covariance = run.y[:, :n], run.y[:, n : 2 * n], square(run.y[:, 2 * n :], n)
+    if theory.offset:
+        mean = mean + settled(theory, inputs, solution.t.values[: len(y)], y, t_span[0])
     known = [*_of_states(theory, inputs, mean, covariance), *carried_over(theory, inputs, y, mean, covariance)]
     names = Flow(theory.dynamics, inputs).coordinates
     found = {
@@ -135,7 +133,19 @@ def integrate_fluctuations(
     solution = solution.assign(found).assign_coords(coordinate=names, coordinate_2=names)
     facts = {"fluctuations": "mean corrections and variances, to be divided by d", "initial": initial}
     facts["derivatives"] = derivatives_of_drift(system)
-    return solution.assign_attrs(facts, diffusion_interpolation_error=spline_error)
+    errors = _errors(theory, inputs, system, run) | {"diffusion_interpolation_error": spline_error}
+    return solution.assign_attrs(facts | errors)
+
+
+def _errors(theory: Fluctuations, inputs: Inputs, system: System, run: Any) -> dict[str, float]:
+    """Return how exactly the rates of mean correction and covariance are known, and warn if that is not much."""
+    others = [problem(theory, inputs, shift=shift) for shift in range(1, REPLICATES)]
+    mean, covariance = rate_errors(system, replace(others[0], step=1.5 * system.step), run.t, run.y)
+    if max(mean, covariance) > COARSE:
+        found = f"{mean:.1g} of mean corrections and {covariance:.1g} of variances"
+        warnings.warn(f"the rates of fluctuations have relative errors of {found}", RuntimeWarning, stacklevel=4)
+    noise = diffusion_error([system, *others], run.t[-1:], run.y[-1:, : system.n])
+    return {"mean_rate_error": mean, "covariance_rate_error": covariance, "diffusion_rule_error": noise}
 
 
 def _limit(theory: Fluctuations, t_span: tuple[float, float], **given: Any) -> "xr.Dataset":
@@ -168,124 +178,6 @@ def _trajectory(
     rows = ({name: values[i] for name, values in arrays.items()} for i in range(len(times)))
     states = [pack(theory.dynamics.states, row) for row in rows]
     return times, np.array(states)
-
-
-def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shift: int = 0) -> System:
-    """Return what the compiled right-hand side needs to know; ``level`` and ``shift`` are those of D's rule."""
-    dynamics = theory.dynamics
-    drift = kernel(dynamics, inputs.sizes)
-    n = sum(packed_length(q, inputs.sizes) for q in dynamics.states)
-    operations = _operations(theory, inputs, n)
-    tangent = None if operations.size or not theory.tangent else kernel(theory.tangent)
-    kernels = [drift, tangent, kernel(theory.correction), observables_kernel(theory.increment)]
-    full_of = np.concatenate([np.ravel(a) for a in unpack(dynamics.states, np.arange(float(n)), inputs.sizes).values()])
-    n_sizes = len(dynamics.sizes)
-    gram_of = _places_of_covariances(theory, inputs, n_sizes)
-    own, corrections = (_parameters(part, inputs) for part in (dynamics, theory.correction))
-    noisy = inputs.params["sigma"] > 0
-    nodes, weights = _rule(theory, len(gram_of), theory.noise_nodes if noisy else 1, level, shift)
-    execution = machine.work_size(operations) if operations.size else 0
-    inner = max(LONGEST, execution, *(k.workspace_size(inputs.sizes) for k in kernels if k))
-    n_work = work_size(n, len(full_of), len(gram_of), len(own), inner)
-    return System(
-        addresses=tuple(k.address if k else 0 for k in kernels),
-        program=operations,
-        n=n,
-        full_of=full_of,
-        gram_of=gram_of,
-        active=sum(inputs.sizes[str(f.size)] for f in theory.active),
-        drift_par=own,
-        correction_par=corrections,
-        sizes=n_sizes,
-        extra_sizes=len(node_sizes(dynamics.tables)),
-        nodes=nodes,
-        weights=weights,
-        batch=float(inputs.params[str(theory.batch)]) if theory.batch.free_symbols else 1.0,
-        n_work=n_work,
-    )
-
-
-def derivatives_of_drift(system: System) -> str:
-    """Return how the first and second derivatives of the drift are had."""
-    if system.program.size:
-        return "exact: of each operation"
-    if system.addresses[1]:
-        return "first: exact, symbolic; second: differences of the drift"
-    return "differences of the drift"
-
-
-def _operations(theory: Fluctuations, inputs: Inputs, n: int) -> np.ndarray:
-    """Return the operations of the drift at these parameters, to be executed with their derivatives; empty if not."""
-    sizes = tuple(inputs.sizes[str(size)] for size in theory.dynamics.sizes)
-    found = program(theory.dynamics, "drift", sizes, n)
-    return found.encoded(_parameters(theory.dynamics, inputs)) if found else np.zeros(0)
-
-
-def _parameters(part: Dynamics, inputs: Inputs) -> np.ndarray:
-    """Return the parameters of one piece of the theory, with the tables of its own numerical expectations."""
-    return parameter_vector(part, at_level(part, inputs, 0))
-
-
-def _rule(
-    theory: Fluctuations, fields: int, noise_nodes: int, level: int | None, shift: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes of standard normal fields, with a last column for the label noise, and weights."""
-    if level is None:
-        level = LEVEL_OF_KINKS if theory.kinked else LEVEL
-    nodes, weights = joint_rule(fields, "rough" if theory.kinked else "smooth", level, shift)
-    noise, probability = np.polynomial.hermite_e.hermegauss(noise_nodes)
-    both = np.column_stack([np.repeat(nodes, noise_nodes, axis=0), np.tile(noise, len(nodes))])
-    return both, np.outer(weights, probability / probability.sum()).ravel()
-
-
-def _places_of_covariances(theory: Fluctuations, inputs: Inputs, start: int) -> np.ndarray:
-    """Return where each covariance of two fields stands in the parameters of the tangent."""
-    places = {}
-    for q in (*theory.dynamics.states, *theory.dynamics.parameters):
-        shape = tuple(inputs.sizes[str(s)] for s in q.shape)
-        places[q.name] = start + np.arange(np.prod(shape, dtype=int), dtype=float).reshape(shape)
-        start += places[q.name].size
-    found = gram_matrix(theory, places)
-    if found is None:
-        raise ModelError("dynamics", theory.dynamics.title, "fields whose covariance is made of the order parameters")
-    return found
-
-
-def initial_covariance(theory: Fluctuations, inputs: Inputs, initial: str) -> np.ndarray:
-    """Return d times the covariance of the initial states, packed, (n, n).
-
-    Zero for ``"exact"``. For ``"random"`` the students are, given the teacher, its projection with overlaps R plus
-    normal vectors of covariance Σ = Q − R T⁺ Rᵀ per component: sums of inner products of such vectors, with a
-    covariance by Isserlis' theorem.
-    """
-    states = theory.dynamics.states
-    n = sum(packed_length(q, inputs.sizes) for q in states)
-    if initial == "exact":
-        return np.zeros((n, n))
-    if any(inputs.y0[name].any() for name in ("P", "V") if name in inputs.y0):
-        raise ModelError("initial", initial, "'exact', or momentum buffers that start at zero: others have no law here")
-    Q, R, T = inputs.y0["Q"], inputs.y0["R"], inputs.params["T"]
-    along = R @ np.linalg.pinv(T, hermitian=True) @ R.T
-    rest = Q - along
-    full = {
-        ("Q", "Q"): _pairs(Q, Q) - _pairs(along, along),
-        ("Q", "R"): np.einsum("in,kj->ikjn", R, rest) + np.einsum("kn,ij->ikjn", R, rest),
-        ("R", "R"): np.einsum("ij,nm->injm", rest, T),
-    }
-    full["R", "Q"] = np.transpose(full["Q", "R"], (2, 3, 0, 1))
-    entries = [(q.name, e) for q in states for e in np.ndindex(*inputs.y0[q.name].shape) if _is_own(q, e)]
-    values = [[full[a, b][(*e, *f)] if (a, b) in full else 0.0 for b, f in entries] for a, e in entries]
-    return np.array(values).reshape(n, n)
-
-
-def _pairs(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Return A_ij B_kl + A_il B_kj at [i, k, j, l]: Wishart's covariance."""
-    return np.einsum("ij,kl->ikjl", A, B) + np.einsum("il,kj->ikjl", A, B)
-
-
-def _is_own(q: Quantity, entry: tuple[int, ...]) -> bool:
-    """Return whether an entry is stored: of a symmetric matrix those on and above the diagonal are."""
-    return not q.symmetric or entry[0] <= entry[1]
 
 
 def _upper(square: np.ndarray) -> np.ndarray:

@@ -22,11 +22,12 @@ from .fluctuations_algebra import HELPER, OPTIONS, factorise, interpolate, is_co
 from .integrators.dop853 import _call
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
-HEAD = 18
+HEAD = 24
 """How many numbers stand before the arrays in ``par``."""
 NOTHING = np.zeros(0)
 STEP = 1e-3
 """Of differences, relative to the scale of a state: truncation is about 1e-7 of H:C, rounding 1e-10."""
+ROUNDING = 2.3e-16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,26 +37,41 @@ class System:
     Attributes
     ----------
     addresses : tuple of int
-        Of the kernels of drift, tangent, correction and increments; 0 if there is no tangent, or it is not needed. As
-        numbers they are below 2⁵³, so exact.
+        Of the kernels of drift, tangent, correction, increments and offset; 0 if there is no tangent, or it is not
+        needed, or no offset. As numbers they are below 2⁵³, so exact.
     program : ndarray
         The operations of the drift, as :mod:`.derivatives.machine` takes them; empty if there are none.
     n : int
         Number of packed states.
     full_of : ndarray of int
         For each entry of the unpacked states, which packed one it is.
-    gram_of : ndarray of int, shape (N, N)
-        For each covariance of fields, where it stands in the parameters of the tangent.
+    fields : int
+        The number N of fields of an example.
+    law : ndarray, shape (N² + N, n + 1)
+        Their covariance and means: coefficients of the packed states, and constants.
     active : int
-        The number of fields, the first ones, on which functions depend.
+        The number of fields, the first ones, on which functions depend. Increments are linear in the others.
     drift_par, correction_par : ndarray
         Of drift and correction: ``sizes`` numbers, then parameters; the tangent has the states between them.
     extra_sizes : int
         How many further sizes, of tables of nodes, the drift has between.
-    nodes, weights : ndarray, shapes (P, N + 1) and (P,)
-        A rule over standard normal fields and label noise.
+    nodes, weights : ndarray, shapes (P, active + 1) and (P,)
+        A rule over as many standard normal fields as are active, and label noise; a label ±1 is one column more.
     batch : float
         By which the covariance of increments is divided.
+    pairs : ndarray of int, shape (n, 2)
+        Where the rule over examples gives a part of the correction: which two kicks each state's increment multiplies,
+        −1 for none. Empty where it gives none.
+    n_kicks : int
+        How many kicks there are.
+    labelled : bool
+        Whether nodes end with a label ±1, whose probability is what follows the increments.
+    moves : ndarray, shape (n,)
+        1.0 for each packed state, 0.0 for squared lengths that are held.
+    rescaled : bool
+        Whether n quadratic forms, whose averages add to the mean, end what the increments' kernel puts.
+    step : float
+        Of differences, relative to the scale of a state.
     n_work : int
         The length of ``work``.
     """
@@ -64,7 +80,8 @@ class System:
     program: np.ndarray
     n: int
     full_of: np.ndarray
-    gram_of: np.ndarray
+    fields: int
+    law: np.ndarray
     active: int
     drift_par: np.ndarray
     correction_par: np.ndarray
@@ -73,60 +90,125 @@ class System:
     nodes: np.ndarray
     weights: np.ndarray
     batch: float
+    pairs: np.ndarray
+    n_kicks: int
+    labelled: bool
+    moves: np.ndarray
+    rescaled: bool
+    step: float
     n_work: int
 
     def parameters(self, times: np.ndarray = NOTHING, table: np.ndarray = NOTHING) -> np.ndarray:
-        """Return ``par``, of the diffusion matrix itself or, with a table, of its piecewise cubic interpolant.
+        """Return ``par``, of the averages over an example themselves or, with a table, of their piecewise cubic
+        interpolant.
 
         Parameters
         ----------
-        times, table : ndarray, shapes (T,) and (T − 1, 4, n²)
-            Increasing times, and the coefficients between them, of the highest power first.
+        times, table : ndarray, shapes (T,) and (T − 1, 4, n² + n)
+            Increasing times, and the coefficients between them, of the highest power first: of D, and of what the rule
+            over examples adds to the correction.
         """
-        head: list[float] = [self.n, len(self.full_of), len(self.gram_of), len(self.weights)]
-        head += [self.sizes, len(self.drift_par)]
-        head += [
-            *self.addresses,
-            len(self.program),
-            len(times),
-            self.active,
-            len(self.correction_par),
-            self.batch,
-            self.extra_sizes,
-        ]
-        arrays = (self.full_of, np.ravel(self.gram_of), self.drift_par, self.correction_par, self.program)
-        rule = (np.ravel(self.nodes), self.weights)
+        head: list[float] = [self.n, len(self.full_of), self.fields, len(self.weights)]
+        head += [self.sizes, len(self.drift_par), *self.addresses, len(self.program), len(times), self.active]
+        head += [len(self.correction_par), self.batch, self.extra_sizes, self.labelled, self.n_kicks, self.pairs.size]
+        head += [self.rescaled, self.step]
+        arrays = (self.full_of, np.ravel(self.law), self.drift_par, self.correction_par, self.program, self.moves)
+        rule = (np.ravel(self.pairs), np.ravel(self.nodes), self.weights)
         par = np.concatenate([head, *arrays, *rule, times, np.ravel(table)]).astype(float)
         return np.concatenate([[len(par) + 2, self.n_work], par])
 
 
-def work_size(n: int, n_full: int, fields: int, n_par: int, inner: int) -> int:
+def work_size(n: int, n_full: int, fields: int, n_par: int, n_kicks: int, inner: int) -> int:
     """Return the length of ``work``: ``inner`` is the largest workspace of the kernels."""
-    return n_par + n_full + 2 * fields * fields + fields + 1 + 5 * n * n + 4 * n + inner
+    averaged = fields + 2 + n_kicks * fields + 2 * observed_size(n, True, n_kicks, True, True) + n
+    return n * n + n + n_par + n_full + 2 * fields * fields + fields + averaged + 4 * n * n + 4 * n + inner
+
+
+@njit(**OPTIONS)
+def observed_size(n, labelled, kicks, by_rule, rescaled):
+    """Return how much the kernel of increments puts: increments, a probability, what |x|² multiplies and kicks, forms."""
+    return n + (1 if labelled else 0) + (n + kicks if by_rule else 0) + (n if rescaled else 0)
 
 
 @njit(**HELPER)
-def _diffusion(increment, t, par, work, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, out):
-    """Put the covariance of the increments over a batch of fresh examples, (n, n), and their mean."""
-    columns = fields + 1
+def _averaged(
+    increment, t, par, work, nodes, weights, fields, active, labelled, center, factor, batch, pairs, kicks, rescaled,
+    h, x, moved, mean, gradient, n, out,
+):  # fmt: skip
+    """Put averages over a fresh example: the covariance of the increments over a batch, (n, n), then what they add to
+    the n corrections, by kicks (:class:`effdyn.derive.one_example.Kicks`) and by rescaling.
+
+    Given the active fields the others are normal about a linear function of them. Increments are linear in them, so
+    that what they add is exact: the square of what each independent direction of them moves. Forms are quadratic.
+    """
+    columns, n_nodes, forms = active + 1 + labelled, weights.size, x.size - n
+    stretched, kicked = n + labelled, 2 * n + labelled
     mean[:] = 0.0
     out[:] = 0.0
+    gradient[:] = 0.0
     for p in range(n_nodes):
+        z = nodes[p * columns : (p + 1) * columns]
         for a in range(fields):
-            total = 0.0
-            for b in range(a + 1):
-                total += factor[a * fields + b] * nodes[p * columns + b]
+            total = center[a]
+            for b in range(min(a + 1, active)):
+                total += factor[a * fields + b] * z[b]
             h[a] = total
-        h[fields] = nodes[p * columns + fields]
+        h[fields] = z[active]
+        if labelled:
+            h[fields + 1] = z[active + 1]
         _call(increment, t, h, x, par, work)
+        w = weights[p] * x[n] if labelled else weights[p]
         for i in range(n):
-            mean[i] += weights[p] * x[i]
+            mean[i] += w * x[i]
             for j in range(i + 1):
-                out[i * n + j] += weights[p] * x[i] * x[j]
+                out[i * n + j] += w * x[i] * x[j]
+        if rescaled:
+            for i in range(n):
+                out[n * n + i] += w * x[forms + i] / batch
+        if pairs.size:
+            radial = -1.0 * active
+            for a in range(active):
+                radial += z[a] * z[a]
+            for i in range(n):
+                out[n * n + i] += w * radial * x[stretched + i]
+            for k in range(kicks):
+                for a in range(active):
+                    gradient[k * fields + a] += w * z[a] * x[kicked + k]
+        for b in range(active, fields):
+            if factor[b * fields + b] == 0.0:
+                continue
+            for sign in (1.0, -1.0):
+                if sign < 0.0 and not rescaled:
+                    break
+                for a in range(b, fields):
+                    h[a] += sign * factor[a * fields + b]
+                _call(increment, t, h, moved, par, work)
+                for a in range(b, fields):
+                    h[a] -= sign * factor[a * fields + b]
+                if rescaled:
+                    for i in range(n):
+                        out[n * n + i] += 0.5 * w * (moved[forms + i] - x[forms + i]) / batch
+                if sign > 0.0:
+                    for i in range(n):
+                        moved[i] -= x[i]
+                        for j in range(i + 1):
+                            out[i * n + j] += w * moved[i] * moved[j]
     for i in range(n):
         for j in range(i + 1):
             out[i * n + j] = (out[i * n + j] - mean[i] * mean[j]) / batch
             out[j * n + i] = out[i * n + j]
+    for i in range(n):
+        variance = batch * out[i * n + i]
+        if variance < ROUNDING * n_nodes * (variance + mean[i] ** 2):  # a state that does not scatter
+            for j in range(n):
+                out[i * n + j] = 0.0
+                out[j * n + i] = 0.0
+    for i in range(pairs.size // 2):
+        one, other = int(pairs[2 * i]), int(pairs[2 * i + 1])
+        if one >= 0:
+            for a in range(active):
+                product = gradient[one * fields + a] * gradient[other * fields + a]
+                out[n * n + i] += (1.0 - 1.0 / batch) * product
 
 
 @njit(**HELPER)
@@ -138,7 +220,7 @@ def _differences(drift, t, y, l, n, scale, par, work, b, moved, f, first, half):
         first[i] = 0.0
     if length == 0.0:
         return
-    h = STEP * scale / length
+    h = scale / length
     for sign in (1.0, -1.0):
         for i in range(n):
             moved[i] = y[i] + sign * h * l[i]
@@ -159,7 +241,7 @@ def _scale(y, n):
 
 @njit(**HELPER)
 def _by_differences(drift, tangent, t, y, n, C, root, v, scale, own, linear, work, b, x, l, f, unused, JC, dm):
-    """Put J C, and add J v + ½ H:C: by the tangent, where there is one, and by differences of the drift."""
+    """Put the transpose of J C, and add J v + ½ H:C: by the tangent, where there is one, and by differences of the drift."""
     if tangent:
         _call(tangent, t, v, f, linear, work)
         for j in range(n):  # rows of C are its columns; those of JC are those of its transpose
@@ -181,7 +263,7 @@ def _by_differences(drift, tangent, t, y, n, C, root, v, scale, own, linear, wor
 
 @njit(**HELPER)
 def _exactly(program, t, y, n, C, root, v, work, space, seeds, curved, JC, dm):
-    """Put J C, and add J v + ½ H:C, by the derivatives of the drift's operations."""
+    """Put the transpose of J C, and add J v + ½ H:C, by the derivatives of the drift's operations."""
     machine.evaluate(program, t, y, work)
     for i in range(n):
         seeds[i] = 2.0 * v[i]
@@ -200,47 +282,60 @@ def _exactly(program, t, y, n, C, root, v, work, space, seeds, curved, JC, dm):
             total = 0.0
             for k in range(j + 1 if complete else n):  # a triangle
                 total += space[i * n + k] * right[j * n + k]
-            JC[i * n + j] = total
+            JC[j * n + i] = total
 
 
 @njit(**HELPER)
 def _rhs(t, y, dy, par, work):
     n, n_full, fields, n_nodes = int(par[2]), int(par[3]), int(par[4]), int(par[5])
     sizes, n_par = int(par[6]), int(par[7])
-    drift, tangent, correction, increment = int(par[8]), int(par[9]), int(par[10]), int(par[11])
-    n_program, n_times, active, n_correction = int(par[12]), int(par[13]), int(par[14]), int(par[15])
-    batch, extra = par[16], int(par[17])
+    drift, tangent, correction, increment, offset = int(par[8]), int(par[9]), int(par[10]), int(par[11]), int(par[12])
+    n_program, n_times, active, n_correction = int(par[13]), int(par[14]), int(par[15]), int(par[16])
+    batch, extra, labelled, kicks, n_pairs = par[17], int(par[18]), int(par[19]), int(par[20]), int(par[21])
+    rescaled, step = int(par[22]), par[23]
     at = HEAD
     full_of = par[at : at + n_full]
     at += n_full
-    gram_of = par[at : at + fields * fields]
-    at += fields * fields
+    law = par[at : at + fields * (fields + 1) * (n + 1)]
+    at += law.size
     own = par[at : at + n_par]
     at += n_par
     own_correction = par[at : at + n_correction]
     at += n_correction
     program = par[at : at + n_program]
     at += n_program
-    nodes = par[at : at + n_nodes * (fields + 1)]
-    at += n_nodes * (fields + 1)
+    moves = par[at : at + n]
+    at += n
+    pairs = par[at : at + n_pairs]
+    at += n_pairs
+    nodes = par[at : at + n_nodes * (active + 1 + labelled)]
+    at += nodes.size
     weights = par[at : at + n_nodes]
     at += n_nodes
     times, table = par[at : at + n_times], par[at + n_times :]
 
-    at = 0
+    averages = work[: n * n + n]  # where who calls may read them
+    at = averages.size
     linear = work[at : at + n_par + n_full]  # the tangent's parameters: the states are among them
     at += n_par + n_full
-    gram, factor = work[at : at + fields * fields], work[at + fields * fields : at + 2 * fields * fields]
-    at += 2 * fields * fields
-    h = work[at : at + fields + 1]
-    at += fields + 1
-    C, JC, noise = work[at : at + n * n], work[at + n * n : at + 2 * n * n], work[at + 2 * n * n : at + 3 * n * n]
-    at += 3 * n * n
+    fields_law = work[at : at + fields * (fields + 1)]
+    gram, center = fields_law[: fields * fields], fields_law[fields * fields :]
+    at += fields_law.size
+    factor = work[at : at + fields * fields]
+    at += factor.size
+    h, gradient = work[at : at + fields + 2], work[at + fields + 2 : at + fields + 2 + kicks * fields]
+    at += h.size + gradient.size
+    observed = observed_size(n, labelled, kicks, n_pairs, rescaled)
+    x, moved, mean = work[at : at + observed], work[at + observed : at + 2 * observed], work[at + 2 * observed :][:n]
+    at += 2 * observed + n
+    C, JC = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
+    at += 2 * n * n
     root, space = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
     at += 2 * n * n
-    x, mean, v = work[at : at + n], work[at + n : at + 2 * n], work[at + 2 * n : at + 3 * n]
-    f = work[at + 3 * n : at + 4 * n]
-    inner = work[at + 4 * n :]
+    v, f = work[at : at + n], work[at + n : at + 2 * n]
+    at += 2 * n
+    l, shifted = work[at : at + n], work[at + n : at + 2 * n]
+    inner = work[at + 2 * n :]
 
     state, m, b, dm = y[:n], y[n : 2 * n], dy[:n], dy[n : 2 * n]
     linear[:sizes] = own[:sizes]
@@ -256,28 +351,39 @@ def _rhs(t, y, dy, par, work):
 
     _call(drift, t, state, b, own, inner)
     _call(correction, t, state, dm, own_correction, inner)
-    for i in range(fields * fields):
-        gram[i] = linear[int(gram_of[i])]
+    for i in range(fields_law.size):
+        fields_law[i] = law[i * (n + 1) + n]
+        for j in range(n):
+            fields_law[i] += law[i * (n + 1) + j] * state[j]
     factorise(gram, fields, factor)
+    v[:] = 0.0
+    if offset:
+        _call(offset, t, state, v, own, inner)
     for i in range(n):
-        v[i] = m[i] - 0.5 * b[i]
+        b[i] *= moves[i]  # but for rounding it is 0 where lengths are held, and so is all that follows from it
+        v[i] += m[i] - 0.5 * b[i]
     factorise(C, n, root)
     if n_program:
-        _exactly(program, t, state, n, C, root, v, inner, space, x, f, JC, dm)
+        _exactly(program, t, state, n, C, root, v, inner, space, l, f, JC, dm)
     else:
-        scale = _scale(y, n) if tangent else least_distance(factor, fields, active)
+        scale = step * (_scale(y, n) if tangent else least_distance(factor, fields, active))
         _by_differences(
-            drift, tangent, t, state, n, C, root, v, scale, own, linear, inner, b, x, mean, f, space[:n], JC, dm
+            drift, tangent, t, state, n, C, root, v, scale, own, linear, inner, b, shifted, l, f, space[:n], JC, dm
         )
 
     if n_times:
-        interpolate(t, times, table, n * n, noise)
+        interpolate(t, times, table, averages.size, averages)
     else:
-        _diffusion(increment, t, linear, inner, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, noise)
+        _averaged(
+            increment, t, linear, inner, nodes, weights, fields, active, labelled, center, factor, batch, pairs, kicks,
+            rescaled, h, x, moved, mean, gradient, n, averages,
+        )  # fmt: skip
     p = 2 * n
     for i in range(n):
+        dm[i] = moves[i] * (dm[i] + averages[n * n + i])
         for j in range(i, n):
-            dy[p] = JC[j * n + i] + JC[i * n + j] + noise[i * n + j]
+            noise = moves[i] * moves[j] * averages[i * n + j]
+            dy[p] = moves[i] * JC[j * n + i] + moves[j] * JC[i * n + j] + noise
             p += 1
 
 
@@ -291,6 +397,15 @@ def rhs_address() -> int:
 def rhs_function() -> Callable[..., None]:
     """Return it for Python callers: time, and the addresses of the four arrays."""
     return ctypes.CFUNCTYPE(None, ctypes.c_double, *[ctypes.c_void_p] * 4)(rhs_address())
+
+
+def averages_at(t: float, state: np.ndarray, par: np.ndarray, work: np.ndarray) -> np.ndarray:
+    """Return the averages over a fresh example at packed states: D, flat, and what they add to the correction."""
+    n = len(state)
+    y = np.concatenate([state, np.zeros(n + n * (n + 1) // 2)])
+    out = np.empty_like(y)
+    rhs_function()(t, *(array.ctypes.data for array in (y, out, par, work)))
+    return work[: n * n + n].copy()
 
 
 def _entry(t, y, dy, par, work):

@@ -17,7 +17,9 @@ SMOOTH = (sympy.erf, sympy.sin, sympy.cos)
 def wick(integrand: Integrand) -> sympy.Expr | None:
     """Products of polynomials, by Stein's recursion E[h_a G] = Σ_b C_ab E[∂_b G] in a polynomial ring.
 
-    Fields with a mean are written as the mean and the rest. Source: Isserlis, Biometrika 12, 134 (1918).
+    Fields with a mean are written as the mean and the rest. Covariances and means stand as symbols while powers are
+    multiplied out: under a tilted law they are long, and multiplied out themselves they take minutes.
+    Source: Isserlis, Biometrika 12, 134 (1918).
     """
     if not all(f.is_polynomial(X) for _, f in integrand.factors):
         return None
@@ -41,11 +43,14 @@ def wick(integrand: Integrand) -> sympy.Expr | None:
 
     per_field = [sympy.Mul(*(f for a, f in integrand.factors if a == n)) for n in range(size)]
     terms: list[tuple[tuple[int, ...], sympy.Expr]] = [((), sympy.S.One)]
-    for polynomial, mean in zip(per_field, integrand.m, strict=True):
-        coefficients = sympy.Poly(polynomial.subs(X, X + mean) if mean != 0 else polynomial, X).terms()
+    means = {sympy.Symbol(f"m_{n}"): mean for n, mean in enumerate(integrand.m) if mean != 0}
+    for n, polynomial in enumerate(per_field):
+        mean = sympy.Symbol(f"m_{n}")
+        coefficients = sympy.Poly(polynomial.subs(X, X + mean) if mean in means else polynomial, X).terms()
         terms = [((*powers, p), weight * c) for powers, weight in terms for (p,), c in coefficients]
     total = sympy.Add(*(weight * monomial(powers).as_expr() for powers, weight in terms if sum(powers) % 2 == 0))
-    return sympy.expand(total).xreplace({name: integrand.C[a][b] for (a, b), name in names.items()})
+    covariances = {name: integrand.C[a][b] for (a, b), name in names.items()}
+    return sympy.expand(total).xreplace({**covariances, **means})
 
 
 def stein(integrand: Integrand) -> sympy.Expr | None:

@@ -36,7 +36,7 @@ def gram_matrix(problem: HasFields, arrays: Arrays) -> np.ndarray | None:
     """
     if isinstance(problem, Dynamics) and problem.gram:
         return _evaluated(problem.gram, arrays)
-    return _assembled(gram_laws(problem), lambda law: _block(law, arrays))
+    return _assembled(gram_laws(problem), lambda law: block_of(law, arrays))
 
 
 def gram_matrices(problem: HasFields, arrays: Arrays) -> np.ndarray | None:
@@ -95,8 +95,9 @@ def _assembled(laws: list[list[Law]], block: Callable[[sympy.Lambda], np.ndarray
     )
 
 
-def _block(law: sympy.Lambda, arrays: Arrays) -> np.ndarray | None:
-    """Return the covariance of two families as an array; ``None`` unless it is a sum of products of arrays."""
+def block_of(law: sympy.Lambda, arrays: Arrays) -> np.ndarray | None:
+    """Return the covariance of two families, or the means of one, as an array; ``None`` unless it is a sum of products
+    of arrays. An index that occurs nowhere is that of a family of one field."""
     if is_plain(law):
         return arrays[str(law.expr.base)]
     parts = [_product(term, law.variables, arrays) for term in sympy.Add.make_args(law.expr)]
@@ -105,22 +106,41 @@ def _block(law: sympy.Lambda, arrays: Arrays) -> np.ndarray | None:
 
 
 def _product(term: sympy.Expr, free: Sequence[sympy.Symbol], arrays: Arrays) -> np.ndarray | None:
-    """Return a product of arrays, summed over its other indices; KroneckerDelta(i, k) puts a vector on the diagonal."""
+    """Return a product of arrays, summed over its other indices; KroneckerDelta(i, k) leaves what is on the diagonal.
+
+    An axis along which nothing varies has length 1.
+    """
     while isinstance(term, sympy.Sum):
         term = term.function
-    factors = sympy.Mul.make_args(term)
+    factors = [one for f in sympy.Mul.make_args(term) for one in _repeated(f)]
     deltas = [f for f in factors if isinstance(f, sympy.KroneckerDelta)]
-    entries = [f for f in factors if isinstance(f, sympy.Indexed) and str(f.base) in arrays]
-    if len(deltas) + len(entries) < len(factors) or (deltas and [f.indices for f in entries] != [(free[0],)]):
+    entries = [f for f in factors if str(f.base if isinstance(f, sympy.Indexed) else f) in arrays]
+    if len(deltas) + len(entries) < len(factors) or any(set(delta.args) - set(free) for delta in deltas):
         return None
-    if deltas:
-        diagonal = arrays[str(entries[0].base)]
-        return np.asarray(diagonal[..., None] * np.eye(diagonal.shape[-1]))
-    letters = {index: chr(ord("a") + n) for n, index in enumerate({*free, *(i for f in entries for i in f.indices)})}
-    axes = ["".join(letters[i] for i in f.indices) for f in entries]
+    indices = [f.indices if isinstance(f, sympy.Indexed) else () for f in entries]
+    operands = [arrays[str(f.base if isinstance(f, sympy.Indexed) else f)] for f in entries]
+    bound = {i for own in indices for i in own}
+    unbound = [(i,) for i in free if i not in bound]
+    letters = {index: chr(ord("a") + n) for n, index in enumerate({*free, *bound})}
+    axes = ["".join(letters[i] for i in own) for own in (*indices, *unbound)]
     out = "".join(letters[i] for i in free)
     subscripts = f"{','.join(f'...{own}' for own in axes)}->...{out}"
-    return np.asarray(np.einsum(subscripts, *(arrays[str(f.base)] for f in entries)))
+    found = np.einsum(subscripts, *operands, *(np.ones(1) for _ in unbound))
+    for delta in deltas:
+        places = [free.index(i) - len(free) for i in delta.args]
+        size = max(found.shape[place] for place in places)
+        shape = [size if place - len(free) in places else 1 for place in range(len(free))]
+        found = found * np.eye(size).reshape(shape)
+    return np.asarray(found)
+
+
+def _repeated(factor: sympy.Expr) -> tuple[sympy.Expr, ...]:
+    """Return a whole power as that many factors."""
+    return (
+        (factor.base,) * int(factor.exp)
+        if isinstance(factor, sympy.Pow) and factor.exp.is_Integer and factor.exp > 0
+        else (factor,)
+    )
 
 
 def _evaluated(matrix: tuple[tuple[sympy.Expr, ...], ...], arrays: Arrays) -> np.ndarray:

@@ -7,6 +7,7 @@ import sympy
 from effdyn.derive import ModelError, NotYet, TeacherStudent, model_from_json
 from effdyn.derive.block_inputs import B, check_blocks
 from effdyn.derive.moments import Dilation
+from effdyn.solve.kernels.reference import evaluate
 
 MODEL = TeacherStudent(activation="linear", inputs="blocks")
 
@@ -61,10 +62,23 @@ def test_the_model_is_a_value():
         TeacherStudent(inputs="block")
 
 
-@pytest.mark.parametrize("limit", ["finite-d", "finite-d-map"])
-def test_finite_d_is_not_there_yet(limit):
-    with pytest.raises(NotYet, match="inputs in blocks"):
-        MODEL.dynamics(limit)
+@pytest.mark.parametrize(
+    ("activation", "reason"), [("tanh", "averaged over all fields"), ("erf", "of functions that are not polynomial")]
+)
+def test_finite_d_needs_smooth_averages_term_by_term(activation, reason):
+    with pytest.raises(NotYet, match=f"inputs in blocks, {reason}"):
+        TeacherStudent(activation=activation, inputs="blocks").dynamics("finite-d")
+
+
+def test_one_block_is_all_of_the_input_at_finite_d():
+    """λ = 1 on all directions: the mean of one step is that of isotropic inputs, at every d."""
+    y, params = dict(Q=[[0.7, 0.1], [0.1, 0.5]], R=[[0.3], [0.2]]), dict(eta=0.9, sigma=0.3, a=1.0, b=1.0, d=7.0)
+    whole = evaluate(TeacherStudent(activation="He2").dynamics("finite-d"), y, params | dict(T=[[1.0]]))
+    within = {name: np.array(value)[None] for name, value in y.items()}
+    one = dict(T=[[[1.0]]], input_variance=[1.0], input_share=[1.0])
+    blocks = evaluate(TeacherStudent(activation="He2", inputs="blocks").dynamics("finite-d"), within, params | one)
+    for name in whole:
+        np.testing.assert_allclose(blocks[name][0], whole[name], rtol=1e-11)  # sums of about 1e4 operations
 
 
 @pytest.mark.parametrize("limit", ["high-dimensional", "gradient-flow"])
@@ -75,11 +89,9 @@ def test_gradients_that_do_not_multiply_out_are_refused(limit):
         model.dynamics(limit)
 
 
-def test_theories_around_the_limit_are_not_there_yet():
-    dyn = MODEL.dynamics()
-    for theory in (dyn.fluctuations, dyn.sde):
-        with pytest.raises(NotYet, match="inputs in blocks"):
-            theory()
+def test_the_langevin_form_is_not_there_yet():
+    with pytest.raises(NotYet, match="inputs in blocks"):
+        MODEL.dynamics().sde()
 
 
 def test_values_that_no_data_have():

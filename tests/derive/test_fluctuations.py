@@ -87,7 +87,7 @@ def test_no_average_is_left_unresolved() -> None:
         (dict(activation="Max(x, tanh(x))"), NotYet, "kinks"),
         (dict(activation="erf", momentum="fixed"), NotYet, "momentum of fixed beta"),
         (dict(activation="erf", labels="sign", loss="hinge"), NotYet, "labels"),
-        (dict(activation="erf", biases=True), NotYet, "biases"),
+        (dict(activation="tanh", inputs="blocks"), NotYet, "inputs in blocks"),
     ],
 )
 def test_what_is_not_there_is_said(model: dict[str, object], error: type[Exception], words: str) -> None:

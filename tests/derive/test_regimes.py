@@ -176,7 +176,6 @@ def test_what_is_not_there_says_so():
     for options, limit in (
         ({"momentum": "fixed"}, "finite-d"),
         ({"momentum": "slow"}, "gradient-flow"),
-        ({"biases": True}, "finite-d-map"),
         ({"loss": "huber"}, "finite-d"),
     ):
         with pytest.raises(NotYet):

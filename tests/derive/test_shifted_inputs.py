@@ -51,10 +51,8 @@ def test_what_is_not_there_is_said(options):
 
 
 def test_limits_and_theories_that_are_not_there():
-    with pytest.raises(NotYet, match="inputs that have a mean"):
-        MODEL.dynamics("finite-d")
-    with pytest.raises(NotYet, match="inputs that have a mean"):
-        MODEL.dynamics().fluctuations()
+    with pytest.raises(NotYet, match="inputs with a mean"):
+        MODEL.dynamics().sde()
     with pytest.raises(NotYet, match="with a mean"):
         TeacherStudent(activation="erf", loss="logistic", labels="sign", inputs="shifted").dynamics()
 
