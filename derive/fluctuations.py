@@ -18,20 +18,25 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from .averages import resolve_dilations, write_out
+from .averages import LABEL, rename_bound, resolve_dilations
 from .dynamics import TIME, Dynamics, Equation, FieldFamily, Quantity
-from .errors import ModelError, NotYet
+from .errors import ModelError, NoClosedForm, NotYet
 from .increments import NOISE, NORM, D
 from .loss import Y
-from .moments import Dilation, Pair, Value
+from .moments import Dilation, Joint, Moment, Pair, Value
+from .numerical.moment_forms import moment_form
 from .numerical.quadrature import KINKS
 from .pipeline import average_increments, expand_increments
 from .tangent import NotDifferentiable, along, tangent
 from .terms import Term, assemble
 
 if TYPE_CHECKING:
+    from .averages import Example
     from .pipeline import TrainingStep
 
+LONGEST = 10_000
+"""Operations from which on forms of the correction are left to the rule over examples: they compile for half a minute.
+Those of GELU, whose correction has 300 000, are."""
 LIMIT = "high-dimensional"
 """The limit around which runs fluctuate by 1/√d at time steps/d."""
 
@@ -54,6 +59,9 @@ class Fluctuations:
     increment : Dynamics
         X: d times the increment of each state in a step on one example, given its local fields and label noise, which
         are the states here; its covariance over them, divided by ``batch``, is D. See :func:`diffusion`.
+    kicks : Kicks or None
+        What the part of c that is a rule over the fields of an example needs, where ``correction`` lacks it: averages
+        without a form whose derivative along the covariance could be written down.
     families : tuple of FieldFamily
         The local fields of an example; those on which nothing depends, of momentum buffers, come last.
     covariance : tuple of ((str, str), Lambda)
@@ -81,14 +89,22 @@ class Fluctuations:
     covariance: tuple[tuple[tuple[str, str], sympy.Lambda], ...]
     active: tuple[FieldFamily, ...]
     batch: sympy.Expr = sympy.S.One
+    kicks: "Kicks | None" = None
 
     @property
     def noise_nodes(self) -> int:
         """The nodes of Gauss's rule over the label noise that averages products of two increments exactly.
 
-        They are polynomials in it, of twice the degree of the slope of the loss each.
+        They are polynomials in it, of twice the degree of the slope of the loss each; 0 if that is no polynomial, and
+        the noise one more variable of the rule over the fields.
         """
-        return 2 * int(sympy.degree(self.dynamics.model.loss.slope, Y)) + 1
+        loss = self.dynamics.model.loss
+        return 2 * int(sympy.degree(loss.slope, Y)) + 1 if loss.polynomial else 0
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels are ±1: the last state of ``increment``, with ``probability`` given the fields."""
+        return any(e.quantity.name == PROBABILITY.name for e in self.increment.observables)
 
     @property
     def kinked(self) -> bool:
@@ -113,22 +129,23 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For losses that are not polynomial, labels ±1, biases, momentum at a fixed β, and functions with kinks whose
-        expectations are numerical.
+        For biases, and momentum at a fixed β.
     """
     training = update_rule(dynamics, "fluctuations()")
-    _check_smooth(dynamics)
     first = _tangent_if_known(dynamics)
     active = tuple(f for f in dynamics.families if not f.derived)
+    correction, complete = _correction(dynamics, training, symbolic=first is not None)
+    kicks = None if complete else kicks_of(training)
     return Fluctuations(
         dynamics,
         first,
-        _correction(dynamics, training, symbolic=first is not None),
-        diffusion(dynamics, training),
+        correction,
+        diffusion(dynamics, training, kicks),
         (*active, *idle_families(training)),
         (*dynamics.covariance, *training.idle_overlaps),
         active,
         training.batch,
+        kicks,
     )
 
 
@@ -139,17 +156,7 @@ def _tangent_if_known(dynamics: Dynamics) -> Dynamics | None:
         return None
 
 
-def _check_smooth(dynamics: Dynamics) -> None:
-    """Refuse numerical drifts with kinks: rules give them to 1e-5, and second differences would show these errors."""
-    functions = {value.args[0].function.expr for e in dynamics.drift for value in e.expr.atoms(Value)}
-    if dynamics.tables and any(f.has(*KINKS) for f in functions):
-        raise NotYet(
-            "fluctuations() of functions with kinks whose expectations have no closed form",
-            "activations with closed forms (erf, relu, polynomials) or smooth ones (tanh)",
-        )
-
-
-def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dynamics:
+def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None, kicks: "Kicks | None" = None) -> Dynamics:
     """Return d times the increments of a step on one example, whose covariance over it is the diffusion matrix D.
 
     Of a batch of b they are the mean over examples of these increments, their terms quadratic in the gradient divided
@@ -159,29 +166,83 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
     Returns
     -------
     Dynamics
-        Its states are the local fields and the label noise ``zeta``; fields are N(0, Ω), noise is N(0, 1). Its
-        observables are the increments X, named as the states of ``dynamics``; |x|²/d is 1 at this order. Its parameters
-        are the states, then the parameters, of ``dynamics``.
+        Its states are the local fields and the label noise ``zeta``; fields are N(0, Ω), noise is N(0, 1). A label ±1
+        is one state more, ``y_sign``. Its observables are the increments X, named as the states of ``dynamics``; |x|²/d
+        is 1 at this order. Then, of labels ±1, the ``probability`` of ``y_sign`` given the fields; and with ``kicks``
+        what of each X multiplies |x|²/d, and the kicks. Its parameters are the states, then the parameters, of
+        ``dynamics``.
     """
     training = training or update_rule(dynamics, "fluctuations()")
-    example = training.example("auto")
     active = [f for f in dynamics.families if not f.derived]
     fields = [
         Quantity(str(f.base), (_index(f.size),), (f.size,), f.latex, "local fields")
         for f in (*active, *idle_families(training))
     ]
     noise = Quantity(NOISE.name, latex=r"\zeta", meaning="label noise over its standard deviation")
+    label = Quantity(LABEL.name, latex="y", meaning="the label")
+    increments = expand_increments(training)
+    observed = [(q, of_order_one(expr.xreplace({NORM: sympy.S.One}))) for q, expr in increments]
+    if training.label is not None:
+        observed.append((PROBABILITY, (1 + LABEL * training.label) / 2))
+    if kicks is not None:
+        observed += [(_stretched(q), of_order_one(expr.coeff(NORM))) for q, expr in increments]
+        observed += kicks.quantities
     return Dynamics(
         f"{dynamics.title}: increments of one step",
         "ode",
         dynamics.clock,
-        tuple(Equation(q, sympy.S.Zero) for q in (*fields, noise)),
+        tuple(Equation(q, sympy.S.Zero) for q in (*fields, noise, *([label] if training.label is not None else []))),
         dynamics.states + dynamics.parameters,
-        tuple(
-            Equation(q, training.timed(evaluated(write_out(of_order_one(expr.xreplace({NORM: sympy.S.One})), example))))
-            for q, expr in expand_increments(training)
-        ),
+        tuple(Equation(q, training.timed(_in_fields(expr, q, training))) for q, expr in observed),
     )
+
+
+PROBABILITY = Quantity("probability", latex="p", meaning="probability of the label given the fields")
+
+
+@dataclass(frozen=True, slots=True)
+class Kicks:
+    """The functions F by which an example moves vectors, v ← … + (F/√d) x, and the products of two in each state.
+
+    By them the terms of order 1/d of mean increments are averages over the standard normal variables z of which the
+    fields are made, h = L z with L Lᵀ = Ω (Stein's lemma): 2 ∂_s E_{sΩ}[G] = E[(|z|² − N) G], and of two independent
+    examples of a batch E[∇F]ᵀ Ω E[∇G] = E[F z]·E[G z]. No derivative is taken, so that F may have kinks and jumps.
+
+    Attributes
+    ----------
+    quantities : list of (Quantity, Expr)
+        Each kick, as an observable.
+    pairs : tuple of (int, int) or None
+        For each state, which two of them its increment multiplies, with its own indices; None if it multiplies none.
+    """
+
+    quantities: tuple[tuple[Quantity, sympy.Expr], ...]
+    pairs: tuple[tuple[int, int] | None, ...]
+
+
+def kicks_of(training: "TrainingStep") -> Kicks:
+    """Return the kicks of order one of an update rule."""
+    known = {u.field.base: (u, size) for q, f, g in training.overlaps for u, size in zip((f, g), q.shape, strict=True)}
+    moving = {base: (u, size) for base, (u, size) in known.items() if of_order_one(u.kick) != 0}
+    quantities = tuple(
+        (Quantity(f"kick_{base}", u.field.indices, (size,), f"F_{base}", "kick"), of_order_one(u.kick))
+        for base, (u, size) in moving.items()
+    )
+    number = {base: n for n, base in enumerate(moving)}
+    pairs = [
+        (number[f.field.base], number[g.field.base]) if {f.field.base, g.field.base} <= set(number) else None
+        for _, f, g in training.overlaps
+    ]
+    return Kicks(quantities, tuple([*pairs, *(None for _ in training.scalars)]))
+
+
+def _stretched(q: Quantity) -> Quantity:
+    return replace(q, name=f"{q.name}_stretched", latex="", meaning=f"what multiplies |x|²/d in the increment of {q}")
+
+
+def _in_fields(expr: sympy.Expr, q: Quantity, training: "TrainingStep") -> sympy.Expr:
+    """Return an expression in the fields of weight vectors and the label noise alone."""
+    return rename_bound(evaluated(expr).xreplace(dict(training.written_out)), q.indices)
 
 
 def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
@@ -193,8 +254,8 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
         raise ModelError("limit", dynamics.limit, f"{LIMIT!r}: runs fluctuate around that limit by 1/sqrt(d)")
     training: TrainingStep = model.training_step()
     missing = {
-        "a loss that is not polynomial": not model.loss.polynomial,
-        "labels ±1": training.label is not None,
+        "a loss that is not polynomial": what == "sde()" and not model.loss.polynomial,
+        "labels ±1": what == "sde()" and training.label is not None,
         "biases": bool(training.mean) and training.center is None,
         "inputs that have a mean": training.center is not None,
         "inputs in blocks": training.parts is not None,
@@ -214,22 +275,42 @@ def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
     return tuple(FieldFamily(base, sizes[base], str(base)) for base in training.idle)
 
 
-def _correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> Dynamics:
-    """Return d times the terms of order 1/d of the mean increment, and −½ ∂b/∂t: over a step rates change."""
+def _correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> tuple[Dynamics, bool]:
+    """Return d times the terms of order 1/d of the mean increment, and −½ ∂b/∂t: over a step rates change.
+
+    And whether these are all: where some have no form, those of |x|² and of pairs of examples are left out.
+    """
     example = training.example(dynamics.method)
     means = average_increments(expand_increments(training), example)
-    if any(factor.has(Pair) for _, terms in means for t in _of_order_one_over_d(terms) for factor in t.factors):
-        raise NotYet("fluctuations() with batches where expectations are over all fields at once", "one example a step")
+    small = [(q, _of_order_one_over_d(terms)) for q, terms in means]
+    try:
+        found = [_resolved(terms, q, dynamics, example if not symbolic else None) for q, terms in small]
+        complete = True
+    except (_NoForm, NoClosedForm, NotYet, NotDifferentiable):
+        found = [assemble([t for t in terms if not _has(t, Dilation, Pair)]) for _, terms in small]
+        complete = False
+    drift = tuple(
+        Equation(q, training.timed(expr) - assemble(_changing(terms, training)) / 2)
+        for (q, terms), expr in zip(means, found, strict=True)
+    )
+    title = f"{dynamics.title}: 1/d terms"
+    return replace(dynamics, title=title, drift=drift, observables=(), model=None), complete
 
-    def corrected(q: Quantity, terms: list[Term]) -> sympy.Expr:
-        small = _of_order_one_over_d(terms)
-        found = (
-            _resolved(assemble(small), dynamics) if symbolic else assemble(resolve_dilations(small, q.indices, example))
-        )
-        return training.timed(found) - assemble(_changing(terms, training)) / 2
 
-    drift = tuple(Equation(q, corrected(q, terms)) for q, terms in means)
-    return replace(dynamics, title=f"{dynamics.title}: 1/d terms", drift=drift, observables=(), model=None)
+class _NoForm(Exception):
+    """Averages whose stretching is better taken by the rule that averages examples."""
+
+
+def _resolved(terms: list[Term], q: Quantity, dynamics: Dynamics, example: "Example | None") -> sympy.Expr:
+    """Return terms with each ∂_s E_{sΩ}: of closed forms, or, given the ``example``, as expectations."""
+    if any(_has(t, Pair) or (_has(t, Dilation) and _has(t, Joint)) for t in terms):
+        raise _NoForm
+    if example is not None:
+        expr = assemble(resolve_dilations(terms, q.indices, example))
+        if _length(expr, example) > LONGEST:
+            raise _NoForm
+        return expr
+    return _along_overlaps(assemble(terms), dynamics)
 
 
 def _of_order_one_over_d(terms: list[Term]) -> list[Term]:
@@ -250,7 +331,17 @@ def _order(term: Term) -> sympy.Expr:
     return power
 
 
-def _resolved(expr: sympy.Expr, dynamics: Dynamics) -> sympy.Expr:
+def _has(term: Term, *kinds: type[sympy.Basic]) -> bool:
+    return any(factor.has(*kinds) for factor in term.factors)
+
+
+def _length(expr: sympy.Expr, example: "Example") -> int:
+    """Return the number of operations of the forms of all moments in an expression."""
+    forms = (moment_form(m.signature, example.shifted).form for m in expr.atoms(Moment))
+    return sum(int(form.count_ops()) for form in forms)
+
+
+def _along_overlaps(expr: sympy.Expr, dynamics: Dynamics) -> sympy.Expr:
     """Return an expression with each ∂_s E_{sΩ}: the derivative of the closed form along Ω itself, since it holds
     nothing but covariances. Those of fields alone: label noise is no field."""
     overlaps = {q.name: q for q in (*dynamics.states, *dynamics.parameters) if _is_overlap(q, dynamics)}

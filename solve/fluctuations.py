@@ -2,18 +2,21 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.fluctuations import Fluctuations
+from effdyn.derive.numerical.quadrature import KINKS
 from effdyn.derive.numerical.rules import joint_rule
 
 from .errors import Diverged, IntegrationError
+from .fluctuations_error import rate_errors
 from .fluctuations_lanes import derivatives_address
 from .fluctuations_observables import carried_over
-from .fluctuations_rhs import System, rhs_address, rhs_function, work_size
+from .fluctuations_rhs import STEP, STEP_OF_PIECES, System, averages_at, rhs_address, work_size
 from .integrate import integrate
 from .integrators.dop853 import Status
 from .integrators.trajectory import compute_trajectory
@@ -37,6 +40,8 @@ LEVEL_OF_KINKS = 1
 """Of the rule where increments have kinks."""
 SPLINE = 1e-4
 """Relative error of the interpolated diffusion matrix at which no more of it is computed: below that of D itself."""
+COARSE = 0.02
+"""Relative error of rates from which on a warning says it: runs that are compared rarely know variances better."""
 
 
 def integrate_fluctuations(
@@ -74,7 +79,8 @@ def integrate_fluctuations(
     xarray.Dataset
         What :func:`effdyn.solve.integrate` returns, and for each state and observable X: ``X_mean_correction``
         and ``X_variance``, of the shape of X; ``covariance`` (t, coordinate, coordinate_2) of all independent states.
-        All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`.
+        All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`;
+        ``"mean_rate_error"``, ``"covariance_rate_error"``: see :func:`.fluctuations_error.rate_errors`.
         Interrupted with Ctrl-C, the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
 
     Raises
@@ -133,7 +139,18 @@ def integrate_fluctuations(
     }
     solution = solution.assign(found).assign_coords(coordinate=names, coordinate_2=names)
     facts = {"fluctuations": "mean corrections and variances, to be divided by d", "initial": initial}
-    return solution.assign_attrs(facts, diffusion_interpolation_error=spline_error)
+    errors = _errors(theory, inputs, system, run)
+    return solution.assign_attrs(facts, diffusion_interpolation_error=spline_error, **errors)
+
+
+def _errors(theory: Fluctuations, inputs: Inputs, system: System, run: Any) -> dict[str, float]:
+    """Return how exactly the rates of mean correction and covariance are known, and warn if that is not much."""
+    other = replace(problem(theory, inputs, shift=1), step=1.5 * system.step)
+    mean, covariance = rate_errors(system, other, run.t, run.y)
+    if max(mean, covariance) > COARSE:
+        found = f"{mean:.1g} of mean corrections and {covariance:.1g} of variances"
+        warnings.warn(f"the rates of fluctuations have relative errors of {found}", RuntimeWarning, stacklevel=4)
+    return {"mean_rate_error": mean, "covariance_rate_error": covariance}
 
 
 def _limit(theory: Fluctuations, t_span: tuple[float, float], **given: Any) -> "xr.Dataset":
@@ -181,11 +198,12 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
     full_of = np.concatenate([np.ravel(a) for a in unpack(dynamics.states, np.arange(float(n)), inputs.sizes).values()])
     n_sizes = len(dynamics.sizes)
     gram_of = _places_of_covariances(theory, inputs, n_sizes)
-    own, corrections = (_parameters(part, inputs) for part in (dynamics, theory.correction))
-    noisy = inputs.params["sigma"] > 0
+    own, corrections = (_parameters(part, inputs, shift) for part in (dynamics, theory.correction))
+    noisy = inputs.params.get("sigma", 0.0) > 0
     nodes, weights = _rule(theory, len(gram_of), theory.noise_nodes if noisy else 1, level, shift)
     inner = max(LONGEST, *(k.workspace_size(inputs.sizes) for k in kernels if k))
-    n_work = work_size(n, len(full_of), len(gram_of), len(own), inner)
+    pairs, n_kicks = _kicks(theory, inputs)
+    n_work = work_size(n, len(full_of), len(gram_of), len(own), n_kicks, inner)
     return System(
         addresses=(*(k.address if k else 0 for k in kernels), derivatives),
         n=n,
@@ -199,13 +217,39 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
         nodes=nodes,
         weights=weights,
         batch=float(inputs.params[str(theory.batch)]) if theory.batch.free_symbols else 1.0,
+        pairs=pairs,
+        n_kicks=n_kicks,
+        labelled=theory.labelled,
+        step=_step(theory),
         n_work=n_work,
     )
 
 
-def _parameters(part: Dynamics, inputs: Inputs) -> np.ndarray:
+def _parameters(part: Dynamics, inputs: Inputs, shift: int) -> np.ndarray:
     """Return the parameters of one piece of the theory, with the tables of its own numerical expectations."""
-    return parameter_vector(part, at_level(part, inputs, 0))
+    return parameter_vector(part, at_level(part, inputs, 0, shift), 0, shift)
+
+
+def _kicks(theory: Fluctuations, inputs: Inputs) -> tuple[np.ndarray, int]:
+    """Return which two kicks each packed state's increment multiplies, (n, 2), −1 for none; and how many there are."""
+    if theory.kicks is None:
+        return np.zeros((0, 2)), 0
+    sizes = [inputs.sizes[str(q.shape[0])] for q, _ in theory.kicks.quantities]
+    start = np.cumsum([0, *sizes])
+    found = []
+    for q, pair in zip(theory.dynamics.states, theory.kicks.pairs, strict=True):
+        entries = [e for e in np.ndindex(*inputs.y0[q.name].shape) if _is_own(q, e)]
+        found += [(start[pair[0]] + e[0], start[pair[1]] + e[1]) if pair else (-1, -1) for e in entries]
+    return np.array(found, float), int(start[-1])
+
+
+def _step(theory: Fluctuations) -> float:
+    """Return the step of differences of the drift, relative to the scale on which it changes."""
+    if all(table.kind in ("smooth", "split") for table in theory.dynamics.tables):
+        return STEP
+    model: Any = theory.dynamics.model
+    units = (model.activation, model.teacher_activation)
+    return STEP_OF_PIECES * (2 if any(g.expr.has(*KINKS) for g in units) else 1)
 
 
 def diffusion_along(system: System, times: np.ndarray, states: np.ndarray) -> np.ndarray:
@@ -213,30 +257,30 @@ def diffusion_along(system: System, times: np.ndarray, states: np.ndarray) -> np
 
     It is what moves the covariance where that is zero.
     """
-    n, par, work = system.n, system.parameters(), np.zeros(system.n_work)
-    function = rhs_function()
-    y = np.zeros(2 * n + n * (n + 1) // 2)
-    found = np.empty((len(states), len(y)))
-    for row, t, state in zip(found, times, states, strict=True):
-        y[:n] = state
-        function(t, *(array.ctypes.data for array in (y, row, par, work)))
-    return _square(found[:, 2 * n :], n)
+    return averages_along(system, times, states)[:, : system.n**2].reshape(-1, system.n, system.n)
+
+
+def averages_along(system: System, times: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """Return D, and the part of the correction that the rule over examples gives: (T, n² + n)."""
+    par, work = system.parameters(), np.zeros(system.n_work)
+    return np.array([averages_at(t, state, par, work) for t, state in zip(times, states, strict=True)])
 
 
 def tabulated(system: System, times: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return ``par`` with the diffusion matrix as a cubic spline in time along a solution, and its relative error.
+    """Return ``par`` with the averages over examples, the diffusion matrix above all, as a cubic spline in time along a
+    solution, and the relative error of that.
 
-    It is a smooth function of a smooth trajectory, but costs more than all else together: so it is computed at every
-    fourth of these times, then between them, until the spline has passed through what it had not seen to
+    They are a smooth function of a smooth trajectory, but cost more than all else together: so they are computed at
+    every fourth of these times, then between them, until the spline has passed through what it had not seen to
     :data:`SPLINE`.
     """
     from scipy.interpolate import CubicSpline
 
     seen = np.arange(0, len(times), 4)
-    values, error = diffusion_along(system, times[seen], states[seen]), np.inf
+    values, error = averages_along(system, times[seen], states[seen]), np.inf
     for stride in (4, 2):
         between = np.arange(stride // 2, len(times), stride)
-        new = diffusion_along(system, times[between], states[between])
+        new = averages_along(system, times[between], states[between])
         scale = max(np.abs(new).max(), np.finfo(float).tiny)  # nothing fluctuates at a fixed point without noise
         error = float(np.abs(CubicSpline(times[seen], values)(times[between]) - new).max() / scale)
         order = np.argsort(np.concatenate([seen, between]))
@@ -250,13 +294,25 @@ def tabulated(system: System, times: np.ndarray, states: np.ndarray) -> tuple[np
 def _rule(
     theory: Fluctuations, fields: int, noise_nodes: int, level: int | None, shift: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes of standard normal fields, with a last column for the label noise, and weights."""
+    """Return nodes of standard normal fields, with a column for the label noise and one for labels ±1, and weights."""
     if level is None:
         level = LEVEL_OF_KINKS if theory.kinked else LEVEL
-    nodes, weights = joint_rule(fields, "rough" if theory.kinked else "smooth", level, shift)
-    noise, probability = np.polynomial.hermite_e.hermegauss(noise_nodes)
-    both = np.column_stack([np.repeat(nodes, noise_nodes, axis=0), np.tile(noise, len(nodes))])
-    return both, np.outer(weights, probability / probability.sum()).ravel()
+    joint = int(noise_nodes == 0)
+    nodes, weights = joint_rule(fields + joint, "rough" if theory.kinked else "smooth", level, shift)
+    if not joint:
+        noise, probability = np.polynomial.hermite_e.hermegauss(noise_nodes)
+        nodes, weights = _with_column(nodes, weights, noise, probability / probability.sum())
+    if theory.labelled:  # both with weight 1: their probabilities come with the increments
+        nodes, weights = _with_column(nodes, weights, np.array([-1.0, 1.0]), np.ones(2))
+    return nodes, weights
+
+
+def _with_column(
+    nodes: np.ndarray, weights: np.ndarray, values: np.ndarray, their: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the product of a rule with one over a further variable."""
+    both = np.column_stack([np.repeat(nodes, len(values), axis=0), np.tile(values, len(nodes))])
+    return both, np.outer(weights, their).ravel()
 
 
 def _places_of_covariances(theory: Fluctuations, inputs: Inputs, start: int) -> np.ndarray:

@@ -24,11 +24,15 @@ from .integrators.dop853 import _call
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
 COUNTED = {"_nrt": True}  # views of the workspace are arrays of its own
 OPTIONS, HELPER = dop853.OPTIONS | COUNTED, dop853.HELPER | COUNTED
-HEAD = 18
+HEAD = 22
 """How many numbers stand before the arrays in ``par``."""
 NOTHING = np.zeros(0)
 STEP = 1e-3
 """Of differences, relative to the scale of a state: truncation is about 1e-7 of H:C, rounding 1e-10."""
+STEP_OF_PIECES = 0.1
+"""The same of drifts by rules between kinks, whose error of 1e-5 is no smooth function of the state; twice that where
+single units have kinks and the error is 1e-4. Truncation is then 1e-3 to 3e-3 of H:C and half of that of J, the error
+of rules below (ReLU under logistic loss: 0.01 of H:C; measured at K = 2, M = 1)."""
 NEAREST = 1e-3
 """The least scale of differences where forms are singular at fields that coincide, so that rounding stays below 1e-4 of
 H:C: nearer to that the expansion itself ends."""
@@ -56,9 +60,18 @@ class System:
     extra_sizes : int
         How many further sizes, of tables of nodes, the drift has between.
     nodes, weights : ndarray, shapes (P, N + 1) and (P,)
-        A rule over standard normal fields and label noise.
+        A rule over standard normal fields and label noise; a label ±1 is one column more.
     batch : float
         By which the covariance of increments is divided.
+    pairs : ndarray of int, shape (n, 2)
+        Where the rule over examples gives a part of the correction: which two kicks each state's increment multiplies,
+        −1 for none. Empty where it gives none.
+    n_kicks : int
+        How many kicks there are.
+    labelled : bool
+        Whether nodes end with a label ±1, whose probability is what follows the increments.
+    step : float
+        Of differences, relative to the scale of a state.
     n_work : int
         The length of ``work``.
     """
@@ -75,6 +88,10 @@ class System:
     nodes: np.ndarray
     weights: np.ndarray
     batch: float
+    pairs: np.ndarray
+    n_kicks: int
+    labelled: bool
+    step: float
     n_work: int
 
     def parameters(self, times: np.ndarray = NOTHING, table: np.ndarray = NOTHING) -> np.ndarray:
@@ -82,22 +99,25 @@ class System:
 
         Parameters
         ----------
-        times, table : ndarray, shapes (T,) and (T − 1, 4, n²)
-            Increasing times, and the coefficients between them, of the highest power first.
+        times, table : ndarray, shapes (T,) and (T − 1, 4, n² + n)
+            Increasing times, and the coefficients between them, of the highest power first, of D and of the correction
+            by the rule over examples.
         """
         head: list[float] = [self.n, len(self.full_of), len(self.gram_of), len(self.weights)]
         head += [self.sizes, len(self.drift_par)]
         head += [*self.addresses, len(times), self.active, len(self.correction_par), self.batch, self.extra_sizes]
-        arrays = (self.full_of, np.ravel(self.gram_of), self.drift_par, self.correction_par)
+        head += [self.labelled, self.n_kicks, self.pairs.size, self.step]
+        arrays = (self.full_of, np.ravel(self.gram_of), self.drift_par, self.correction_par, np.ravel(self.pairs))
         rule = (np.ravel(self.nodes), self.weights)
         par = np.concatenate([head, *arrays, *rule, times, np.ravel(table)]).astype(float)
         return np.concatenate([[len(par) + 2, self.n_work], par])
 
 
-def work_size(n: int, n_full: int, fields: int, n_par: int, inner: int) -> int:
+def work_size(n: int, n_full: int, fields: int, n_par: int, n_kicks: int, inner: int) -> int:
     """Return the length of ``work``: ``inner`` is the largest workspace of the kernels."""
     lanes = n * (1 + 2 * LANES)
-    return n_par + n_full + 2 * fields * fields + fields + 1 + 5 * n * n + 4 * n + lanes + inner
+    averaged = fields + 2 + (1 + fields) * n_kicks + 3 * n + 1
+    return n_par + n_full + 2 * fields * fields + averaged + 5 * n * n + 5 * n + lanes + inner
 
 
 @njit(**OPTIONS)
@@ -129,28 +149,59 @@ def distance(gram: np.ndarray, active: int) -> float:
     return float(_distance(factor, fields, active))
 
 
-@njit(**HELPER)
-def _diffusion(increment, t, par, work, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, out):
-    """Put the covariance of the increments over a batch of fresh examples, (n, n), and their mean."""
-    columns = fields + 1
+@njit(**OPTIONS)
+def _averaged(increment, t, par, work, nodes, weights, factor, pairs, how, h, x, gradient, out):
+    """Put averages over a fresh example: the covariance of the increments (n, n) over a batch, then n corrections.
+
+    These are those of :class:`effdyn.derive.fluctuations.Kicks`, zero without pairs. ``how`` holds batch, n, the
+    numbers of fields and of active ones, whether there are labels, and the number of kicks.
+    """
+    batch, n, fields, active, labelled, kicks = how[0], int(how[1]), int(how[2]), int(how[3]), int(how[4]), int(how[5])
+    columns, first, n_nodes = fields + 1 + labelled, n + labelled, weights.size
+    mean = x[first + n + kicks : first + 2 * n + kicks]
     mean[:] = 0.0
     out[:] = 0.0
+    gradient[:] = 0.0
     for p in range(n_nodes):
+        z = nodes[p * columns : (p + 1) * columns]
+        radial = -1.0 * active
         for a in range(fields):
             total = 0.0
             for b in range(a + 1):
-                total += factor[a * fields + b] * nodes[p * columns + b]
+                total += factor[a * fields + b] * z[b]
             h[a] = total
-        h[fields] = nodes[p * columns + fields]
+            if a < active:
+                radial += z[a] * z[a]
+        for a in range(fields, columns):
+            h[a] = z[a]
         _call(increment, t, h, x, par, work)
+        w = weights[p] * x[n] if labelled else weights[p]
         for i in range(n):
-            mean[i] += weights[p] * x[i]
+            mean[i] += w * x[i]
             for j in range(i + 1):
-                out[i * n + j] += weights[p] * x[i] * x[j]
+                out[i * n + j] += w * x[i] * x[j]
+        if pairs.size:
+            for i in range(n):
+                out[n * n + i] += w * radial * x[first + i]
+            for k in range(kicks):
+                for a in range(active):
+                    gradient[k * fields + a] += w * z[a] * x[first + n + k]
     for i in range(n):
         for j in range(i + 1):
             out[i * n + j] = (out[i * n + j] - mean[i] * mean[j]) / batch
             out[j * n + i] = out[i * n + j]
+    for i in range(n):
+        variance = batch * out[i * n + i]
+        if variance < 2.3e-16 * n_nodes * (variance + mean[i] ** 2):  # a state that does not scatter: rounding
+            for j in range(n):
+                out[i * n + j] = 0.0
+                out[j * n + i] = 0.0
+    for i in range(pairs.size // 2):
+        one, other = int(pairs[2 * i]), int(pairs[2 * i + 1])
+        if one >= 0:
+            for a in range(active):
+                product = gradient[one * fields + a] * gradient[other * fields + a]
+                out[n * n + i] += (1.0 - 1.0 / batch) * product
 
 
 @njit(**HELPER)
@@ -162,7 +213,7 @@ def _differences(drift, t, y, l, n, scale, par, work, b, moved, f, first, half):
         first[i] = 0.0
     if length == 0.0:
         return
-    h = STEP * scale / length
+    h = scale / length
     for sign in (1.0, -1.0):
         for i in range(n):
             moved[i] = y[i] + sign * h * l[i]
@@ -238,7 +289,9 @@ def _rhs(t, y, dy, par, work):
     sizes, n_par = int(par[6]), int(par[7])
     drift, tangent, correction, increment = int(par[8]), int(par[9]), int(par[10]), int(par[11])
     derivatives, n_times, active, n_correction = int(par[12]), int(par[13]), int(par[14]), int(par[15])
-    batch, extra = par[16], int(par[17])
+    batch, extra, labelled, kicks = par[16], int(par[17]), int(par[18]), int(par[19])
+    n_pairs, step = int(par[20]), par[21]
+    columns = fields + 1 + labelled
     at = HEAD
     full_of = par[at : at + n_full]
     at += n_full
@@ -248,21 +301,26 @@ def _rhs(t, y, dy, par, work):
     at += n_par
     own_correction = par[at : at + n_correction]
     at += n_correction
-    nodes = par[at : at + n_nodes * (fields + 1)]
-    at += n_nodes * (fields + 1)
+    pairs = par[at : at + n_pairs]
+    at += n_pairs
+    nodes = par[at : at + n_nodes * columns]
+    at += n_nodes * columns
     weights = par[at : at + n_nodes]
     at += n_nodes
     times, table = par[at : at + n_times], par[at + n_times :]
 
-    at = 0
+    noise = work[: n * n + n]  # where who calls may read them
+    at = noise.size
     linear = work[at : at + n_par + n_full]  # the tangent's parameters: the states are among them
     at += n_par + n_full
     gram, factor = work[at : at + fields * fields], work[at + fields * fields : at + 2 * fields * fields]
     at += 2 * fields * fields
-    h = work[at : at + fields + 1]
-    at += fields + 1
-    C, JC, noise = work[at : at + n * n], work[at + n * n : at + 2 * n * n], work[at + 2 * n * n : at + 3 * n * n]
-    at += 3 * n * n
+    h, gradient = work[at : at + fields + 2], work[at + fields + 2 : at + fields + 2 + kicks * fields]
+    at += h.size + gradient.size
+    observed = work[at : at + 3 * n + 1 + kicks]
+    at += observed.size
+    C, JC = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
+    at += 2 * n * n
     root, J = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
     at += 2 * n * n
     x, mean, v = work[at : at + n], work[at + n : at + 2 * n], work[at + 2 * n : at + 3 * n]
@@ -289,7 +347,7 @@ def _rhs(t, y, dy, par, work):
         gram[i] = linear[int(gram_of[i])]
     _factor(gram, fields, factor)
     known = derivatives != 0 or tangent != 0
-    scale = _scale(y, n) if known else _distance(factor, fields, active)
+    scale = step * (_scale(y, n) if known else _distance(factor, fields, active))
     for i in range(n):
         v[i] = m[i] - 0.5 * b[i]
     if derivatives:
@@ -320,9 +378,12 @@ def _rhs(t, y, dy, par, work):
                     JC[k * n + i] += f[i] * v[k]
 
     if n_times:
-        _interpolate(t, times, table, n * n, noise)
+        _interpolate(t, times, table, n * n + n, noise)
     else:
-        _diffusion(increment, t, linear, inner, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, noise)
+        how = np.array([batch, n, fields, active, labelled, kicks])
+        _averaged(increment, t, linear, inner, nodes, weights, factor, pairs, how, h, observed, gradient, noise)
+    for i in range(n):
+        dm[i] += noise[n * n + i]
     p = 2 * n
     for i in range(n):
         for j in range(i, n):
@@ -340,6 +401,15 @@ def rhs_address() -> int:
 def rhs_function() -> Callable[..., None]:
     """Return it for Python callers: time, and the addresses of the four arrays."""
     return ctypes.CFUNCTYPE(None, ctypes.c_double, *[ctypes.c_void_p] * 4)(rhs_address())
+
+
+def averages_at(t: float, state: np.ndarray, par: np.ndarray, work: np.ndarray) -> np.ndarray:
+    """Return the averages over a fresh example at packed states: D, flat, and what they add to the correction."""
+    n = len(state)
+    y = np.concatenate([state, np.zeros(n + n * (n + 1) // 2)])
+    out = np.empty_like(y)
+    rhs_function()(t, *(array.ctypes.data for array in (y, out, par, work)))
+    return work[: n * n + n].copy()
 
 
 def _entry(t, y, dy, par, work):
