@@ -262,7 +262,8 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
         "momentum of fixed beta": bool(training.fast),
         "vectors of fixed length": bool(training.normalised),
     }
-    accepted = 'squared loss, real labels, no biases, isotropic inputs, momentum="slow" or none, no constraint'
+    accepted = 'no biases, isotropic inputs, momentum="slow" or none, no constraint'
+    accepted = f"squared loss, real labels, {accepted}" if what == "sde()" else accepted
     for missed, present in missing.items():
         if present:
             raise NotYet(f"{what} with {missed}", accepted)

@@ -9,14 +9,14 @@ import numpy as np
 
 from effdyn.derive import Dynamics, ModelError, Quantity
 from effdyn.derive.fluctuations import Fluctuations
-from effdyn.derive.numerical.quadrature import KINKS
 from effdyn.derive.numerical.rules import joint_rule
 
 from .errors import Diverged, IntegrationError
 from .fluctuations_error import rate_errors
 from .fluctuations_lanes import derivatives_address
 from .fluctuations_observables import carried_over
-from .fluctuations_rhs import STEP, STEP_OF_PIECES, System, averages_at, rhs_address, work_size
+from .fluctuations_rhs import System, averages_at, rhs_address, work_size
+from .fluctuations_step import step_for
 from .integrate import integrate
 from .integrators.dop853 import Status
 from .integrators.trajectory import compute_trajectory
@@ -220,7 +220,7 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
         pairs=pairs,
         n_kicks=n_kicks,
         labelled=theory.labelled,
-        step=_step(theory),
+        step=step_for(dynamics, dynamics.drift),
         n_work=n_work,
     )
 
@@ -241,15 +241,6 @@ def _kicks(theory: Fluctuations, inputs: Inputs) -> tuple[np.ndarray, int]:
         entries = [e for e in np.ndindex(*inputs.y0[q.name].shape) if _is_own(q, e)]
         found += [(start[pair[0]] + e[0], start[pair[1]] + e[1]) if pair else (-1, -1) for e in entries]
     return np.array(found, float), int(start[-1])
-
-
-def _step(theory: Fluctuations) -> float:
-    """Return the step of differences of the drift, relative to the scale on which it changes."""
-    if all(table.kind in ("smooth", "split") for table in theory.dynamics.tables):
-        return STEP
-    model: Any = theory.dynamics.model
-    units = (model.activation, model.teacher_activation)
-    return STEP_OF_PIECES * (2 if any(g.expr.has(*KINKS) for g in units) else 1)
 
 
 def diffusion_along(system: System, times: np.ndarray, states: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from effdyn.derive.fluctuations import Fluctuations
 from effdyn.derive.schedule import SCHEDULE
 
 from .fluctuations_rhs import STEP, distance
+from .fluctuations_step import step_for
 from .kernels.gram import gram_matrix
 from .kernels.kernel import observables_kernel
 from .kernels.layout import Inputs, packed_length, parameter_vector, unpack
@@ -40,11 +41,12 @@ def carried_over(
     # Averages are as smooth as the drift; ratios of overlaps, which have indices, never are.
     ratio = np.repeat([bool(q.indices) for q in observed], lengths)
     function = _observables(theory, inputs, sum(lengths))
+    averaging = step_for(theory.dynamics, theory.dynamics.observables)
     found = []
     for state, m, C in zip(y, mean, covariance, strict=True):
         near = _distance(theory, inputs, state)
         far = max(1.0, float(np.abs(state).max())) if theory.tangent else near
-        at = [_moments(function, state, m, C, scale) for scale in (near, far)]
+        at = [_moments(function, state, m, C, step) for step in (STEP * near, averaging * far)]
         found.append([np.where(ratio, *pair) for pair in zip(*at, strict=True)])
     means, variances = (unpack(observed, np.array(part), inputs.sizes) for part in zip(*found, strict=True))
     # A schedule is a function of time: it does not fluctuate.
@@ -70,21 +72,21 @@ def _distance(theory: Fluctuations, inputs: Inputs, state: np.ndarray) -> float:
     return distance(gram, sum(inputs.sizes[str(f.size)] for f in theory.active))
 
 
-def _moments(function: Function, state: np.ndarray, m: np.ndarray, C: np.ndarray, scale: float) -> Moments:
-    """Return g·m + ½ H:C and g·C g of all observables, by differences over a thousandth of a scale."""
-    total, _ = _differences(function, state, m, scale)
+def _moments(function: Function, state: np.ndarray, m: np.ndarray, C: np.ndarray, step: float) -> Moments:
+    """Return g·m + ½ H:C and g·C g of all observables, by differences over a step."""
+    total, _ = _differences(function, state, m, step)
     variance = np.zeros_like(total)
     values, vectors = np.linalg.eigh(C)
     for value, vector in zip(values, vectors.T, strict=True):
         if value > 1e-13 * values[-1]:  # less is rounding
-            first, second = _differences(function, state, np.sqrt(value) * vector, scale)
+            first, second = _differences(function, state, np.sqrt(value) * vector, step)
             total, variance = total + second / 2, variance + first**2
     return total, variance
 
 
-def _differences(function: Function, state: np.ndarray, along: np.ndarray, scale: float) -> Moments:
+def _differences(function: Function, state: np.ndarray, along: np.ndarray, step: float) -> Moments:
     """Return the first and the second derivative along a direction."""
     length = float(np.abs(along).max())
-    h = STEP * scale / length if length else 1.0
+    h = step / length if length else 1.0
     low, middle, high = (function(state + sign * h * along) for sign in (-1.0, 0.0, 1.0))
     return (high - low) / (2 * h), (high - 2 * middle + low) / h**2

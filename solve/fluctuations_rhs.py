@@ -29,10 +29,6 @@ HEAD = 22
 NOTHING = np.zeros(0)
 STEP = 1e-3
 """Of differences, relative to the scale of a state: truncation is about 1e-7 of H:C, rounding 1e-10."""
-STEP_OF_PIECES = 0.1
-"""The same of drifts by rules between kinks, whose error of 1e-5 is no smooth function of the state; twice that where
-single units have kinks and the error is 1e-4. Truncation is then 1e-3 to 3e-3 of H:C and half of that of J, the error
-of rules below (ReLU under logistic loss: 0.01 of H:C; measured at K = 2, M = 1)."""
 NEAREST = 1e-3
 """The least scale of differences where forms are singular at fields that coincide, so that rounding stays below 1e-4 of
 H:C: nearer to that the expansion itself ends."""
