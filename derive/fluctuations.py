@@ -10,24 +10,35 @@ term of their mean. The last term is there because training goes in steps of 1/d
 step ω advances by b/d + ½ J b/d²; where b depends on time explicitly, ½ ∂b/∂t comes to ½ J b. All pieces come from the
 same increments as the drift. Knows nothing of how they are evaluated. Source: van Kampen's expansion of the system
 size, for the Markov chain of the overlaps.
+
+Where vectors are rescaled to their lengths after a step, X is the projected increment, and c has averages of products
+of two increments besides (:mod:`.projection`). Where momentum has a fixed β, all this is of the overlaps Ω̃ of vectors
+that move by plain steps (:mod:`.plain_steps`), with b, J and c at Ω = Ω̃ + o/d: J m is then of m = m̃ + o.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from .averages import resolve_dilations, write_out
-from .dynamics import TIME, Dynamics, Equation, FieldFamily, Quantity
+from .correction import correction, offset
+from .dynamics import Dynamics, FieldFamily
 from .errors import ModelError, NotYet
-from .increments import LENGTH, NOISE, NORM, D, overlap_of
 from .loss import Y
-from .moments import Dilation, Pair, Value
 from .numerical.quadrature import KINKS
-from .pipeline import average_increments, expand_increments
-from .tangent import NotDifferentiable, along, curvature, tangent
-from .terms import Term, assemble
+from .one_example import (
+    PROBABILITY,
+    Kicks,
+    active_families,
+    diffusion,
+    idle_covariances,
+    idle_families,
+    idle_means,
+    kicks_of,
+)
+from .projection import held_overlaps
+from .tangent import NotDifferentiable, curvature, tangent
 
 if TYPE_CHECKING:
     from .pipeline import TrainingStep
@@ -53,7 +64,8 @@ class Fluctuations:
         c: d times the 1/d terms of the mean increment, less ½ ∂b/∂t where learning rates follow a schedule.
     increment : Dynamics
         X: d times the increment of each state in a step on one example, given its local fields and label noise, which
-        are the states here; its covariance over them, divided by ``batch``, is D. See :func:`diffusion`.
+        are the states here; its covariance over them, divided by ``batch``, is D. What follows them of observables
+        adds to c. See :func:`.one_example.diffusion`.
     families : tuple of FieldFamily
         The local fields of an example; those on which nothing depends come last: of momentum buffers, of the fixed
         vector of inputs with a mean, of the parts of vectors in blocks of the inputs.
@@ -87,6 +99,9 @@ class Fluctuations:
     mean: tuple[tuple[str, sympy.Lambda], ...]
     active: tuple[FieldFamily, ...]
     batch: sympy.Expr = sympy.S.One
+    kicks: Kicks | None = None
+    held: tuple[str, ...] = ()
+    offset: Dynamics | None = None
 
     @property
     def curvature(self) -> Dynamics | None:
@@ -101,9 +116,16 @@ class Fluctuations:
     def noise_nodes(self) -> int:
         """The nodes of Gauss's rule over the label noise that averages products of two increments exactly.
 
-        They are polynomials in it, of twice the degree of the slope of the loss each.
+        They are polynomials in it, of twice the degree of the slope of the loss each; 0 if that is no polynomial, and
+        the noise one more variable of the rule over the fields.
         """
-        return 2 * int(sympy.degree(self.dynamics.model.loss.slope, Y)) + 1
+        loss = self.dynamics.model.loss
+        return 2 * int(sympy.degree(loss.slope, Y)) + 1 if loss.polynomial else 0
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels are ±1: the last state of ``increment``, with ``probability`` given the fields."""
+        return any(e.quantity.name == PROBABILITY.name for e in self.increment.observables)
 
     @property
     def kinked(self) -> bool:
@@ -128,23 +150,28 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For losses that are not polynomial, labels ±1, momentum at a fixed β, functions with kinks whose expectations
-        are numerical, inputs with a mean with any numerical ones, and inputs in blocks with other than polynomials.
+        For inputs in blocks with other than polynomials; for inputs with a mean, momentum at a fixed β, and batches of
+        vectors of fixed length where averages are numerical; and for vectors of fixed length with either of the first
+        three.
     """
     training = update_rule(dynamics, "fluctuations()")
-    _check_smooth(dynamics)
     first = _tangent_if_known(dynamics)
-    active = tuple(f for f in dynamics.families if not f.derived)
+    active = active_families(dynamics)
+    small, complete = correction(dynamics, training, symbolic=first is not None and training.parts is None)
+    kicks = None if complete else kicks_of(training)
     return Fluctuations(
         dynamics,
         first,
-        _correction(dynamics, training, symbolic=first is not None and training.parts is None),
-        diffusion(dynamics, training),
+        small,
+        diffusion(dynamics, training, kicks),
         (*active, *idle_families(training)),
-        (*dynamics.covariance, *_idle_covariances(training)),
-        (*dynamics.mean, *_idle_means(training)),
+        (*dynamics.covariance, *idle_covariances(training)),
+        (*dynamics.mean, *idle_means(training)),
         active,
         training.batch,
+        kicks,
+        held_overlaps(training),
+        offset(dynamics, training),
     )
 
 
@@ -155,54 +182,6 @@ def _tangent_if_known(dynamics: Dynamics) -> Dynamics | None:
         return None
 
 
-def _check_smooth(dynamics: Dynamics) -> None:
-    """Refuse numerical drifts with kinks: rules give them to 1e-5, and second differences would show these errors."""
-    functions = {value.args[0].function.expr for e in dynamics.drift for value in e.expr.atoms(Value)}
-    if dynamics.tables and any(f.has(*KINKS) for f in functions):
-        raise NotYet(
-            "fluctuations() of functions with kinks whose expectations have no closed form",
-            "activations with closed forms (erf, relu, polynomials) or smooth ones (tanh)",
-        )
-
-
-def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dynamics:
-    """Return d times the increments of a step on one example, whose covariance over it is the diffusion matrix D.
-
-    Of a batch of b they are the mean over examples of these increments, their terms quadratic in the gradient divided
-    by b: what two examples add together is of mean zero but for 1/d, and of variance 1/d. So D is the covariance over
-    one example divided by b.
-
-    Returns
-    -------
-    Dynamics
-        Its states are the local fields and the label noise ``zeta``; fields are N(0, Ω), noise is N(0, 1). Its
-        observables are the increments X, named as the states of ``dynamics``; |x|²/d is 1 at this order. Its parameters
-        are the states, then the parameters, of ``dynamics``.
-    """
-    training = training or update_rule(dynamics, "fluctuations()")
-    example = training.example("auto")
-    active = [f for f in dynamics.families if not f.derived]
-    shapes = _idle_shapes(training)
-    fields = [
-        Quantity(str(f.base), tuple(map(_index, shape)), shape, f.latex, "local fields")
-        for f in (*active, *idle_families(training))
-        for shape in [shapes[f.base] if f.base in training.idle else (f.size,)]
-    ]
-    alone = {} if training.center is None else {training.center: Quantity(str(training.center.base)).symbol}
-    noise = Quantity(NOISE.name, latex=r"\zeta", meaning="label noise over its standard deviation")
-    return Dynamics(
-        f"{dynamics.title}: increments of one step",
-        "ode",
-        dynamics.clock,
-        tuple(Equation(q, sympy.S.Zero) for q in (*fields, noise)),
-        dynamics.states + dynamics.parameters,
-        tuple(
-            Equation(q, training.timed(evaluated(write_out(_leading(expr, training), example))).xreplace(alone))
-            for q, expr in expand_increments(training)
-        ),
-    )
-
-
 def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
     """Return the update rule behind equations of motion, if their fluctuations, for ``what``, can be had."""
     model: Any = dynamics.model
@@ -211,132 +190,13 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
     if dynamics.kind != "ode" or dynamics.limit != LIMIT:
         raise ModelError("limit", dynamics.limit, f"{LIMIT!r}: runs fluctuate around that limit by 1/sqrt(d)")
     training: TrainingStep = model.training_step()
+    unequal = training.parts is not None or training.center is not None
     missing = {
-        "a loss that is not polynomial": not model.loss.polynomial,
-        "labels ±1": training.label is not None,
-        "momentum of fixed beta": bool(training.fast),
-        "vectors of fixed length": bool(training.normalised),
+        "momentum of fixed beta and vectors of fixed length": bool(training.fast and training.normalised),
+        "momentum of fixed beta, and inputs in blocks or with a mean": bool(training.fast) and unequal,
+        "vectors of fixed length, and inputs in blocks or with a mean": bool(training.normalised) and unequal,
     }
-    accepted = 'squared loss, real labels, momentum="slow" or none, no constraint'
     for missed, present in missing.items():
         if present:
-            raise NotYet(f"{what} with {missed}", accepted)
+            raise NotYet(f"{what} with {missed}", "one of them")
     return training
-
-
-def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
-    """Return the families of fields on which nothing depends, with as many members as their overlaps say."""
-    shapes = _idle_shapes(training)
-    return tuple(FieldFamily(base, sympy.Mul(*shapes[base]), str(base)) for base in training.idle)
-
-
-def _idle_shapes(training: "TrainingStep") -> dict[sympy.IndexedBase, tuple[sympy.Expr, ...]]:
-    """Return the sizes of the indices of each idle field; none of an index that is a number."""
-    shapes = {}
-    for q, f, g in training.overlaps:
-        sizes = dict(zip(q.indices, q.shape, strict=True))
-        for field in (f.field, g.field):
-            shapes[field.base] = tuple(sizes[index] for index in field.indices if index in sizes)
-    return shapes
-
-
-def _idle_covariances(training: "TrainingStep") -> tuple[tuple[tuple[str, str], sympy.Lambda], ...]:
-    """Return the covariances of idle fields with all: the inner products of their vectors over d.
-
-    Of parts of vectors in blocks of the inputs only those in the same block have one, with the variance in that block.
-    """
-    if training.parts is None:
-        return training.idle_overlaps
-    variance = training.parts.variance
-
-    def covariance(law: sympy.Lambda) -> sympy.Lambda:
-        if len(law.variables) < 4:  # of a field with that of a part, which is one
-            return law
-        block, _, other, _ = law.variables
-        return sympy.Lambda(law.variables, variance(block) * sympy.KroneckerDelta(block, other) * law.expr)
-
-    return tuple((pair, covariance(law)) for pair, law in training.idle_overlaps)
-
-
-def _idle_means(training: "TrainingStep") -> tuple[tuple[str, sympy.Lambda], ...]:
-    """Return the means of idle fields: μ·x has the mean |μ|², which is its variance too."""
-    if training.center is None:
-        return ()
-    base, (index,) = training.center.base, sympy.symbols("i,", integer=True, positive=True)
-    square = overlap_of(base[index], base[index], dict(training.idle_overlaps))
-    return ((str(base), sympy.Lambda((index,), square)),)
-
-
-def _correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> Dynamics:
-    """Return d times the terms of order 1/d of the mean increment, and −½ ∂b/∂t: over a step rates change."""
-    example = training.example(dynamics.method)
-    means = average_increments(expand_increments(training), example)
-    if any(factor.has(Pair) for _, terms in means for t in _of_order_one_over_d(terms) for factor in t.factors):
-        raise NotYet(
-            "fluctuations() with batches, or inputs with a mean, where expectations are over all fields at once",
-            "one example a step of inputs without a mean",
-        )
-
-    def corrected(q: Quantity, terms: list[Term]) -> sympy.Expr:
-        small = _of_order_one_over_d(terms)
-        found = (
-            _resolved(assemble(small), dynamics) if symbolic else assemble(resolve_dilations(small, q.indices, example))
-        )
-        return training.timed(found) - assemble(_changing(terms, training)) / 2
-
-    drift = tuple(Equation(q, corrected(q, terms)) for q, terms in means)
-    return replace(dynamics, title=f"{dynamics.title}: 1/d terms", drift=drift, observables=(), model=None)
-
-
-def _of_order_one_over_d(terms: list[Term]) -> list[Term]:
-    """Return d times the terms of a mean increment that are of order 1/d."""
-    scaled = (replace(term, coefficient=sympy.expand_mul(term.coefficient * D)) for term in terms)
-    return [term for term in scaled if _order(term) == 0]
-
-
-def _changing(terms: list[Term], training: "TrainingStep") -> list[Term]:
-    """Return the time derivatives of the terms of order one, whose coefficients may depend on time explicitly."""
-    rates = (replace(t, coefficient=sympy.diff(training.timed(t.coefficient), TIME)) for t in terms if _order(t) == 0)
-    return [term for term in rates if term.coefficient != 0]
-
-
-def _order(term: Term) -> sympy.Expr:
-    """Return the power of d in a term, whose coefficient is a monomial."""
-    _, power = sympy.powsimp(term.coefficient).as_coeff_exponent(D)
-    return power
-
-
-def _resolved(expr: sympy.Expr, dynamics: Dynamics) -> sympy.Expr:
-    """Return an expression with each ∂_s E_{sΩ}: the derivative of the closed form along Ω itself, since it holds
-    nothing but covariances. Those of fields alone: label noise is no field."""
-    overlaps = {q.name: q for q in (*dynamics.states, *dynamics.parameters) if _is_overlap(q, dynamics)}
-    return expr.replace(Dilation, lambda moment: along(dynamics.closed(moment), overlaps))
-
-
-def _is_overlap(q: Quantity, dynamics: Dynamics) -> bool:
-    return len(q.shape) == 2 and any(law.expr.has(q.base) for _, law in dynamics.covariance)
-
-
-def _leading(increment: sympy.Expr, training: "TrainingStep") -> sympy.Expr:
-    """Return an increment to order one, where |x|²/d does not fluctuate, nor that of the part in a block."""
-    lengths = (
-        {e: training.parts.length(*e.indices) for e in increment.atoms(sympy.Indexed) if e.base == LENGTH}
-        if training.parts
-        else {}
-    )
-    return of_order_one(increment.xreplace({NORM: sympy.S.One, **lengths}))
-
-
-def of_order_one(increment: sympy.Expr) -> sympy.Expr:
-    """Return what of d·ΔΩ is of order one. What is of order d cancels: a vector that stays is still there."""
-    parts = (part.as_independent(D, as_Add=False) for part in sympy.Add.make_args(increment))
-    return sympy.Add(*(rest * sympy.expand(power).coeff(D, 0) for rest, power in parts))
-
-
-def evaluated(expr: sympy.Expr) -> sympy.Expr:
-    """Return an expression with the functions of local fields as what they are."""
-    return expr.replace(Value, lambda univariate, field: univariate.function(field))
-
-
-def _index(size: sympy.Expr) -> sympy.Symbol:
-    return sympy.Symbol(f"f_{size}", integer=True, positive=True)

@@ -8,6 +8,7 @@ increments as the drift. Knows nothing of how paths are computed.
 import itertools
 from dataclasses import replace
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import sympy
 
@@ -15,12 +16,16 @@ from .averages import Example, jointly, take_expectations
 from .diffusion import Covariation
 from .dynamics import Dynamics, Quantity
 from .errors import NotYet
-from .fluctuations import of_order_one, update_rule
+from .fluctuations import update_rule
 from .increments import NORM
 from .moments import Value
 from .numerical.quadrature import KINKS
+from .one_example import of_order_one
 from .pipeline import DIMENSION, expand_increments
 from .terms import assemble
+
+if TYPE_CHECKING:
+    from .pipeline import TrainingStep
 
 
 @lru_cache(maxsize=32)
@@ -42,13 +47,11 @@ def langevin(dynamics: Dynamics) -> Dynamics:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For activations with kinks, losses that are not polynomial, labels ±1, biases, momentum, and inputs with a mean
-        or in blocks.
+        For activations with kinks, losses that are not polynomial, labels ±1, biases, momentum, vectors of fixed
+        length, and inputs with a mean or in blocks.
     """
     training = update_rule(dynamics, "sde()")
-    if training.idle or training.mean:
-        what = "sde() with momentum, biases, inputs with a mean or inputs in blocks"
-        raise NotYet(what, "isotropic inputs without biases and momentum")
+    _check_stated(dynamics, training)
     example = training.example("auto")
     increments = [(q, of_order_one(expr.xreplace({NORM: sympy.S.One}))) for q, expr in expand_increments(training)]
     functions = {value.args[0].function.expr for _, expr in increments for value in expr.atoms(Value)}
@@ -71,6 +74,20 @@ def langevin(dynamics: Dynamics) -> Dynamics:
         model=None,
         limit="",
     )
+
+
+def _check_stated(dynamics: Dynamics, training: "TrainingStep") -> None:
+    model: Any = dynamics.model
+    missing = {
+        "a loss that is not polynomial": not model.loss.polynomial,
+        "labels ±1": training.label is not None,
+        "momentum, biases, inputs with a mean or inputs in blocks": bool(training.idle or training.mean),
+        "vectors of fixed length": bool(training.normalised),
+    }
+    accepted = "squared loss, real labels, isotropic inputs, no biases, no momentum, no constraint"
+    for missed, present in missing.items():
+        if present:
+            raise NotYet(f"sde() with {missed}", accepted)
 
 
 def _covariation(

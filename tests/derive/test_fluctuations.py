@@ -1,12 +1,15 @@
 """The pieces of the order-1/d theory, against other ways to the same numbers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import sympy
 
 from effdyn import derive
 from effdyn.derive.errors import ModelError, NotYet
-from effdyn.derive.moments import Dilation, Joint, Moment, Value
+from effdyn.derive.fluctuations import kicks_of
+from effdyn.derive.moments import Dilation, Joint, Moment, Pair, Value
 
 ERF = derive.TeacherStudent(activation="erf")
 SMALL = {"K": 1, "M": 1}
@@ -84,9 +87,7 @@ def test_no_average_is_left_unresolved() -> None:
 @pytest.mark.parametrize(
     ("model", "error", "words"),
     [
-        (dict(activation="Max(x, tanh(x))"), NotYet, "kinks"),
         (dict(activation="erf", momentum="fixed"), NotYet, "momentum of fixed beta"),
-        (dict(activation="erf", labels="sign", loss="hinge"), NotYet, "labels"),
         (dict(activation="tanh", inputs="blocks"), NotYet, "inputs in blocks"),
     ],
 )
@@ -100,3 +101,40 @@ def test_only_the_limit_around_which_runs_fluctuate() -> None:
         ERF.dynamics(limit="gradient-flow").fluctuations()
     with pytest.raises(ModelError, match="dynamics"):
         derive.Dynamics("by hand", "ode", "t", ()).fluctuations()
+
+
+@pytest.mark.parametrize(
+    ("model", "by_rule", "labelled"),
+    [
+        (dict(activation="erf"), False, False),
+        (dict(activation="linear", labels="sign", loss="hinge"), False, True),
+        (dict(activation="erf", labels="logistic", loss="logistic"), True, True),
+        (dict(activation="erf", loss="huber", batch=True), True, False),
+        (dict(activation="Max(x, tanh(x))"), True, False),
+        (dict(activation="x*(1 + erf(x/sqrt(2)))/2"), True, False),
+    ],
+)
+def test_terms_without_a_form_are_left_to_the_rule_over_examples(
+    model: dict[str, Any], by_rule: bool, labelled: bool
+) -> None:
+    """So are those with forms of 300 000 operations, as GELU's."""
+    theory = derive.TeacherStudent(**model).dynamics().fluctuations()
+    names = [e.quantity.name for e in theory.increment.observables]
+    assert (theory.kicks is not None) == by_rule == ("kick_h" in names)
+    assert theory.labelled == labelled == ("probability" in names)
+    assert not any(e.expr.has(Dilation, Pair) for e in theory.correction.drift)
+    if theory.kicks:
+        assert theory.kicks.pairs == ((0, 0), None)  # Q has products of two kicks, R of none
+
+
+def test_slow_momentum_multiplies_kicks_of_buffers_alone() -> None:
+    """Students move by m/d: their kick is of order 1/d."""
+    kicks = kicks_of(derive.TeacherStudent(activation="erf", momentum="slow").training_step())
+    assert [str(q) for q, _ in kicks.quantities] == ["kick_m[i]"]
+    assert kicks.pairs == (None, None, None, (0, 0), None)  # of Q, R, P, V, S
+
+
+def test_sde_still_needs_polynomials_and_real_labels() -> None:
+    for model in (dict(activation="erf", loss="huber"), dict(activation="erf", labels="sign")):
+        with pytest.raises(NotYet, match=r"sde\(\)"):
+            derive.TeacherStudent(**model).dynamics().sde()

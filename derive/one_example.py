@@ -1,0 +1,208 @@
+"""What one step on one example does to the order parameters at order one: increments as functions of its local fields.
+
+Fields on which nothing depends, of momentum buffers and of parts of vectors, come last: increments are linear in them.
+Knows nothing of averages.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import sympy
+
+from .averages import LABEL, rename_bound
+from .dynamics import Dynamics, Equation, FieldFamily, Quantity
+from .increments import LENGTH, NOISE, NORM, D, overlap_of
+from .moments import Value
+from .pipeline import expand_increments
+from .plain_steps import slow_increments, without_buffers
+from .projection import Increments, curvature, project
+
+if TYPE_CHECKING:
+    from .pipeline import TrainingStep
+
+Law = tuple[tuple[str, str], sympy.Lambda]
+PROBABILITY = Quantity("probability", latex="p", meaning="probability of the label given the fields")
+
+
+@dataclass(frozen=True, slots=True)
+class Kicks:
+    """The functions F by which an example moves vectors, v ← … + (F/√d) x, and the products of two in each state.
+
+    By them the terms of order 1/d of mean increments are averages over the standard normal variables z of which the
+    fields are made, h = L z with L Lᵀ = Ω (Stein's lemma): 2 ∂_s E_{sΩ}[G] = E[(|z|² − N) G], and of two independent
+    examples of a batch E[∇F]ᵀ Ω E[∇G] = E[F z]·E[G z]. No derivative is taken, so that F may have kinks and jumps.
+
+    Attributes
+    ----------
+    quantities : list of (Quantity, Expr)
+        Each kick, as an observable.
+    pairs : tuple of (int, int) or None
+        For each state, which two of them its increment multiplies, with its own indices; None if it multiplies none.
+    """
+
+    quantities: tuple[tuple[Quantity, sympy.Expr], ...]
+    pairs: tuple[tuple[int, int] | None, ...]
+
+
+def kicks_of(training: "TrainingStep") -> Kicks:
+    """Return the kicks of order one of an update rule."""
+    known = {u.field.base: (u, size) for q, f, g in training.overlaps for u, size in zip((f, g), q.shape, strict=True)}
+    moving = {base: (u, size) for base, (u, size) in known.items() if of_order_one(u.kick) != 0}
+    quantities = tuple(
+        (Quantity(f"kick_{base}", u.field.indices, (size,), f"F_{base}", "kick"), of_order_one(u.kick))
+        for base, (u, size) in moving.items()
+    )
+    number = {base: n for n, base in enumerate(moving)}
+    pairs = [
+        (number[f.field.base], number[g.field.base]) if {f.field.base, g.field.base} <= set(number) else None
+        for _, f, g in training.overlaps
+    ]
+    return Kicks(quantities, tuple([*pairs, *(None for _ in training.scalars)]))
+
+
+def takes_kicks(training: "TrainingStep") -> bool:
+    """Return whether the terms of order 1/d of an update rule are all of the forms that :class:`Kicks` gives."""
+    isotropic = training.parts is None and training.center is None
+    return isotropic and not training.fast and (not training.normalised or training.batch == 1)
+
+
+def diffusion(dynamics: Dynamics, training: "TrainingStep", kicks: Kicks | None = None) -> Dynamics:
+    """Return d times the increments of a step on one example, whose covariance over it is the diffusion matrix D.
+
+    Of a batch of b they are the mean over examples of these increments, their terms quadratic in the gradient divided
+    by b: what two examples add together is of mean zero but for 1/d, and of variance 1/d. So D is the covariance over
+    one example divided by b.
+
+    Returns
+    -------
+    Dynamics
+        Its states are the local fields and the label noise ``zeta``; fields are normal, noise is N(0, 1). A label ±1
+        is one state more, ``y_sign``. Its observables are the increments X, named as the states of ``dynamics``; |x|²/d
+        is 1 at this order. Then, of labels ±1, the ``probability`` of ``y_sign`` given the fields; with ``kicks`` what
+        of each X multiplies |x|²/d, and the kicks; where lengths are held, the terms that rescaling adds to c,
+        quadratic in X, named as the states and ``_rescaled``. Its parameters are the states, then the parameters, of
+        ``dynamics``.
+    """
+    fields = _fields(dynamics, training)
+    noise = Quantity(NOISE.name, latex=r"\zeta", meaning="label noise over its standard deviation")
+    label = [Quantity(LABEL.name, latex="y", meaning="the label")] if training.label is not None else []
+    return Dynamics(
+        f"{dynamics.title}: increments of one step",
+        "ode",
+        dynamics.clock,
+        tuple(Equation(q, sympy.S.Zero) for q in (*fields, noise, *label)),
+        dynamics.states + dynamics.parameters,
+        tuple(Equation(q, training.timed(_in_fields(e, q, training))) for q, e in _observed(training, kicks)),
+    )
+
+
+def _observed(training: "TrainingStep", kicks: Kicks | None) -> Increments:
+    """Return the increments X at order one, and what else of an example is averaged."""
+    free = [(q, without_buffers(_leading(expr, training), training)) for q, expr in slow_increments(training)]
+    found = project(free, training)
+    if training.label is not None:
+        found.append((PROBABILITY, (1 + LABEL * training.label) / 2))
+    if kicks is not None:
+        stretched = [(q, of_order_one(expr.coeff(NORM))) for q, expr in expand_increments(training)]
+        found += [(_stretched(q), expr) for q, expr in project(stretched, training)]
+        found += kicks.quantities
+    if training.normalised:
+        found += [(replace(q, name=f"{q.name}_rescaled"), expr) for q, expr in curvature(free, training)]
+    return found
+
+
+def _stretched(q: Quantity) -> Quantity:
+    return replace(q, name=f"{q.name}_stretched", latex="", meaning=f"what multiplies |x|²/d in the increment of {q}")
+
+
+def _leading(increment: sympy.Expr, training: "TrainingStep") -> sympy.Expr:
+    """Return an increment to order one, where |x|²/d does not fluctuate, nor that of the part in a block."""
+    lengths = (
+        {e: training.parts.length(*e.indices) for e in increment.atoms(sympy.Indexed) if e.base == LENGTH}
+        if training.parts
+        else {}
+    )
+    return of_order_one(increment.xreplace({NORM: sympy.S.One, **lengths}))
+
+
+def of_order_one(increment: sympy.Expr) -> sympy.Expr:
+    """Return what of d·ΔΩ is of order one. What is of order d cancels: a vector that stays is still there."""
+    parts = (part.as_independent(D, as_Add=False) for part in sympy.Add.make_args(increment))
+    return sympy.Add(*(rest * sympy.expand(power).coeff(D, 0) for rest, power in parts))
+
+
+def _in_fields(expr: sympy.Expr, q: Quantity, training: "TrainingStep") -> sympy.Expr:
+    """Return an expression in the fields of weight vectors and the label noise alone."""
+    alone = {} if training.center is None else {training.center: Quantity(str(training.center.base)).symbol}
+    functions = expr.replace(Value, lambda univariate, field: univariate.function(field))
+    return rename_bound(functions.xreplace(dict(training.written_out)), q.indices).xreplace(alone)
+
+
+def _fields(dynamics: Dynamics, training: "TrainingStep") -> list[Quantity]:
+    """Return the fields of an example, those on which nothing depends last."""
+    shapes = _idle_shapes(training)
+    families = (*active_families(dynamics), *idle_families(training))
+    sizes = [shapes[f.base] if f.base in training.idle else (f.size,) for f in families]
+    return [
+        Quantity(str(f.base), tuple(map(_index, shape)), shape, f.latex, "local fields")
+        for f, shape in zip(families, sizes, strict=True)
+    ]
+
+
+def active_families(dynamics: Dynamics) -> tuple[FieldFamily, ...]:
+    """Return the families of fields on which functions depend."""
+    return tuple(f for f in dynamics.families if not f.derived)
+
+
+def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
+    """Return the families of fields on which nothing depends, with as many members as their overlaps say.
+
+    Buffers that relax within a few steps have fields of order d^(−1/2), and are none of them.
+    """
+    if training.fast:
+        return ()
+    shapes = _idle_shapes(training)
+    return tuple(FieldFamily(base, sympy.Mul(*shapes[base]), str(base)) for base in training.idle)
+
+
+def _idle_shapes(training: "TrainingStep") -> dict[sympy.IndexedBase, tuple[sympy.Expr, ...]]:
+    """Return the sizes of the indices of each idle field; none of an index that is a number."""
+    shapes = {}
+    for q, f, g in training.overlaps:
+        sizes = dict(zip(q.indices, q.shape, strict=True))
+        for field in (f.field, g.field):
+            shapes[field.base] = tuple(sizes[index] for index in field.indices if index in sizes)
+    return shapes
+
+
+def idle_covariances(training: "TrainingStep") -> tuple[Law, ...]:
+    """Return the covariances of idle fields with all: the inner products of their vectors over d.
+
+    Of parts of vectors in blocks of the inputs only those in the same block have one, with the variance in that block.
+    """
+    if training.fast:
+        return ()
+    if training.parts is None:
+        return training.idle_overlaps
+    variance = training.parts.variance
+
+    def covariance(law: sympy.Lambda) -> sympy.Lambda:
+        if len(law.variables) < 4:  # of a field with that of a part, which is one
+            return law
+        block, _, other, _ = law.variables
+        return sympy.Lambda(law.variables, variance(block) * sympy.KroneckerDelta(block, other) * law.expr)
+
+    return tuple((pair, covariance(law)) for pair, law in training.idle_overlaps)
+
+
+def idle_means(training: "TrainingStep") -> tuple[tuple[str, sympy.Lambda], ...]:
+    """Return the means of idle fields: μ·x has the mean |μ|², which is its variance too."""
+    if training.center is None:
+        return ()
+    base, (index,) = training.center.base, sympy.symbols("i,", integer=True, positive=True)
+    square = overlap_of(base[index], base[index], dict(training.idle_overlaps))
+    return ((str(base), sympy.Lambda((index,), square)),)
+
+
+def _index(size: sympy.Expr) -> sympy.Symbol:
+    return sympy.Symbol(f"f_{size}", integer=True, positive=True)
