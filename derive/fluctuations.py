@@ -10,8 +10,13 @@ term of their mean. The last term is there because training goes in steps of 1/d
 step ω advances by b/d + ½ J b/d²; where b depends on time explicitly, ½ ∂b/∂t comes to ½ J b. All pieces come from the
 same increments as the drift. Knows nothing of how they are evaluated. Source: van Kampen's expansion of the system
 size, for the Markov chain of the overlaps.
+
+Where vectors are rescaled to their lengths after a step, X is the projected increment, and c has averages of products
+of two increments besides (:mod:`.projection`). Where momentum has a fixed β, all this is of the overlaps Ω̃ of vectors
+that move by plain steps (:mod:`.plain_steps`), with b, J and c at Ω = Ω̃ + o/d: J m is then of m = m̃ + o.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -21,11 +26,14 @@ import sympy
 from .averages import resolve_dilations, write_out
 from .dynamics import TIME, Dynamics, Equation, FieldFamily, Quantity
 from .errors import ModelError, NotYet
+from .fast_variables import Averages, FixedPoints, fixed_points, gathered, insert_fixed_points
 from .increments import NOISE, NORM, D
 from .loss import Y
 from .moments import Dilation, Pair, Value
 from .numerical.quadrature import KINKS
 from .pipeline import average_increments, expand_increments
+from .plain_steps import offsets, slow_averages, slow_increments, without_buffers
+from .projection import Increments, curvature, held_overlaps, hold_lengths, project
 from .tangent import NotDifferentiable, along, tangent
 from .terms import Term, assemble
 
@@ -53,7 +61,8 @@ class Fluctuations:
         c: d times the 1/d terms of the mean increment, less ½ ∂b/∂t where learning rates follow a schedule.
     increment : Dynamics
         X: d times the increment of each state in a step on one example, given its local fields and label noise, which
-        are the states here; its covariance over them, divided by ``batch``, is D. See :func:`diffusion`.
+        are the states here; its covariance over them, divided by ``batch``, is D. Where lengths are held, as many
+        quadratic forms in X follow, whose averages over ``batch`` add to c. See :func:`diffusion`.
     families : tuple of FieldFamily
         The local fields of an example; those on which nothing depends, of momentum buffers, come last.
     covariance : tuple of ((str, str), Lambda)
@@ -62,6 +71,10 @@ class Fluctuations:
         The families without those of buffers.
     batch : Expr
         The number of examples that a step averages over.
+    held : tuple of str
+        The overlaps of vectors of fixed length with each other, whose diagonal does not move.
+    offset : Dynamics or None
+        With momentum of a fixed β, o: what m has besides m̃ once buffers, which start at 0, have relaxed.
 
     Examples
     --------
@@ -81,6 +94,8 @@ class Fluctuations:
     covariance: tuple[tuple[tuple[str, str], sympy.Lambda], ...]
     active: tuple[FieldFamily, ...]
     batch: sympy.Expr = sympy.S.One
+    held: tuple[str, ...] = ()
+    offset: Dynamics | None = None
 
     @property
     def noise_nodes(self) -> int:
@@ -113,8 +128,8 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For losses that are not polynomial, labels ±1, biases, momentum at a fixed β, and functions with kinks whose
-        expectations are numerical.
+        For losses that are not polynomial, labels ±1, biases, momentum at a fixed β of vectors of fixed length, and
+        functions with kinks whose expectations are numerical.
     """
     training = update_rule(dynamics, "fluctuations()")
     _check_smooth(dynamics)
@@ -126,9 +141,11 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
         _correction(dynamics, training, symbolic=first is not None),
         diffusion(dynamics, training),
         (*active, *idle_families(training)),
-        (*dynamics.covariance, *training.idle_overlaps),
+        (*dynamics.covariance, *(() if training.fast else training.idle_overlaps)),
         active,
         training.batch,
+        held_overlaps(training),
+        _offset(dynamics, training) if training.fast else None,
     )
 
 
@@ -160,8 +177,9 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
     -------
     Dynamics
         Its states are the local fields and the label noise ``zeta``; fields are N(0, Ω), noise is N(0, 1). Its
-        observables are the increments X, named as the states of ``dynamics``; |x|²/d is 1 at this order. Its parameters
-        are the states, then the parameters, of ``dynamics``.
+        observables are the increments X, named as the states of ``dynamics``; |x|²/d is 1 at this order. Where lengths
+        are held, there follow the terms that rescaling adds to c, quadratic in X, named as the states and
+        ``_rescaled``. Its parameters are the states, then the parameters, of ``dynamics``.
     """
     training = training or update_rule(dynamics, "fluctuations()")
     example = training.example("auto")
@@ -177,11 +195,20 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep | None" = None) -> Dyn
         dynamics.clock,
         tuple(Equation(q, sympy.S.Zero) for q in (*fields, noise)),
         dynamics.states + dynamics.parameters,
-        tuple(
-            Equation(q, training.timed(evaluated(write_out(of_order_one(expr.xreplace({NORM: sympy.S.One})), example))))
-            for q, expr in expand_increments(training)
-        ),
+        tuple(Equation(q, training.timed(evaluated(write_out(e, example)))) for q, e in _of_one_example(training)),
     )
+
+
+def _of_one_example(training: "TrainingStep") -> Increments:
+    """Return the increments X at order one, and what follows of quadratic forms in them."""
+    free = [
+        (q, without_buffers(of_order_one(expr.xreplace({NORM: sympy.S.One})), training))
+        for q, expr in slow_increments(training)
+    ]
+    if not training.normalised:
+        return free
+    curved = [(replace(q, name=f"{q.name}_rescaled"), expr) for q, expr in curvature(free, training)]
+    return project(free, training) + curved
 
 
 def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
@@ -198,10 +225,9 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
         "biases": bool(training.mean) and training.center is None,
         "inputs that have a mean": training.center is not None,
         "inputs in blocks": training.parts is not None,
-        "momentum of fixed beta": bool(training.fast),
-        "vectors of fixed length": bool(training.normalised),
+        "momentum of fixed beta and vectors of fixed length": bool(training.fast and training.normalised),
     }
-    accepted = 'squared loss, real labels, no biases, isotropic inputs, momentum="slow" or none, no constraint'
+    accepted = "squared loss, real labels, no biases, isotropic inputs, momentum or a constraint"
     for missed, present in missing.items():
         if present:
             raise NotYet(f"{what} with {missed}", accepted)
@@ -209,7 +235,12 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
 
 
 def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
-    """Return the families of fields on which nothing depends, with as many members as their overlaps say."""
+    """Return the families of fields on which nothing depends, with as many members as their overlaps say.
+
+    Buffers that relax within a few steps have fields of order d^(−1/2), and are none of them.
+    """
+    if training.fast:
+        return ()
     sizes = {u.field.base: size for q, f, g in training.overlaps for u, size in zip((f, g), q.shape, strict=True)}
     return tuple(FieldFamily(base, sizes[base], str(base)) for base in training.idle)
 
@@ -217,25 +248,60 @@ def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
 def _correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> Dynamics:
     """Return d times the terms of order 1/d of the mean increment, and −½ ∂b/∂t: over a step rates change."""
     example = training.example(dynamics.method)
-    means = average_increments(expand_increments(training), example)
+    means = slow_averages(training, example)
     if any(factor.has(Pair) for _, terms in means for t in _of_order_one_over_d(terms) for factor in t.factors):
         raise NotYet("fluctuations() with batches where expectations are over all fields at once", "one example a step")
+    rescaled = dict(_of_means(means, training))
+    if training.normalised:
+        means = hold_lengths(means, training)
+    solved = _fixed_points(dynamics, training)
 
     def corrected(q: Quantity, terms: list[Term]) -> sympy.Expr:
         small = _of_order_one_over_d(terms)
+        if solved:
+            small = gathered(insert_fixed_points(small, solved), q)
         found = (
             _resolved(assemble(small), dynamics) if symbolic else assemble(resolve_dilations(small, q.indices, example))
         )
+        found += rescaled.get(q, sympy.S.Zero)
         return training.timed(found) - assemble(_changing(terms, training)) / 2
 
     drift = tuple(Equation(q, corrected(q, terms)) for q, terms in means)
     return replace(dynamics, title=f"{dynamics.title}: 1/d terms", drift=drift, observables=(), model=None)
 
 
+def _of_means(means: Averages, training: "TrainingStep") -> Increments:
+    """Return (1 − 1/b) times the quadratic forms of rescaling at mean increments: those that b examples share of the
+    average of a form in the mean of b."""
+    if not training.normalised or training.batch == 1:
+        return []
+    leading = [(q, assemble([t for t in _expanded(terms) if _order(t) == 0])) for q, terms in means]
+    return [(q, (1 - 1 / training.batch) * expr) for q, expr in curvature(leading, training)]
+
+
+def _fixed_points(dynamics: Dynamics, training: "TrainingStep") -> FixedPoints:
+    """Return the overlaps of momentum buffers that relax within a few steps, to leading order."""
+    if not training.fast:
+        return {}
+    means = average_increments(expand_increments(training), training.example(dynamics.method))
+    return fixed_points(means, [q.name for q, *_ in training.fast])
+
+
+def _offset(dynamics: Dynamics, training: "TrainingStep") -> Dynamics:
+    """Return d times what overlaps have besides those of vectors that buffers do not move."""
+    found = offsets(training, _fixed_points(dynamics, training))
+    drift = tuple(Equation(q, training.timed(assemble(terms))) for q, terms in found)
+    return replace(dynamics, title=f"{dynamics.title}: buffers", drift=drift, observables=(), model=None)
+
+
 def _of_order_one_over_d(terms: list[Term]) -> list[Term]:
     """Return d times the terms of a mean increment that are of order 1/d."""
-    scaled = (replace(term, coefficient=sympy.expand_mul(term.coefficient * D)) for term in terms)
-    return [term for term in scaled if _order(term) == 0]
+    scaled = (replace(term, coefficient=term.coefficient * D) for term in terms)
+    return [term for term in _expanded(scaled) if _order(term) == 0]
+
+
+def _expanded(terms: Iterable[Term]) -> list[Term]:
+    return [replace(term, coefficient=sympy.expand_mul(term.coefficient)) for term in terms]
 
 
 def _changing(terms: list[Term], training: "TrainingStep") -> list[Term]:

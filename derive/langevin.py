@@ -47,6 +47,8 @@ def langevin(dynamics: Dynamics) -> Dynamics:
     training = update_rule(dynamics, "sde()")
     if training.idle:
         raise NotYet("sde() with momentum", "no momentum")
+    if training.normalised:
+        raise NotYet("sde() with vectors of fixed length", "no constraint")
     example = training.example("auto")
     increments = [(q, of_order_one(expr.xreplace({NORM: sympy.S.One}))) for q, expr in expand_increments(training)]
     functions = {value.args[0].function.expr for _, expr in increments for value in expr.atoms(Value)}

@@ -125,6 +125,8 @@ def integrate_fluctuations(
     elif run.status != Status.SUCCESS or not np.isfinite(run.y).all():
         raise _failure(theory, run, solution)
     y, mean, covariance = run.y[:, :n], run.y[:, n : 2 * n], _square(run.y[:, 2 * n :], n)
+    if theory.offset:
+        mean = mean + settled(theory, inputs, solution.t.values[: len(y)], y, t_span[0])
     known = [*_of_states(theory, inputs, mean, covariance), *carried_over(theory, inputs, y, mean, covariance)]
     names = Flow(theory.dynamics, inputs).coordinates
     found = {
@@ -176,7 +178,8 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
     if theory.tangent:
         derivatives = derivatives_address(dynamics, tuple(inputs.sizes[str(size)] for size in dynamics.sizes))
     tangent = None if derivatives or not theory.tangent else kernel(theory.tangent)
-    kernels = [drift, tangent, kernel(theory.correction), observables_kernel(theory.increment)]
+    offset = theory.offset and kernel(theory.offset)
+    kernels = [drift, tangent, kernel(theory.correction), observables_kernel(theory.increment), offset]
     n = sum(packed_length(q, inputs.sizes) for q in dynamics.states)
     full_of = np.concatenate([np.ravel(a) for a in unpack(dynamics.states, np.arange(float(n)), inputs.sizes).values()])
     n_sizes = len(dynamics.sizes)
@@ -184,10 +187,11 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
     own, corrections = (_parameters(part, inputs) for part in (dynamics, theory.correction))
     noisy = inputs.params["sigma"] > 0
     nodes, weights = _rule(theory, len(gram_of), theory.noise_nodes if noisy else 1, level, shift)
+    *addresses, offset_address = (k.address if k else 0 for k in kernels)
     inner = max(LONGEST, *(k.workspace_size(inputs.sizes) for k in kernels if k))
     n_work = work_size(n, len(full_of), len(gram_of), len(own), inner)
     return System(
-        addresses=(*(k.address if k else 0 for k in kernels), derivatives),
+        addresses=(*addresses, derivatives, offset_address),
         n=n,
         full_of=full_of,
         gram_of=gram_of,
@@ -200,7 +204,31 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
         weights=weights,
         batch=float(inputs.params[str(theory.batch)]) if theory.batch.free_symbols else 1.0,
         n_work=n_work,
+        moves=_moves(theory, inputs),
+        rescaled=n if theory.held else 0,
     )
+
+
+def _moves(theory: Fluctuations, inputs: Inputs) -> np.ndarray:
+    """Return 1 for each packed state but the squared lengths of vectors that are rescaled to them, 0 for these."""
+    shapes = {q.name: inputs.y0[q.name].shape for q in theory.dynamics.states}
+    moving = {name: np.ones(shape) - (np.eye(*shape) if name in theory.held else 0) for name, shape in shapes.items()}
+    return pack(theory.dynamics.states, moving)
+
+
+def settled(theory: Fluctuations, inputs: Inputs, times: np.ndarray, states: np.ndarray, start: float) -> np.ndarray:
+    """Return the offset of overlaps by momentum buffers at times (T,) and packed states (T, n), (T, n).
+
+    At ``start`` buffers are 0 and so is it; after that they have relaxed, within 1/(1 − β) steps.
+    """
+    assert theory.offset is not None
+    compiled = kernel(theory.offset)
+    par, work = _parameters(theory.offset, inputs), np.zeros(compiled.workspace_size(inputs.sizes))
+    found = np.zeros_like(states)
+    for row, t, state in zip(found, times, states, strict=True):
+        if t != start:
+            compiled(t, state, row, par, work)
+    return found
 
 
 def _parameters(part: Dynamics, inputs: Inputs) -> np.ndarray:
@@ -213,18 +241,36 @@ def diffusion_along(system: System, times: np.ndarray, states: np.ndarray) -> np
 
     It is what moves the covariance where that is zero.
     """
-    n, par, work = system.n, system.parameters(), np.zeros(system.n_work)
-    function = rhs_function()
+    return _square(_rates_along(system, system.parameters(), times, states)[:, 2 * system.n :], system.n)
+
+
+def _averages_along(system: System, times: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """Return all that the rule over examples gives: D, and what rescaling adds to the mean, (T, n² + rescaled).
+
+    The latter is what moves the mean less what moves it without the rule.
+    """
+    n, rates = system.n, _rates_along(system, system.parameters(), times, states)
+    D = _square(rates[:, 2 * n :], n).reshape(len(states), n * n)
+    if not system.rescaled:
+        return D
+    nothing = system.parameters(np.array([-1.0, 1.0]), np.zeros((1, 4, n * n + system.rescaled)))
+    added = rates - _rates_along(system, nothing, times, states)
+    return np.hstack([D, added[:, n : 2 * n]])
+
+
+def _rates_along(system: System, par: np.ndarray, times: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """Return the right-hand side at packed states without mean correction and covariance."""
+    n, work, function = system.n, np.zeros(system.n_work), rhs_function()
     y = np.zeros(2 * n + n * (n + 1) // 2)
     found = np.empty((len(states), len(y)))
     for row, t, state in zip(found, times, states, strict=True):
         y[:n] = state
         function(t, *(array.ctypes.data for array in (y, row, par, work)))
-    return _square(found[:, 2 * n :], n)
+    return found
 
 
 def tabulated(system: System, times: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return ``par`` with the diffusion matrix as a cubic spline in time along a solution, and its relative error.
+    """Return ``par`` with the averages over examples as a cubic spline in time along a solution, and its relative error.
 
     It is a smooth function of a smooth trajectory, but costs more than all else together: so it is computed at every
     fourth of these times, then between them, until the spline has passed through what it had not seen to
@@ -233,10 +279,10 @@ def tabulated(system: System, times: np.ndarray, states: np.ndarray) -> tuple[np
     from scipy.interpolate import CubicSpline
 
     seen = np.arange(0, len(times), 4)
-    values, error = diffusion_along(system, times[seen], states[seen]), np.inf
+    values, error = _averages_along(system, times[seen], states[seen]), np.inf
     for stride in (4, 2):
         between = np.arange(stride // 2, len(times), stride)
-        new = diffusion_along(system, times[between], states[between])
+        new = _averages_along(system, times[between], states[between])
         scale = max(np.abs(new).max(), np.finfo(float).tiny)  # nothing fluctuates at a fixed point without noise
         error = float(np.abs(CubicSpline(times[seen], values)(times[between]) - new).max() / scale)
         order = np.argsort(np.concatenate([seen, between]))

@@ -24,7 +24,7 @@ from .integrators.dop853 import _call
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
 COUNTED = {"_nrt": True}  # views of the workspace are arrays of its own
 OPTIONS, HELPER = dop853.OPTIONS | COUNTED, dop853.HELPER | COUNTED
-HEAD = 18
+HEAD = 20
 """How many numbers stand before the arrays in ``par``."""
 NOTHING = np.zeros(0)
 STEP = 1e-3
@@ -41,8 +41,9 @@ class System:
     Attributes
     ----------
     addresses : tuple of int
-        Of the kernels of drift, tangent, correction and increments, and of the drift's derivatives in lanes. Of tangent
-        and derivatives one is 0, or both. As numbers they are below 2⁵³, so exact.
+        Of the kernels of drift, tangent, correction and increments, of the drift's derivatives in lanes, and of the
+        offset of overlaps by buffers. Of tangent and derivatives one is 0, or both; offset is 0 if there is none. As
+        numbers they are below 2⁵³, so exact.
     n : int
         Number of packed states.
     full_of : ndarray of int
@@ -61,6 +62,10 @@ class System:
         By which the covariance of increments is divided.
     n_work : int
         The length of ``work``.
+    moves : ndarray, shape (n,)
+        1.0 for each packed state, 0.0 for squared lengths that are held.
+    rescaled : int
+        How many quadratic forms, whose averages add to the mean, follow the increments: n where lengths are held.
     """
 
     addresses: tuple[int, ...]
@@ -76,19 +81,24 @@ class System:
     weights: np.ndarray
     batch: float
     n_work: int
+    moves: np.ndarray
+    rescaled: int = 0
 
     def parameters(self, times: np.ndarray = NOTHING, table: np.ndarray = NOTHING) -> np.ndarray:
         """Return ``par``, of the diffusion matrix itself or, with a table, of its piecewise cubic interpolant.
 
         Parameters
         ----------
-        times, table : ndarray, shapes (T,) and (T − 1, 4, n²)
-            Increasing times, and the coefficients between them, of the highest power first.
+        times, table : ndarray, shapes (T,) and (T − 1, 4, n² + rescaled)
+            Increasing times, and the coefficients between them, of the highest power first: of the diffusion matrix
+            and what rescaling adds to the mean.
         """
         head: list[float] = [self.n, len(self.full_of), len(self.gram_of), len(self.weights)]
         head += [self.sizes, len(self.drift_par)]
-        head += [*self.addresses, len(times), self.active, len(self.correction_par), self.batch, self.extra_sizes]
-        arrays = (self.full_of, np.ravel(self.gram_of), self.drift_par, self.correction_par)
+        *known, offset = self.addresses
+        head += [*known, len(times), self.active, len(self.correction_par), self.batch, self.extra_sizes]
+        head += [offset, self.rescaled]
+        arrays = (self.full_of, np.ravel(self.gram_of), self.drift_par, self.correction_par, self.moves)
         rule = (np.ravel(self.nodes), self.weights)
         par = np.concatenate([head, *arrays, *rule, times, np.ravel(table)]).astype(float)
         return np.concatenate([[len(par) + 2, self.n_work], par])
@@ -97,7 +107,7 @@ class System:
 def work_size(n: int, n_full: int, fields: int, n_par: int, inner: int) -> int:
     """Return the length of ``work``: ``inner`` is the largest workspace of the kernels."""
     lanes = n * (1 + 2 * LANES)
-    return n_par + n_full + 2 * fields * fields + fields + 1 + 5 * n * n + 4 * n + lanes + inner
+    return n_par + n_full + 2 * fields * fields + fields + 1 + 5 * n * n + 7 * n + lanes + inner
 
 
 @njit(**OPTIONS)
@@ -131,7 +141,8 @@ def distance(gram: np.ndarray, active: int) -> float:
 
 @njit(**HELPER)
 def _diffusion(increment, t, par, work, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, out):
-    """Put the covariance of the increments over a batch of fresh examples, (n, n), and their mean."""
+    """Put the covariance of the increments over a batch of fresh examples, (n, n), and their mean; after these what a
+    batch adds to the averages of the forms that follow the increments."""
     columns = fields + 1
     mean[:] = 0.0
     out[:] = 0.0
@@ -143,14 +154,17 @@ def _diffusion(increment, t, par, work, nodes, weights, n_nodes, batch, fields, 
             h[a] = total
         h[fields] = nodes[p * columns + fields]
         _call(increment, t, h, x, par, work)
-        for i in range(n):
+        for i in range(x.size):
             mean[i] += weights[p] * x[i]
+        for i in range(n):
             for j in range(i + 1):
                 out[i * n + j] += weights[p] * x[i] * x[j]
     for i in range(n):
         for j in range(i + 1):
             out[i * n + j] = (out[i * n + j] - mean[i] * mean[j]) / batch
             out[j * n + i] = out[i * n + j]
+    for i in range(n, x.size):
+        out[n * n + i - n] = mean[i] / batch
 
 
 @njit(**HELPER)
@@ -238,7 +252,7 @@ def _rhs(t, y, dy, par, work):
     sizes, n_par = int(par[6]), int(par[7])
     drift, tangent, correction, increment = int(par[8]), int(par[9]), int(par[10]), int(par[11])
     derivatives, n_times, active, n_correction = int(par[12]), int(par[13]), int(par[14]), int(par[15])
-    batch, extra = par[16], int(par[17])
+    batch, extra, offset, rescaled = par[16], int(par[17]), int(par[18]), int(par[19])
     at = HEAD
     full_of = par[at : at + n_full]
     at += n_full
@@ -248,6 +262,8 @@ def _rhs(t, y, dy, par, work):
     at += n_par
     own_correction = par[at : at + n_correction]
     at += n_correction
+    moves = par[at : at + n]
+    at += n
     nodes = par[at : at + n_nodes * (fields + 1)]
     at += n_nodes * (fields + 1)
     weights = par[at : at + n_nodes]
@@ -261,13 +277,15 @@ def _rhs(t, y, dy, par, work):
     at += 2 * fields * fields
     h = work[at : at + fields + 1]
     at += fields + 1
-    C, JC, noise = work[at : at + n * n], work[at + n * n : at + 2 * n * n], work[at + 2 * n * n : at + 3 * n * n]
-    at += 3 * n * n
+    C, JC = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
+    noise = work[at + 2 * n * n : at + 3 * n * n + rescaled]
+    at += 3 * n * n + rescaled
     root, J = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
     at += 2 * n * n
-    x, mean, v = work[at : at + n], work[at + n : at + 2 * n], work[at + 2 * n : at + 3 * n]
-    f = work[at + 3 * n : at + 4 * n]
-    at += 4 * n
+    x, mean = work[at : at + n + rescaled], work[at + n + rescaled : at + 2 * (n + rescaled)]
+    at += 2 * (n + rescaled)
+    v, f = work[at : at + n], work[at + n : at + 2 * n]
+    at += 2 * n
     lanes = work[at : at + n * (1 + 2 * LANES)]
     inner = work[at + lanes.size :]
 
@@ -290,8 +308,12 @@ def _rhs(t, y, dy, par, work):
     _factor(gram, fields, factor)
     known = derivatives != 0 or tangent != 0
     scale = _scale(y, n) if known else _distance(factor, fields, active)
+    v[:] = 0.0
+    if offset:
+        _call(offset, t, state, v, own, inner)
     for i in range(n):
-        v[i] = m[i] - 0.5 * b[i]
+        b[i] *= moves[i]  # but for rounding it is 0 where lengths are held, and so is all that follows from it
+        v[i] += m[i] - 0.5 * b[i]
     if derivatives:
         _jacobian(derivatives, t, state, n, own, inner, lanes, J)
         _times(J, v, n, f)
@@ -320,13 +342,16 @@ def _rhs(t, y, dy, par, work):
                     JC[k * n + i] += f[i] * v[k]
 
     if n_times:
-        _interpolate(t, times, table, n * n, noise)
+        _interpolate(t, times, table, noise.size, noise)
     else:
         _diffusion(increment, t, linear, inner, nodes, weights, n_nodes, batch, fields, factor, h, x, mean, n, noise)
+    for i in range(rescaled):
+        dm[i] += noise[n * n + i]
     p = 2 * n
     for i in range(n):
+        dm[i] *= moves[i]
         for j in range(i, n):
-            dy[p] = JC[j * n + i] + JC[i * n + j] + noise[i * n + j]
+            dy[p] = moves[i] * JC[j * n + i] + moves[j] * JC[i * n + j] + moves[i] * moves[j] * noise[i * n + j]
             p += 1
 
 
