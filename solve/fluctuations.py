@@ -75,6 +75,8 @@ def integrate_fluctuations(
         What :func:`effdyn.solve.integrate` returns, and for each state and observable X: ``X_mean_correction``
         and ``X_variance``, of the shape of X; ``covariance`` (t, coordinate, coordinate_2) of all independent states.
         All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`.
+        With momentum of a fixed β buffers are zero at the first time; of a mean correction, what they add within
+        1/(1 − β) steps is there at all later times.
         Interrupted with Ctrl-C, the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.
 
     Raises
@@ -270,7 +272,7 @@ def _rates_along(system: System, par: np.ndarray, times: np.ndarray, states: np.
 
 
 def tabulated(system: System, times: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return ``par`` with the averages over examples as a cubic spline in time along a solution, and its relative error.
+    """Return ``par`` with averages over examples as a cubic spline in time along a solution, and its relative error.
 
     It is a smooth function of a smooth trajectory, but costs more than all else together: so it is computed at every
     fourth of these times, then between them, until the spline has passed through what it had not seen to

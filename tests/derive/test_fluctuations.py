@@ -85,7 +85,7 @@ def test_no_average_is_left_unresolved() -> None:
     ("model", "error", "words"),
     [
         (dict(activation="Max(x, tanh(x))"), NotYet, "kinks"),
-        (dict(activation="erf", momentum="fixed", constraint="spherical"), NotYet, "fixed length"),
+        (dict(activation="linear", momentum="fixed", constraint="spherical"), NotYet, "fixed length"),
         (dict(activation="erf", labels="sign", loss="hinge"), NotYet, "labels"),
         (dict(activation="erf", biases=True), NotYet, "biases"),
     ],

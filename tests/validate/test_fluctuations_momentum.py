@@ -103,10 +103,10 @@ def test_chains_of_one_student() -> None:
 
 @pytest.mark.slow
 def test_chains_of_two_students_on_batches() -> None:
-    """Through compare: the theory passes at three d, and does not at a learning rate 2 % off, nor without 1/d."""
+    """Through compare: the theory passes at two d, and does not at a learning rate 2 % off, nor without 1/d."""
     model = derive.TeacherStudent(activation="erf", **HEAVY)
     params = {name: value for name, value in PARAMS.items() if name != "eta"}
-    right, wrong, chains = solved_and_sampled(model, [40, 80, 160], 10_000, 0.25, dict(y0=dict(Q=Q, R=R)), params)
+    right, wrong, chains = solved_and_sampled(model, [40, 80], 6_000, 0.25, dict(y0=dict(Q=Q, R=R)), params)
     verdict = validate.compare(right, chains)
     assert verdict.status == "PASS", verdict
     assert validate.compare(wrong, chains).status == "FAIL"
