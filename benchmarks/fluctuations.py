@@ -9,7 +9,7 @@ from problems import model, parameters
 from timing import Row, interleaved
 
 from effdyn import solve
-from effdyn.solve.fluctuations import problem
+from effdyn.solve.fluctuations_problem import problem
 from effdyn.solve.fluctuations_rhs import rhs_function
 from effdyn.solve.fluctuations_table import tabulated
 from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs

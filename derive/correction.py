@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .pipeline import TrainingStep
 
 LONGEST = 10_000
-"""Operations from which on forms of the correction, which compile for half a minute, are left to the rule over examples.
+"""Operations from which on forms of the correction, which compile for half a minute, are left to a rule over examples.
 Those of GELU, whose correction has 300 000, are."""
 
 

@@ -416,7 +416,7 @@ class Dynamics:
         ModelError
             If they were not derived from a model in the high-dimensional limit.
         NotYet
-            For losses that are not polynomial, labels ±1, biases and momentum at a fixed β.
+            See :func:`.fluctuations.fluctuations`: what cannot be had is named.
 
         Examples
         --------

@@ -5,7 +5,7 @@ leading order in 1/d each fast overlap solves a linear equation whose sources ar
 Knows nothing of momentum itself, nor of models.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import sympy
@@ -15,6 +15,8 @@ from .increments import D
 from .terms import Term, collect_terms
 
 Averages = list[tuple[Quantity, list[Term]]]
+FixedPoints = dict[str, tuple[Quantity, list[Term]]]
+"""Of each fast quantity, by name: the quantity and the terms that it is the sum of."""
 
 
 def eliminate_fast(averages: Averages, fast: Sequence[str]) -> Averages:
@@ -32,8 +34,15 @@ def eliminate_fast(averages: Averages, fast: Sequence[str]) -> Averages:
     ValueError
         If the equations of the fast ones depend on each other in a circle.
     """
+    solved = fixed_points(averages, fast)
+    slow = [(q, terms) for q, terms in averages if q.name not in fast]
+    return [(q, gathered(insert_fixed_points(terms, solved), q)) for q, terms in slow]
+
+
+def fixed_points(averages: Averages, fast: Sequence[str]) -> FixedPoints:
+    """Return the fast order parameters to leading order in 1/d, as terms in slow ones; as :func:`eliminate_fast`."""
     equations = {q.name: (q, [t for t in terms if _order(t) <= 0]) for q, terms in averages if q.name in fast}
-    solved: dict[str, tuple[Quantity, list[Term]]] = {}
+    solved: FixedPoints = {}
     while len(solved) < len(equations):
         ready = [
             name
@@ -44,9 +53,8 @@ def eliminate_fast(averages: Averages, fast: Sequence[str]) -> Averages:
             raise ValueError(f"the fixed points of {', '.join(sorted(set(equations) - set(solved)))} need each other")
         for name in ready:
             q, terms = equations[name]
-            solved[name] = q, _fixed_point(q, _insert(terms, solved))
-    slow = [(q, terms) for q, terms in averages if q.name not in fast]
-    return [(q, gathered(_insert(terms, solved), q)) for q, terms in slow]
+            solved[name] = q, _fixed_point(q, insert_fixed_points(terms, solved))
+    return solved
 
 
 def _fixed_point(q: Quantity, terms: list[Term]) -> list[Term]:
@@ -56,7 +64,7 @@ def _fixed_point(q: Quantity, terms: list[Term]) -> list[Term]:
     return [replace(t, coefficient=t.coefficient / -own) for t in sources]
 
 
-def _insert(terms: list[Term], solved: Mapping[str, tuple[Quantity, list[Term]]]) -> list[Term]:
+def insert_fixed_points(terms: list[Term], solved: FixedPoints) -> list[Term]:
     """Return terms with fast quantities, which are factors of coefficients, replaced by their solutions."""
     found = []
     for term in terms:
@@ -68,7 +76,8 @@ def _insert(terms: list[Term], solved: Mapping[str, tuple[Quantity, list[Term]]]
         q, solution = solved[str(entry.base)]
         swap = dict(zip(q.indices, entry.indices, strict=True))
         outside = replace(term, coefficient=term.coefficient / entry)
-        for part in solution:
+        taken = {*q.indices, *entry.indices}
+        for part in (part.renamed(taken) for part in solution):  # its sums run over no index that it is moved to
             moved = Term(
                 part.coefficient.subs(swap, simultaneous=True),
                 part.indices,

@@ -5,12 +5,13 @@ A free step takes Ω to Ω + X/d. Vectors of the constrained families are then r
     Ω_fg → (Ω_fg + X_fg/d) (1 + X_ff/(d Ω_ff))^(−1/2) (1 + X_gg/(d Ω_gg))^(−1/2),
 
 with one factor for each constrained vector of the two. To leading order in 1/d, d·ΔΩ_fg = X_fg − ½ (X_ff/Ω_ff +
-X_gg/Ω_gg) Ω_fg, linear in X, and what follows has products of two increments. Knows nothing of models.
+X_gg/Ω_gg) Ω_fg, linear in X: averages and single increments alike. What follows has products of two increments. Knows
+nothing of models.
 
 Source: Ben Arous, Gheissari & Jagannath, J. Mach. Learn. Res. 22, 106 (2021), where one vector is on a sphere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .pipeline import TrainingStep
 
 Averages = list[tuple[Quantity, list[Term]]]
+Increments = list[tuple[Quantity, sympy.Expr]]
+Product = tuple[sympy.Expr, sympy.Indexed, sympy.Indexed]
 
 
 class IncrementProduct(sympy.Expr):
@@ -68,21 +71,68 @@ def hold_lengths(averages: Averages, training: "TrainingStep") -> Averages:
 
 
 def second_order(training: "TrainingStep", limit: Limit) -> list[Dropped]:
-    """Return what rescaling adds at the next order, products of two increments, which every limit drops.
-
-    With x_f = X_ff/Ω_ff: (3/8)(x_f² + x_g²) Ω_fg + ¼ x_f x_g Ω_fg − ½ (x_f + x_g) X_fg, over d.
-    """
+    """Return what rescaling adds at the next order, products of two increments, which every limit drops."""
     order = " · ".join(name for _, name in limit.vanishing)
+    return [
+        Dropped(q.name, Term(c * D, (), (IncrementProduct(u, v),)), order)
+        for q, parts in _products(training)
+        for c, u, v in parts
+    ]
+
+
+def project(increments: Increments, training: "TrainingStep") -> Increments:
+    """Return the increments, at order one, of a step after which lengths are held, from those of a free one."""
+    own, free = _own_overlaps(training), dict(increments)
+    vectors = {q: (f, g) for q, f, g in training.overlaps}
+
+    def held(q: Quantity, expr: sympy.Expr) -> sympy.Expr:
+        squares = [_square(v, own) for v in vectors.get(q, ()) if v.field.base in own]
+        return expr - sympy.Add(*(_increment_of(s, q, free) / s for s in squares)) * q.symbol / 2
+
+    return [(q, held(q, expr)) for q, expr in increments]
+
+
+def curvature(increments: Increments, training: "TrainingStep") -> Increments:
+    """Return d times the next order of rescaling, quadratic in increments of a free step at order one."""
+    free, products = dict(increments), dict(_products(training))
+
+    def of(q: Quantity) -> sympy.Expr:
+        parts = products.get(q, ())
+        return sympy.Add(*(c * _increment_of(u, q, free) * _increment_of(v, q, free) for c, u, v in parts))
+
+    return [(q, of(q)) for q, _ in increments]
+
+
+def _products(training: "TrainingStep") -> list[tuple[Quantity, list[Product]]]:
+    """Return, with x_f = X_ff/Ω_ff, (3/8)(x_f² + x_g²) Ω_fg + ¼ x_f x_g Ω_fg − ½ (x_f + x_g) X_fg for each overlap: as
+    coefficients and the two entries whose increments are multiplied."""
     own = _own_overlaps(training)
     found = []
     for q, f, g in training.overlaps:
-        squares = [own[v.field.base].base[(v.field.indices[0],) * 2] for v in (f, g) if v.field.base in own]
+        squares = [_square(v, own) for v in (f, g) if v.field.base in own]
         parts = [(sympy.Rational(3, 8) * q.symbol / s**2, s, s) for s in squares]
         parts += [(-1 / (2 * s), q.symbol, s) for s in squares]
         if len(squares) == 2:
             parts.append((q.symbol / squares[0] / squares[1] / 4, *squares))
-        found += [Dropped(q.name, Term(c * D, (), (IncrementProduct(u, v),)), order) for c, u, v in parts]
+        found.append((q, parts))
     return found
+
+
+def _square(vector: VectorUpdate, own: Mapping[sympy.Basic, Quantity]) -> sympy.Indexed:
+    """Return the overlap of a constrained vector with itself."""
+    return own[vector.field.base].base[(vector.field.indices[0],) * 2]
+
+
+def _increment_of(entry: sympy.Indexed, q: Quantity, increments: Mapping[Quantity, sympy.Expr]) -> sympy.Expr:
+    """Return the increment of an entry of some overlaps, inside the equation of ``q``."""
+    (name,) = (r for r in increments if r.base == entry.base)
+    expr = rename_bound(increments[name], (*q.indices, *entry.indices))
+    return expr.xreplace(dict(zip(name.indices, entry.indices, strict=True)))
+
+
+def held_overlaps(training: "TrainingStep") -> tuple[str, ...]:
+    """Return the names of those overlaps of vectors with each other whose diagonal stays."""
+    return tuple(q.name for q in _own_overlaps(training).values())
 
 
 def _own_overlaps(training: "TrainingStep") -> dict[sympy.Basic, Quantity]:

@@ -126,7 +126,7 @@ def work_size(n: int, n_full: int, fields: int, n_par: int, n_kicks: int, inner:
 
 @njit(**OPTIONS)
 def observed_size(n, labelled, kicks, by_rule, rescaled):
-    """Return how much the kernel of increments puts: increments, a probability, what |x|² multiplies and kicks, forms."""
+    """Return how much the kernel of increments puts: these, a probability, what |x|² multiplies and kicks, forms."""
     return n + (1 if labelled else 0) + (n + kicks if by_rule else 0) + (n if rescaled else 0)
 
 
@@ -241,7 +241,7 @@ def _scale(y, n):
 
 @njit(**HELPER)
 def _by_differences(drift, tangent, t, y, n, C, root, v, scale, own, linear, work, b, x, l, f, unused, JC, dm):
-    """Put the transpose of J C, and add J v + ½ H:C: by the tangent, where there is one, and by differences of the drift."""
+    """Put the transpose of J C, and add J v + ½ H:C: by the tangent, if there is one, and differences of the drift."""
     if tangent:
         _call(tangent, t, v, f, linear, work)
         for j in range(n):  # rows of C are its columns; those of JC are those of its transpose

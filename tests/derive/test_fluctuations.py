@@ -8,8 +8,8 @@ import sympy
 
 from effdyn import derive
 from effdyn.derive.errors import ModelError, NotYet
-from effdyn.derive.fluctuations import kicks_of
 from effdyn.derive.moments import Dilation, Joint, Moment, Pair, Value
+from effdyn.derive.one_example import kicks_of
 
 ERF = derive.TeacherStudent(activation="erf")
 SMALL = {"K": 1, "M": 1}
@@ -87,7 +87,7 @@ def test_no_average_is_left_unresolved() -> None:
 @pytest.mark.parametrize(
     ("model", "error", "words"),
     [
-        (dict(activation="erf", momentum="fixed"), NotYet, "momentum of fixed beta"),
+        (dict(activation="linear", momentum="fixed", constraint="spherical"), NotYet, "fixed length"),
         (dict(activation="tanh", inputs="blocks"), NotYet, "inputs in blocks"),
     ],
 )

@@ -9,9 +9,10 @@ import pytest
 from scipy.special import erf
 
 from effdyn import derive, solve, validate
-from effdyn.derive.fluctuations import diffusion, kicks_of
-from effdyn.solve.fluctuations import averages_along, problem
+from effdyn.derive.one_example import diffusion, kicks_of
+from effdyn.solve.fluctuations_problem import problem
 from effdyn.solve.fluctuations_rhs import rhs_function
+from effdyn.solve.fluctuations_table import averages_along
 from effdyn.solve.kernels.layout import pack, read_inputs
 
 ACTIVATIONS = {

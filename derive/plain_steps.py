@@ -1,0 +1,108 @@
+"""Momentum of a fixed β as plain steps of other vectors, seen to order 1/d.
+
+A buffer m ← B m + (F/√d) x that steps add to w ← w + A m + (G/√d) x remembers a few kicks: its overlaps are 1/d of
+those of w, but at order one d·ΔΩ depends on them. The combination w̃ = w + γ m with γ = A (1 − B)⁻¹ moves without it,
+
+    w̃ ← w̃ + ((G + γ F)/√d) x + O(1/d),
+
+by a plain step at another learning rate. Its overlaps Ω̃ are a slow Markov chain whose noise is that of plain steps;
+in the 1/d terms of its mean increment the overlaps of buffers, which relax within a few steps, are at their fixed
+points. Overlaps of w itself are Ω̃ + o/d, with o made of the same fixed points, once buffers have relaxed. Where there
+are no such buffers all is as it was, and o = 0. Knows nothing of how averages are taken, nor of models.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import sympy
+
+from .averages import Example, rename_bound
+from .dynamics import Quantity
+from .fast_variables import Averages, FixedPoints, gathered, insert_fixed_points
+from .increments import D, VectorUpdate, gram_increment, overlap_of, scalar_increment
+from .pipeline import average_increments
+from .terms import Term
+
+if TYPE_CHECKING:
+    from .pipeline import TrainingStep
+
+Weighted = list[tuple[sympy.Expr, VectorUpdate]]
+
+
+def slow_increments(training: "TrainingStep") -> list[tuple[Quantity, sympy.Expr]]:
+    """Return d times the increments of the overlaps of combinations that buffers do not move, and of scalars."""
+    return [(q, sympy.Add(*(weight * part for weight, part in parts))) for q, parts in _weighted(training)]
+
+
+def slow_averages(training: "TrainingStep", example: Example) -> Averages:
+    """Return the averages of :func:`slow_increments`. Their parts are averaged one by one, so that 1/d and the weights
+    stay apart, and the order of each term can be seen."""
+    weighted = _weighted(training)
+    flat = average_increments([(q, part) for q, parts in weighted for _, part in parts], example)
+    remaining = iter(flat)
+    return [(q, [t for weight, _ in parts for t in _scaled(next(remaining)[1], weight)]) for q, parts in weighted]
+
+
+def _scaled(terms: list[Term], weight: sympy.Expr) -> list[Term]:
+    return [replace(term, coefficient=weight * term.coefficient) for term in terms]
+
+
+def _weighted(training: "TrainingStep") -> list[tuple[Quantity, list[tuple[sympy.Expr, sympy.Expr]]]]:
+    """Return d times the increment of each state as weights and increments of overlaps of single vectors."""
+    covariance = dict((*training.covariance, *training.idle_overlaps))
+
+    def parts(f: VectorUpdate, g: VectorUpdate) -> list[tuple[sympy.Expr, sympy.Expr]]:
+        pairs = _pairs(f, g, training)
+        return [(weight, gram_increment(u, v, covariance, training.batch)) for weight, u, v in pairs]
+
+    overlaps = [(q, parts(f, g)) for q, f, g in training.overlaps]
+    return overlaps + [(q, [(sympy.S.One, scalar_increment(update))]) for q, update in training.scalars]
+
+
+def offsets(training: "TrainingStep", solved: FixedPoints) -> Averages:
+    """Return o = d (Ω − Ω̃) of each state, the overlaps of buffers at their fixed points."""
+    covariance = dict((*training.covariance, *training.idle_overlaps))
+
+    def offset(q: Quantity, f: VectorUpdate, g: VectorUpdate) -> list[Term]:
+        _, *others = _pairs(f, g, training)
+        terms = [Term(-D * weight * overlap_of(u.field, v.field, covariance)) for weight, u, v in others]
+        return gathered(insert_fixed_points(terms, solved), q)
+
+    return [(q, offset(q, f, g)) for q, f, g in training.overlaps] + [(q, []) for q, _ in training.scalars]
+
+
+def without_buffers(increment: sympy.Expr, training: "TrainingStep") -> sympy.Expr:
+    """Return an increment at order one, where combinations of vectors move without buffers: their fields are of order
+    d^(−1/2), and their overlaps cancel."""
+    if not training.fast:
+        return increment
+    names = {q.name for q, *_ in training.fast}
+    overlaps = [e for e in increment.atoms(sympy.Indexed) if str(e.base) in names]
+    assert all(sympy.cancel(sympy.diff(increment, e)) == 0 for e in overlaps), "a combination that buffers move"
+    fields = [e for e in increment.atoms(sympy.Indexed) if e.base in training.idle]
+    return increment.xreplace(dict.fromkeys((*overlaps, *fields), sympy.S.Zero))
+
+
+def _pairs(
+    f: VectorUpdate, g: VectorUpdate, training: "TrainingStep"
+) -> list[tuple[sympy.Expr, VectorUpdate, VectorUpdate]]:
+    """Return the products of two combinations; that of the vectors themselves stands first."""
+    buffers = {u.field.base: u for _, *pair in training.fast for u in pair}
+    return [(a * b, u, v) for a, u in _combination(f, buffers) for b, v in _combination(g, buffers)]
+
+
+def _combination(update: VectorUpdate, buffers: dict[sympy.Basic, VectorUpdate]) -> Weighted:
+    """Return w + γ m as the updates that are added up, with their weights."""
+    found: Weighted = [(sympy.S.One, update)]
+    for field, factor in update.others:
+        if buffer := buffers.get(field.base):
+            found.append((factor / (1 - buffer.keep), _at(buffer, field.indices)))
+    return found
+
+
+def _at(update: VectorUpdate, indices: Sequence[sympy.Basic]) -> VectorUpdate:
+    """Return the update of another vector of the same family."""
+    swap = dict(zip(update.field.indices, indices, strict=True))
+    kick = rename_bound(update.kick, tuple(indices)).xreplace(swap)
+    return replace(update, field=update.field.xreplace(swap), kick=kick)
