@@ -62,7 +62,9 @@ def is_complete(C, root, n):
     """Return whether a factor is that of all of C: of pivots that rounding decides there are none in it."""
     lost = 0
     for i in range(n):
-        lost += root[i * n + i] == 0.0 and C[i * n + i] != 0.0
+        if root[i * n + i] == 0.0:  # between steps a variance may be 0 where covariances with it are not
+            for j in range(n):
+                lost += C[i * n + j] != 0.0
     return lost == 0
 
 

@@ -14,7 +14,6 @@ import ast
 import operator
 from collections.abc import Callable, Sequence
 
-from .quotients import without_quotients
 from .tape import Computed, Number, Tape, TooLong, Value, Writer
 
 LONGEST = 1500
@@ -67,7 +66,6 @@ def unrolled(source: str, sizes: Sequence[int], longest: int = LONGEST) -> tuple
         return None
     if len(tape.used(values)) > longest:
         return None
-    tape, values = without_quotients(tape, values)
     writer = Writer(tape, {f"out[{n}]": value for n, value in enumerate(values)})
     head, signature, body = source.partition("def kernel(t, y, out, par, work):\n")
     comments = [line.strip() for line in body.splitlines() if line.strip().startswith("# ")]

@@ -14,9 +14,8 @@ from effdyn.derive import ModelError, TeacherStudent
 from effdyn.solve import kernel
 from effdyn.solve.kernels.kernel import generate
 from effdyn.solve.kernels.layout import pack, read_inputs
-from effdyn.solve.kernels.quotients import without_quotients
 from effdyn.solve.kernels.reference import evaluate
-from effdyn.solve.kernels.unroll import LONGEST, recorded, unrolled
+from effdyn.solve.kernels.unroll import LONGEST, unrolled
 
 MODELS = {
     "erf": (TeacherStudent(activation="erf"), [(1, 1), (2, 1), (1, 3), (2, 2), (3, 2)]),
@@ -194,26 +193,3 @@ def kernel(t, y, out, par, work):
     namespace["kernel"](0.0, [3.0, -2.0], out, [2.0], [])
     assert out == [6.0, 2.0]
     assert "range" not in text
-
-
-def straight(*lines):
-    body = "".join(f"    {line}\n" for line in lines)
-    return unrolled(f"def kernel(t, y, out, par, work):\n{body}", (2,))[0]
-
-
-def test_a_quotient_goes_by_the_root_that_is_there():
-    """Only where its results take the root too, and nothing is chosen: there b < 0 makes no number NaN."""
-    root = "out[0] = 1.0 / math.sqrt(y[1])"
-    assert "(y[0] / " not in straight("out[0] = y[0] / y[1] + 1.0 / math.sqrt(y[1])")
-    assert "(y[0] / v0)" in straight(root, "out[1] = y[0] / y[1]")
-    assert "(y[0] / v0)" in straight("out[0] = (1.0 / math.sqrt(y[1]) if y[1] > 0.0 else 2.0) + y[0] / y[1]")
-    assert "(1.0 / v0)" in straight("out[0] = 1.0 / y[1] + 1.0 / math.sqrt(y[1])")
-
-
-def test_erf_takes_fewer_divisions():
-    """K = M = 2: 12 arguments of asin and their 12 normalisations have the same 12 conditional variances below."""
-    tape, results = recorded(source_of(DYNAMICS["erf"]), (2, 2))
-    fewer, same = without_quotients(tape, results)
-    before, after = ([t.operations[n].name for n in t.used(r)] for t, r in ((tape, results), (fewer, same)))
-    assert before.count("/") - after.count("/") == 12
-    assert before.count("math.sqrt") == after.count("math.sqrt")
