@@ -150,9 +150,9 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For inputs in blocks with other than polynomials; for inputs with a mean, momentum at a fixed β, and batches of
-        vectors of fixed length where averages are numerical; and for vectors of fixed length with either of the first
-        three.
+        For inputs in blocks or with a mean, momentum at a fixed β, and batches of vectors of fixed length, where
+        averages are numerical; for momentum at a fixed β with vectors of fixed length; and for either of these with
+        inputs in blocks or with a mean.
     """
     training = update_rule(dynamics, "fluctuations()")
     first = _tangent_if_known(dynamics)

@@ -92,21 +92,16 @@ def stretched(term: Term, overlap: Overlap, mean: Mean, noisy: frozenset[str]) -
     Raises
     ------
     NotYet
-        Where one block is stretched, for what is averaged over all fields at once or is not polynomial.
+        Where one block is stretched, for what is averaged over all fields at once.
     """
     if not (term.factors and isinstance(term.factors[0], Dilation)):
         return [term]
     (average, *block), rest = term.factors[0].args, term.factors[1:]
     half = replace(term, coefficient=term.coefficient / 2, factors=rest)
-    if block and (
-        isinstance(average, Joint) or any(not function(X).is_polynomial(X) for function in average.signature)
-    ):
-        what = (
-            "averaged over all fields at once" if isinstance(average, Joint) else "of functions that are not polynomial"
-        )
+    if block and isinstance(average, Joint):
         raise NotYet(
-            f"the exact mean at finite d with inputs in blocks, {what}",
-            "a polynomial loss and a polynomial activation, or isotropic inputs",
+            "the exact mean at finite d with inputs in blocks, averaged over all fields at once",
+            "activations and a loss whose expectations have closed forms, or isotropic inputs",
         )
     if isinstance(average, Joint):
         return [replace(half, factors=(Joint(_radial_slope(average.args[0], mean)), *rest))]

@@ -61,7 +61,8 @@ def safe_names(
     expressions = [e.expr for e in dynamics.equations] + [expr for _, expr in outputs]
     quantities = (*dynamics.states, *dynamics.parameters, *(e.quantity for e in dynamics.observables))
     quantities += tuple(q for q, _ in outputs)
-    indices = {i for q in quantities for i in q.indices} | {i for e in expressions for i in _bound(e)}
+    laws = [law.expr for _, law in (*dynamics.covariance, *dynamics.mean)]
+    indices = {i for q in quantities for i in q.indices} | {i for e in (*expressions, *laws) for i in _bound(e)}
     sizes = {s for q in quantities for s in q.shape}
     if indices & sizes:
         raise ValueError(f"{', '.join(sorted(map(str, indices & sizes)))} is both an index and a size")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from effdyn.solve import kernel
 from effdyn.solve.kernels.kernel import generate, observables_kernel
 from effdyn.solve.kernels.pairs import MOST_LANES, WIDTH, Pairs
 from effdyn.solve.kernels.reference import Interpreter, evaluate, observe
+from effdyn.solve.kernels.rename import safe_names
 
 ULP = 2.0**-52
 SIZES = [(1, 1), (2, 1), (1, 3), (2, 2), (3, 2), (4, 4), (7, 5)]
@@ -646,3 +647,12 @@ def test_a_long_sum_is_written_in_statements_that_compilers_can_read():
     lines = [line for line in source.splitlines() if not line.lstrip().startswith("#")]
     assert max(map(len, lines)) < 10_000
     compile(source, "long", "exec")  # Python's own limit is a few thousand nested operations
+
+
+def test_indices_of_the_laws_of_fields_do_not_collide_with_names_in_the_source():
+    """With inputs in blocks covariances are sums over c, as weights of fused fields are called: addresses were lost."""
+    dyn = TeacherStudent(activation="erf", inputs="blocks").dynamics()
+    still = replace(dyn, drift=tuple(replace(e, expr=sympy.S.Zero) for e in dyn.drift), observables=())
+    safe, _, _ = safe_names(still, [])
+    bound = {limit[0] for _, law in safe.covariance for s in law.expr.atoms(sympy.Sum) for limit in s.limits}
+    assert bound and not any(str(index) == "c" for index in bound)

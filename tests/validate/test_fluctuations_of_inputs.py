@@ -100,7 +100,7 @@ class Network:
 
 CASES = [
     ("biases", "erf"), ("shifted, biases", "linear"), ("blocks, biases", "linear"),
-    pytest.param("shifted", "erf", marks=pytest.mark.slow),
+    *(pytest.param(kind, "erf", marks=pytest.mark.slow) for kind in ("shifted", "blocks")),
 ]  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def test_the_mean_of_one_step_is_that_of_the_network(kind: str, activation: str,
 
 DIFFUSED = [
     ("shifted, biases", "linear"), ("blocks, biases", "linear"),
-    *(pytest.param(kind, "erf", marks=pytest.mark.slow) for kind in ("biases", "shifted")),
+    *(pytest.param(kind, "erf", marks=pytest.mark.slow) for kind in ("biases", "shifted", "blocks")),
 ]  # fmt: skip
 
 
@@ -195,7 +195,7 @@ CHAINS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         ("biases", "linear", 60, 2500),
         ("shifted", "linear", 60, 2500),
         ("blocks", "linear", 60, 2500),
-        *(pytest.param(kind, "erf", 50, 30_000, marks=pytest.mark.slow) for kind in ("biases", "shifted")),
+        *(pytest.param(kind, "erf", 50, 30_000, marks=pytest.mark.slow) for kind in ("biases", "shifted", "blocks")),
     ],
 )
 def test_chains_agree_to_order_one_and_tell_another_rate(kind: str, activation: str, d: int, runs: int) -> None:
