@@ -9,9 +9,9 @@ from problems import model, parameters
 from timing import Row, interleaved
 
 from effdyn import solve
-from effdyn.solve.fluctuations_problem import problem
-from effdyn.solve.fluctuations_rhs import rhs_function
-from effdyn.solve.fluctuations_table import tabulated
+from effdyn.solve.fluctuations.problem import problem
+from effdyn.solve.fluctuations.rhs import rhs_function
+from effdyn.solve.fluctuations.table import tabulated
 from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs
 
 K, M = 3, 2

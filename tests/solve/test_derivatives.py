@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from effdyn import derive, solve
 from effdyn.derive.dynamics import TIME
-from effdyn.solve import fluctuations, fluctuations_problem
 from effdyn.solve.derivatives import machine
 from effdyn.solve.derivatives import program as programs
 from effdyn.solve.derivatives.program import assembled, program
 from effdyn.solve.derivatives.rules import FUNCTIONS, OF_CONSTANT, OF_TWO, POWER
 from effdyn.solve.ensembles.sixteen import LANES
-from effdyn.solve.fluctuations_rhs import STEP, rhs_function
+from effdyn.solve.fluctuations import integrate as fluctuations
+from effdyn.solve.fluctuations import problem as problems
+from effdyn.solve.fluctuations.rhs import STEP, rhs_function
 from effdyn.solve.integrators.trajectory import compute_trajectory
 from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs, unpack
 from effdyn.solve.kernels.reference import evaluate
@@ -207,12 +208,12 @@ def test_more_states_than_lanes_are_swept_in_turn(monkeypatch: pytest.MonkeyPatc
     rng = np.random.default_rng(0)
     factor = rng.standard_normal((n, n))
     y = np.concatenate([state, rng.standard_normal(n), (factor @ factor.T)[np.triu_indices(n)]])
-    exact = fluctuations_problem.problem(theory, inputs)
-    monkeypatch.setattr(fluctuations_problem, "program", lambda *_: None)
-    without = fluctuations_problem.problem(theory, inputs)
+    exact = problems.problem(theory, inputs)
+    monkeypatch.setattr(problems, "program", lambda *_: None)
+    without = problems.problem(theory, inputs)
     assert exact.program.size and not without.program.size
     nowhere = replace(without, addresses=(without.addresses[0], 0, *without.addresses[2:]))
-    said = [fluctuations_problem.derivatives_of_drift(system) for system in (exact, without, nowhere)]
+    said = [problems.derivatives_of_drift(system) for system in (exact, without, nowhere)]
     assert [text.split(":")[0] for text in said] == ["exact", "first", "differences of the drift"]
     found, expected = rates(exact, y), rates(without, y)
     # the same J in another order of operations: n roundings of numbers as large as the largest
@@ -227,7 +228,7 @@ def test_covariances_of_less_than_full_rank() -> None:
     inputs = read_inputs(theory.dynamics, **committee(2, 1))
     state = pack(theory.dynamics.states, inputs.y0)
     n = len(state)
-    system = fluctuations_problem.problem(theory, inputs)
+    system = problems.problem(theory, inputs)
     u, v = np.random.default_rng(0).standard_normal((2, n))
     upper = np.triu_indices(n)
 

@@ -15,9 +15,9 @@ from scipy.special import erf
 
 from effdyn import derive, solve, validate
 from effdyn.solve.fluctuations import integrate_fluctuations
-from effdyn.solve.fluctuations_problem import problem
-from effdyn.solve.fluctuations_rhs import STEP, rhs_address
-from effdyn.solve.fluctuations_start import initial_covariance
+from effdyn.solve.fluctuations.problem import problem
+from effdyn.solve.fluctuations.rhs import STEP, rhs_address
+from effdyn.solve.fluctuations.start import initial_covariance
 from effdyn.solve.kernels.layout import pack, read_inputs, unpack
 
 ERF = derive.TeacherStudent(activation="erf")

@@ -11,9 +11,9 @@ import pytest
 from scipy.special import erf
 
 from effdyn import derive, solve, validate
-from effdyn.solve.fluctuations_problem import problem
-from effdyn.solve.fluctuations_start import initial_covariance
-from effdyn.solve.fluctuations_table import diffusion_along
+from effdyn.solve.fluctuations.problem import problem
+from effdyn.solve.fluctuations.start import initial_covariance
+from effdyn.solve.fluctuations.table import diffusion_along
 from effdyn.solve.kernels.layout import pack, read_inputs
 from effdyn.solve.kernels.reference import evaluate
 

@@ -10,9 +10,9 @@ from scipy.special import erf
 
 from effdyn import derive, solve, validate
 from effdyn.derive.one_example import diffusion, kicks_of
-from effdyn.solve.fluctuations_problem import problem
-from effdyn.solve.fluctuations_rhs import rhs_function
-from effdyn.solve.fluctuations_table import averages_along
+from effdyn.solve.fluctuations.problem import problem
+from effdyn.solve.fluctuations.rhs import rhs_function
+from effdyn.solve.fluctuations.table import averages_along
 from effdyn.solve.kernels.layout import pack, read_inputs
 
 ACTIVATIONS = {

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import erf
 
 from effdyn import derive, solve, validate
-from effdyn.solve.fluctuations_problem import problem
-from effdyn.solve.fluctuations_rhs import rhs_function
+from effdyn.solve.fluctuations.problem import problem
+from effdyn.solve.fluctuations.rhs import rhs_function
 from effdyn.solve.kernels.layout import pack, read_inputs, unpack
 
 Y0 = dict(Q=np.array([[0.7, 0.2], [0.2, 0.5]]), R=np.array([[0.4], [0.1]]))

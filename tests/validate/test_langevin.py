@@ -10,8 +10,8 @@ import pytest
 
 from effdyn import derive, solve, validate
 from effdyn.solve.fluctuations import integrate_fluctuations
-from effdyn.solve.fluctuations_problem import problem
-from effdyn.solve.fluctuations_table import diffusion_along
+from effdyn.solve.fluctuations.problem import problem
+from effdyn.solve.fluctuations.table import diffusion_along
 from effdyn.solve.kernels.layout import pack, read_inputs
 from effdyn.solve.stochastic.commutative import amplitudes
 from effdyn.solve.stochastic.system import system_of

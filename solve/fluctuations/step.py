@@ -14,7 +14,7 @@ from effdyn.derive.dynamics import Equation
 from effdyn.derive.numerical.moment_forms import BLURRED
 from effdyn.derive.numerical.quadrature import KINKS, rule_of
 
-from .fluctuations_rhs import STEP
+from .rhs import STEP
 
 STEP_OF_PIECES = 0.1
 """Relative to the scale of a state."""

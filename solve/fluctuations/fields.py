@@ -12,8 +12,8 @@ import sympy
 from effdyn.derive import FieldFamily, ModelError
 from effdyn.derive.fluctuations import Fluctuations
 
-from .kernels.gram import Arrays, block_of, gram_laws
-from .kernels.layout import Inputs, packed_length, unpack
+from ..kernels.gram import Arrays, block_of, gram_laws
+from ..kernels.layout import Inputs, packed_length, unpack
 
 
 def field_law(theory: Fluctuations, inputs: Inputs) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .fluctuations_rhs import System, averages_at
+from .rhs import System, averages_at
 
 SPLINE = 1e-4
 """Relative error of the interpolated diffusion matrix at which no more of it is computed: below that of D itself."""

@@ -13,14 +13,14 @@ from effdyn.derive import Quantity
 from effdyn.derive.fluctuations import Fluctuations
 from effdyn.derive.schedule import SCHEDULE
 
-from .derivatives import machine
-from .derivatives.program import Program, program
-from .fluctuations_algebra import distance
-from .fluctuations_fields import covariance_of
-from .fluctuations_rhs import STEP
-from .fluctuations_step import step_for
-from .kernels.kernel import observables_kernel
-from .kernels.layout import Inputs, packed_length, parameter_vector, unpack
+from ..derivatives import machine
+from ..derivatives.program import Program, program
+from ..kernels.kernel import observables_kernel
+from ..kernels.layout import Inputs, packed_length, parameter_vector, unpack
+from .algebra import distance
+from .fields import covariance_of
+from .rhs import STEP
+from .step import step_for
 
 Function = Callable[[np.ndarray], np.ndarray]
 Moments = tuple[np.ndarray, np.ndarray]

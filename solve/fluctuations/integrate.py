@@ -11,19 +11,19 @@ from effdyn.derive import ModelError, Quantity
 from effdyn.derive.fluctuations import Fluctuations
 from effdyn.derive.numerical.joint import REPLICATES
 
-from .errors import Diverged, IntegrationError
-from .fluctuations_error import COARSE, diffusion_error, rate_errors
-from .fluctuations_observables import carried_over
-from .fluctuations_problem import derivatives_of_drift, problem, settled
-from .fluctuations_rhs import System, rhs_address
-from .fluctuations_start import initial_covariance
-from .fluctuations_table import square, tabulated
-from .integrate import integrate
-from .integrators.dop853 import Status
-from .integrators.trajectory import compute_trajectory
-from .kernels.layout import Inputs, pack, packed_length, read_inputs, unpack
-from .results import variable
-from .stability.flow import Flow
+from ..errors import Diverged, IntegrationError
+from ..integrate import integrate
+from ..integrators.dop853 import Status
+from ..integrators.trajectory import compute_trajectory
+from ..kernels.layout import Inputs, pack, packed_length, read_inputs, unpack
+from ..results import variable
+from ..stability.flow import Flow
+from .error import COARSE, diffusion_error, rate_errors
+from .observables import carried_over
+from .problem import derivatives_of_drift, problem, settled
+from .rhs import System, rhs_address
+from .start import initial_covariance
+from .table import square, tabulated
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,8 +68,8 @@ def integrate_fluctuations(
         and ``X_variance``, of the shape of X; ``covariance`` (t, coordinate, coordinate_2) of all independent states.
         All are to be divided by d. ``attrs["diffusion_interpolation_error"]``: see :func:`tabulated`;
         ``attrs["derivatives"]``: how those of the drift were had, exactly or as differences.
-        ``attrs["diffusion_rule_error"]``: see :func:`.fluctuations_error.diffusion_error`, at the last time.
-        ``attrs["mean_rate_error"]``, ``["covariance_rate_error"]``: see :func:`.fluctuations_error.rate_errors`.
+        ``attrs["diffusion_rule_error"]``: see :func:`.error.diffusion_error`, at the last time.
+        ``attrs["mean_rate_error"]``, ``["covariance_rate_error"]``: see :func:`.error.rate_errors`.
         With momentum of a fixed β buffers are zero at the first time; of a mean correction, what they add within
         1/(1 − β) steps is there at all later times.
         Interrupted with Ctrl-C, the solution so far, with ``attrs["status"] == "interrupted"`` and a warning.

@@ -11,8 +11,8 @@ import numpy as np
 
 from effdyn.derive.numerical.joint import joint_error
 
-from .fluctuations_rhs import System, averages_at, rhs_function
-from .fluctuations_table import diffusion_along
+from .rhs import System, averages_at, rhs_function
+from .table import diffusion_along
 
 COARSE = 0.02
 """Relative errors of rates above this are worth a warning."""

@@ -5,7 +5,7 @@
 import numpy as np
 from numba import njit
 
-from .integrators import dop853
+from ..integrators import dop853
 
 COUNTED = {"_nrt": True}  # views of the workspace are arrays of its own
 OPTIONS, HELPER = dop853.OPTIONS | COUNTED, dop853.HELPER | COUNTED

@@ -6,16 +6,16 @@ from effdyn.derive import Dynamics
 from effdyn.derive.fluctuations import Fluctuations
 from effdyn.derive.numerical.rules import joint_rule
 
-from .derivatives import machine
-from .derivatives.program import program
-from .fluctuations_fields import field_count, field_law
-from .fluctuations_rhs import System, work_size
-from .fluctuations_start import is_stored
-from .fluctuations_step import step_for
-from .kernels.kernel import kernel, observables_kernel
-from .kernels.layout import Inputs, at_level, pack, packed_length, parameter_vector, unpack
-from .kernels.memory import node_sizes
-from .kernels.unroll import LONGEST
+from ..derivatives import machine
+from ..derivatives.program import program
+from ..kernels.kernel import kernel, observables_kernel
+from ..kernels.layout import Inputs, at_level, pack, packed_length, parameter_vector, unpack
+from ..kernels.memory import node_sizes
+from ..kernels.unroll import LONGEST
+from .fields import field_count, field_law
+from .rhs import System, work_size
+from .start import is_stored
+from .step import step_for
 
 LEVEL = 0
 """Of the rule over the fields of an example: about 1e-5 of D for up to three fields, 1e-3 beyond."""

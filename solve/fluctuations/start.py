@@ -5,7 +5,7 @@ import numpy as np
 from effdyn.derive import ModelError, Quantity
 from effdyn.derive.fluctuations import Fluctuations
 
-from .kernels.layout import Inputs, packed_length
+from ..kernels.layout import Inputs, packed_length
 
 
 def initial_covariance(theory: Fluctuations, inputs: Inputs, initial: str) -> np.ndarray:

@@ -17,9 +17,9 @@ from functools import cache
 import numpy as np
 from numba import carray, cfunc, njit
 
-from .derivatives import machine
-from .fluctuations_algebra import HELPER, OPTIONS, factorise, interpolate, is_complete, least_distance
-from .integrators.dop853 import _call
+from ..derivatives import machine
+from ..integrators.dop853 import _call
+from .algebra import HELPER, OPTIONS, factorise, interpolate, is_complete, least_distance
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
 HEAD = 24
@@ -40,7 +40,7 @@ class System:
         Of the kernels of drift, tangent, correction, increments and offset; 0 if there is no tangent, or it is not
         needed, or no offset. As numbers they are below 2⁵³, so exact.
     program : ndarray
-        The operations of the drift, as :mod:`.derivatives.machine` takes them; empty if there are none.
+        The operations of the drift, as :mod:`..derivatives.machine` takes them; empty if there are none.
     n : int
         Number of packed states.
     full_of : ndarray of int
