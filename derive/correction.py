@@ -56,11 +56,12 @@ def correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> 
     if solved := _fixed_points(dynamics, training):
         small = [(q, gathered(insert_fixed_points(terms, solved), q)) for q, terms in small]
     try:
-        found = [_resolved(terms, q, dynamics, example if not symbolic else None) for q, terms in small]
+        longest = LONGEST if takes_kicks(training) else sympy.oo
+        found = [_resolved(terms, q, dynamics, None if symbolic else example, longest) for q, terms in small]
         complete = True
     except (_NoForm, NoClosedForm, NotYet, NotDifferentiable) as error:
         if not takes_kicks(training):
-            raise _refusal(error) from error
+            raise _refusal(error, training) from error
         found = [assemble([t for t in terms if not _has(t, Dilation, Pair)]) for _, terms in small]
         complete = False
     drift = tuple(
@@ -71,13 +72,19 @@ def correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> 
     return replace(dynamics, title=title, drift=drift, observables=(), model=None), complete
 
 
-def _refusal(error: Exception) -> Exception:
+def _refusal(error: Exception, training: "TrainingStep") -> Exception:
     if isinstance(error, NotYet):
         return error
+    option = {
+        "inputs in blocks": training.parts is not None,
+        "inputs with a mean": training.center is not None,
+        "momentum of fixed beta": bool(training.fast),
+        "batches of vectors of fixed length": bool(training.normalised),
+    }
+    named = " and ".join(name for name, present in option.items() if present)
     return NotYet(
-        "fluctuations() with inputs in blocks or with a mean, momentum of fixed beta or batches of vectors of fixed "
-        "length, where expectations have no closed form that could be differentiated",
-        "isotropic inputs, and slow momentum or none, or activations such as 'erf' with squared loss",
+        f"fluctuations() with {named}, where expectations have no closed form that could be differentiated",
+        f"activations and a loss whose expectations have closed forms, such as 'erf' and 'squared', or no {named}",
     )
 
 
@@ -107,13 +114,15 @@ def _of_means(means: Averages, training: "TrainingStep") -> Increments:
     return [(q, (1 - 1 / training.batch) * expr) for q, expr in curvature(leading, training)]
 
 
-def _resolved(terms: list[Term], q: Quantity, dynamics: Dynamics, example: Example | None) -> sympy.Expr:
+def _resolved(
+    terms: list[Term], q: Quantity, dynamics: Dynamics, example: Example | None, longest: sympy.Expr | int
+) -> sympy.Expr:
     """Return terms with each ∂_s E_{sΩ}: of closed forms, or, given the ``example``, as expectations."""
     if any(_has(t, Pair) or (_has(t, Dilation) and _has(t, Joint)) for t in terms):
         raise _NoForm
     if example is not None:
         expr = assemble(resolve_dilations(terms, q.indices, example))
-        if _length(expr, example) > LONGEST:
+        if _length(expr, example) > longest:
             raise _NoForm
         return expr
     return _along_overlaps(assemble(terms), dynamics)
