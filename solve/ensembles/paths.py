@@ -66,9 +66,9 @@ class Members:
             return lambda t, y: y[:, self.places]
         f, par = self.observe.function, _parameters(self.observed, member)
         work = np.zeros(self.observe.workspace_size(self.base.inputs.sizes))
-        addresses = par.ctypes.data, work.ctypes.data
 
         def measured(t: np.ndarray, y: np.ndarray) -> np.ndarray:
+            addresses = par.ctypes.data, work.ctypes.data  # in here, where both arrays are alive
             found = np.full((len(t), self.n_observed), np.nan)
             for n in np.flatnonzero(np.isfinite(y).all(axis=1)).tolist():
                 f(t[n], y.ctypes.data + n * y.strides[0], found.ctypes.data + n * found.strides[0], *addresses)

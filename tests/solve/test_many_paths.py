@@ -300,3 +300,19 @@ def test_results_survive_netcdf(tmp_path):
     found = ensemble(RELAXING, **CALL, runs=3)
     found.to_netcdf(tmp_path / "a.nc")
     assert xr.open_dataset(tmp_path / "a.nc").x.equals(found.x)
+
+
+def test_observables_of_a_derived_equation_are_those_of_integrate():
+    """Parameters and workspace of the observables live as long as the paths: freed memory gave eg = 0, or a crash."""
+    sde = derive.TeacherStudent(activation="erf").dynamics().sde()
+    y0 = dict(Q=[[0.3]], R=[[0.3]])
+    params = dict(sigma=0.1, T=[[1.0]], a=1.0, b=1.0, d=1000)
+    options = dict(dt=0.02, runs=3, t_eval=[1.0, 2.0])
+    many = ensemble(sde, (0, 2), y0, params | dict(eta=np.array([0.5, 1.0])), rng=1, threads=1, **options)
+    seeds = np.random.SeedSequence(1).spawn(2)
+    for m, eta in enumerate([0.5, 1.0]):
+        alone = solve.integrate(sde, (0, 2), y0, params | dict(eta=eta), rng=seeds[m], progress=False, **options)
+        for name in ("eg", "Q"):
+            found = many[name].isel(member=m).transpose(*alone[name].dims).values
+            np.testing.assert_allclose(found, alone[name].values, rtol=1e-14)
+        assert (alone.eg > 0).all()
