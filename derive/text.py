@@ -8,6 +8,7 @@ from typing import Any
 import sympy
 
 from .errors import ModelError
+from .parsing import parsed_expression
 
 FUNCTIONS: dict[str, Any] = {
     name: getattr(sympy, name)
@@ -96,8 +97,6 @@ def parse_expression(text: str, argument: str, symbols: dict[str, Any] | None = 
 
     def build(node: ast.AST) -> Any:
         match node:
-            case ast.Expression(body=body):
-                return build(body)
             case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
                 return sympy.sympify(number)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
@@ -136,7 +135,7 @@ def parse_expression(text: str, argument: str, symbols: dict[str, Any] | None = 
         raise ModelError(argument, text, "a formula in Python's syntax, such as 'x**3 - 3*x' or 'erf(x/sqrt(2))'")
 
     try:
-        return build(ast.parse(text.strip(), mode="eval"))
+        return build(parsed_expression(text.strip()))
     except (SyntaxError, TypeError, ValueError, RecursionError, AttributeError, MemoryError) as error:
         if isinstance(error, ModelError):
             raise

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from .errors import Described, ModelError
+from .parsing import parsed
 
 _SHARED = "acosh asinh atanh cos cosh exp exp2 expm1 fabs floor ceil hypot copysign log log10 log1p log2"
 _SHARED += " sin sinh sqrt tan tanh trunc"
@@ -150,7 +151,7 @@ class _Canonical(ast.NodeTransformer):
 
 def _parsed(text: str, argument: str) -> ast.Module:
     try:
-        return ast.parse(text)
+        return parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         given = Described(f"{text[:60]!r}, where Python finds {type(error).__name__}: {error},")
         raise ModelError(argument, given, LANGUAGE) from None
@@ -223,7 +224,7 @@ def _hint(problem: ast.AST) -> str:
 
 def may_have_kinks(source: str) -> bool:
     """Return whether a function contains what could make kinks: a choice, an absolute value, a rounding."""
-    nodes = list(ast.walk(ast.parse(source)))
+    nodes = list(ast.walk(parsed(source)))
     names = {
         n.attr if isinstance(n, ast.Attribute) else n.id for n in nodes if isinstance(n, (ast.Attribute, ast.Name))
     }
@@ -257,7 +258,7 @@ def values_of(source: str) -> Callable[[Any], Any]:
     spaces: dict[str, Any] = {"math": _ieee_math(), "np": np}
     exec(compile(source, f"<{title(source)}>", "exec"), spaces)  # in the closed language: it has been checked
     function = spaces[title(source)]
-    tree = ast.parse(source)
+    tree = parsed(source)
     one_by_one = any(isinstance(n, BRANCHES) for n in ast.walk(tree)) or any(
         isinstance(n, ast.Name) and n.id in ("max", "min", "float") for n in ast.walk(tree)
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from effdyn.derive import Dynamics
+from effdyn.derive.parsing import parsed, parsed_expression
 
 from ..kernels.cache import load_generated
 from ..kernels.kernel import OPTIONS, _generated, kernel
@@ -94,7 +95,7 @@ def _load(straight: str, name: str) -> LaneKernel:
 def in_lanes(source: str) -> str:
     """Return a straight-line kernel with its body in a loop over lanes."""
     head = source.partition("@cfunc(")[0]
-    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in parsed(source).body if isinstance(node, ast.FunctionDef)]
     body = _statements(next(f.body for f in functions if f.name == "kernel"))
     lines = [f"        {ast.unparse(statement)}\n" for statement in body]
     signature = f'@cfunc("{SIGNATURE}", {OPTIONS})\ndef kernel(t, y, out, par, work):\n    for l in range({LANES}):\n'
@@ -110,7 +111,7 @@ def _statements(body: Sequence[ast.stmt]) -> list[ast.stmt]:
             (call,) = statement.body
             assert isinstance(call, ast.Assign) and isinstance(call.value, ast.Call)
             function = ast.unparse(call.value.func)
-            statements += ast.parse("\n".join(f"w{n} = {function}(w{n})" for n in gathered)).body
+            statements += parsed("\n".join(f"w{n} = {function}(w{n})" for n in gathered)).body
             gathered = []
             continue
         if isinstance(statement, ast.Assign) and (place := _place_in_work(statement.targets[0])) is not None:
@@ -134,8 +135,8 @@ class _InLane(ast.NodeTransformer):
         if place is not None:
             return ast.Name(f"w{place}", node.ctx)
         assert isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, int), ast.unparse(node)
-        index = ast.parse(f"{LANES * node.slice.value} + l", mode="eval").body
+        index = parsed_expression(f"{LANES * node.slice.value} + l")
         return ast.Subscript(node.value, index, node.ctx)
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
-        return ast.parse("t[l]", mode="eval").body if node.id == "t" else node
+        return parsed_expression("t[l]") if node.id == "t" else node

@@ -9,6 +9,7 @@ holds the sizes (K, M, …), then the parameters; ``y`` the states, symmetric on
 import ctypes
 import math
 import textwrap
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -42,6 +43,8 @@ SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float6
 OPTIONS = 'cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}'
 """``error_model="numpy"`` because Python's checks for division by zero forbid vectorisation; never ``fastmath=True``,
 which removes the tests for NaN by which integrators reject a step."""
+
+_making = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +171,14 @@ def observables_source(dynamics: Dynamics) -> str:
     return _generated(dynamics, "observables")[0]
 
 
-@lru_cache(maxsize=1024)
 def _load(dynamics: Dynamics, which: str, sizes: tuple[int, ...] | None) -> Kernel:
+    """Return a kernel, made once: threads that want the same one wait for the first."""
+    with _making:
+        return _made(dynamics, which, sizes)
+
+
+@lru_cache(maxsize=1024)
+def _made(dynamics: Dynamics, which: str, sizes: tuple[int, ...] | None) -> Kernel:
     """Return straight-line code, if sizes are given and there is any for them, else loops."""
     if which == "drift":
         certification.start(dynamics)
@@ -178,7 +187,7 @@ def _load(dynamics: Dynamics, which: str, sizes: tuple[int, ...] | None) -> Kern
         return _compiled(dynamics, which, source, workspace, None)
     straight = unrolled(source, sizes)
     if straight is None:
-        return _load(dynamics, which, None)
+        return _made(dynamics, which, None)
     numbers = dict(zip(map(str, dynamics.sizes), sizes, strict=True))
     return _compiled(dynamics, which, straight[0], ((sympy.Integer(straight[1]),),), numbers)
 

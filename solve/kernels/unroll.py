@@ -14,6 +14,8 @@ import ast
 import operator
 from collections.abc import Callable, Sequence
 
+from effdyn.derive.parsing import parsed
+
 from .tape import Computed, Number, Tape, TooLong, Value, Writer
 
 LONGEST = 1500
@@ -94,7 +96,7 @@ def recorded(
 
 
 def _body(source: str) -> list[ast.stmt]:
-    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in parsed(source).body if isinstance(node, ast.FunctionDef)]
     return next(f.body for f in functions if f.name == "kernel")
 
 

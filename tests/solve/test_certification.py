@@ -12,7 +12,7 @@ from effdyn.derive.activation import activation
 from effdyn.derive.errors import CertificateError
 from effdyn.derive.moments import Univariate
 from effdyn.solve import certification, integrate, kernel
-from effdyn.solve.kernels.kernel import _load
+from effdyn.solve.kernels.kernel import _made
 
 
 @pytest.fixture
@@ -51,13 +51,13 @@ def test_a_refuted_form_is_an_error_in_this_process_and_the_next(fresh, monkeypa
     dynamics = TeacherStudent(activation="linear").dynamics(limit="gradient-flow")
     params = dict(sigma=0.0, T=np.eye(1), a=1.0, b=1.0)
     start = dict(Q=[[0.5]], R=[[0.1]])
-    _load.cache_clear()
+    _made.cache_clear()
     integrate(dynamics, (0, 1), start, params)
     facts = ["E[h1 h2]", [[1.0, 0.5], [0.5, 1.0]], [0.0, 0.0], 0.7, 0.5, 1e-12]
     certification._stem(dynamics).with_suffix(".refuted").write_text(json.dumps(facts))
     with pytest.raises(CertificateError, match=r"0\.7, while numerical integration gives 0\.5"):
         integrate(dynamics, (0, 1), start, params)
-    _load.cache_clear()
+    _made.cache_clear()
     with pytest.raises(CertificateError, match=r"E\[h1 h2\] is wrong"):
         kernel(dynamics)
 
