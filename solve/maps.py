@@ -17,6 +17,7 @@ from .kernels.kept import kept
 from .kernels.kernel import kernel
 from .kernels.layout import Inputs, pack, parameter_vector, read_inputs, unpack
 from .results import parameters_json, to_dataset
+from .stopping import give_way
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -125,6 +126,7 @@ def _run(
     try:
         for save in saves.tolist():
             while done < save:
+                give_way()
                 wanted = min(CHUNK, save - done)
                 made = loop(rhs.address, *clock, done, y, change, par, work, wanted)
                 done += made

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
@@ -125,7 +126,8 @@ def sweep(
     -----
     A cell that fails disturbs no other. What is wrong with the program or the machine (a broken pool, a full disk) is
     raised; finished cells are in the store, and the same call goes on from there. Ctrl-C returns the finished cells
-    with a warning, the others with status ``"pending"``, and ``attrs["status"] == "interrupted"``.
+    with a warning, the others with status ``"pending"``, and ``attrs["status"] == "interrupted"``; threads of this
+    process leave the cells that they are in within some tenths of a second.
 
     Examples
     --------
@@ -286,7 +288,7 @@ def _run(pool: Executor, common: Common, grid: Grid, kept: Store, progress: bool
     """Compute the cells that are not done, in threads of our own or not; return whether Ctrl-C stopped it."""
     from tqdm.auto import tqdm
 
-    pickled = pickle.dumps(common)
+    pickled, stop = pickle.dumps(common), threading.Event() if own else None
     todo = np.flatnonzero(~kept.done).tolist()
     done, total = grid.size - len(todo), grid.size
     with tqdm(total=total, initial=done, unit="cell", disable=None if progress else True) as bar:
@@ -296,7 +298,9 @@ def _run(pool: Executor, common: Common, grid: Grid, kept: Store, progress: bool
             bar.update()
 
         try:
-            _hand_out(lambda index: pool.submit(solve_cell, pickled, *grid.cell(index), index), iter(todo), keep, own)
+            _hand_out(
+                lambda index: pool.submit(solve_cell, pickled, *grid.cell(index), index, stop), iter(todo), keep, stop
+            )
         except KeyboardInterrupt:
             kept.fold()
             if not kept.done.any():
@@ -311,7 +315,10 @@ def _run(pool: Executor, common: Common, grid: Grid, kept: Store, progress: bool
 
 
 def _hand_out(
-    submit: Callable[[int], "Future[Outcome]"], todo: Iterator[int], keep: Callable[[int, Outcome], None], own: bool
+    submit: Callable[[int], "Future[Outcome]"],
+    todo: Iterator[int],
+    keep: Callable[[int, Outcome], None],
+    stop: threading.Event | None,
 ) -> None:
     """Have cells computed, some at a time, and keep each as it comes; whatever ends this, what has finished is kept.
 
@@ -335,24 +342,27 @@ def _hand_out(
         hand_out(WINDOW)
         while running:
             try:
-                future = finished.get(timeout=1.0)  # with a timeout, or Ctrl-C would not be heard on Windows
+                future = finished.get(timeout=0.1)  # with a timeout, or Ctrl-C would not be heard on Windows
             except Empty:
                 continue
             outcome = future.result()
             keep(running.pop(future), outcome)
             hand_out(1)
     except BaseException:
-        _stop(running, keep, own)
+        _stop(running, keep, stop)
         raise
 
 
-def _stop(running: dict["Future[Outcome]", int], keep: Callable[[int, Outcome], None], own: bool) -> None:
+def _stop(
+    running: dict["Future[Outcome]", int], keep: Callable[[int, Outcome], None], stop: threading.Event | None
+) -> None:
     """Cancel what has not begun, and keep what has finished meanwhile.
 
-    Threads of our own cannot be stopped within a cell, so these are waited for; workers of others go on by themselves.
+    Threads of our own are told to stop within their cells, and waited for; workers of others go on by themselves.
     """
     begun = [future for future in running if not future.cancel()]
-    if own:
+    if stop is not None:
+        stop.set()
         wait(begun)
     for future in begun:
         if future.done() and not future.cancelled() and future.exception() is None:
