@@ -16,7 +16,7 @@ import numpy as np
 
 from effdyn.derive import Dynamics, ModelError
 
-from ..arguments import check_method, check_numbers, checked_span, refuse_of_sde
+from ..arguments import check_method, check_numbers, checked_span, method_for, refuse_noise, refuse_of_sde
 from ..integrate import METHODS
 from ..kernels.kernel import check_dynamics
 from ..processors import processors
@@ -51,7 +51,7 @@ def sweep(
     store: str | os.PathLike[str] | None = None,
     rtol: float = 1e-10,
     atol: float = 1e-12,
-    method: str = "DOP853",
+    method: str | None = None,
     max_steps: int = 1_000_000,
     dt: float | None = None,
     runs: int = 1,
@@ -186,7 +186,7 @@ def stated(
     t_eval: Any = None,
     rtol: float = 1e-10,
     atol: float = 1e-12,
-    method: str = "DOP853",
+    method: str | None = None,
     max_steps: int = 1_000_000,
     threads: int | None = None,
     **noise: Any,
@@ -205,6 +205,7 @@ def stated(
     if dynamics.kind != "sde":
         _refuse_noise(dynamics, noise)
     check_numbers(rtol=rtol, atol=atol, max_steps=max_steps)
+    method = method_for(dynamics.kind, method)
     if dynamics.kind == "ode":
         check_method(method, METHODS)
     _checked_threads(threads)
@@ -221,11 +222,8 @@ def stated(
 
 
 def _refuse_noise(dynamics: Dynamics, noise: Mapping[str, Any]) -> None:
-    for name, default in NOISE.items():
-        if noise[name] is not default and noise[name] != default:
-            raise ModelError(
-                name, noise[name], f"nothing, with equations of kind {dynamics.kind!r}: they have no noise"
-            )
+    given = {n: noise[n] for n, default in NOISE.items() if noise[n] is not default and noise[n] != default}
+    refuse_noise(dynamics.kind, **given)
 
 
 def _of_paths(
@@ -235,8 +233,7 @@ def _of_paths(
     from ..ensembles.stochastic import checked_plan
 
     refuse_of_sde(rtol=given["rtol"], atol=given["atol"])
-    scheme = "euler-maruyama" if given["method"] == "DOP853" else given["method"]
-    options = {**noise, "method": scheme, "max_steps": given["max_steps"]}
+    options = {**noise, "method": given["method"], "max_steps": given["max_steps"]}
     root = seed_of(options.pop("rng"))
     plan = checked_plan(span, t_eval=times, **options)
     return plan.t0 + plan.saves * plan.h, {**options, "rng": root}
