@@ -20,7 +20,7 @@ from ..arguments import check_method, check_numbers, checked_span, method_for, r
 from ..integrate import METHODS
 from ..kernels.kernel import check_dynamics
 from ..processors import processors
-from ..results import parameters_json, versions_json
+from ..results import parameters_json, provenance
 from ..streams import seed_of
 from .cell import HAZARDS, Common, Outcome, hazard_in, output_variables, solve_cell
 from .fingerprint import fingerprint
@@ -243,16 +243,10 @@ def _attributes(common: Common, grid: Grid) -> dict[str, str]:
     dynamics = common.dynamics
     arrays = {**grid.first.y0, **grid.first.params}
     return {
-        "title": dynamics.title,
-        "model": repr(dynamics.model) if dynamics.model is not None else "",
-        "limit": dynamics.limit,
-        "clock": dynamics.clock,
-        "theory_status": dynamics.status,
-        "parameters": parameters_json({name: arrays[name] for name in common.params}),
+        **provenance(dynamics, {name: arrays[name] for name in common.params}),
         "y0": parameters_json({name: arrays[name] for name in common.y0}),
         "over": json.dumps([axis.name for axis in grid.axes]),
         "options": json.dumps(common.stated),
-        "versions": versions_json(),
     }
 
 
