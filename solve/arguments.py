@@ -102,7 +102,9 @@ def refuse_of_sde(**given: Any) -> None:
 
 def method_for(kind: str, method: str | None) -> str:
     """Return the method that is meant where none is named."""
-    return method or ("euler-maruyama" if kind == "sde" else "DOP853")
+    if method is not None:
+        return method
+    return "euler-maruyama" if kind == "sde" else "DOP853"
 
 
 def check_more(caller: str, kind: str, more: Mapping[str, Any], noise: Sequence[str]) -> None:

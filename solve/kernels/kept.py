@@ -2,7 +2,7 @@
 
 Numba files what it compiles under the file of the function alone, and does not notice when another file that it calls
 changes: after an update it would go on with the old machine code. So the function is filed under a generated file
-(:mod:`.cache`), which says nothing but the content of all that goes into it.
+(:mod:`.cache`), which says nothing but the content of all that goes into it, and the options, of which it is as blind.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _STARTED = time.time()
 _STANDS = '''"""Stands in Numba's cache for {name} of {module}, of this content."""
 
 CONTENT = "{content}"
+OPTIONS = {options}
 '''
 
 
@@ -41,7 +42,8 @@ def kept(compiler: Callable[..., Any], function: Any, *signature: Any, **options
     """
     python = getattr(function, "py_func", function)
     name = python.__name__
-    source = _STANDS.format(name=name, module=python.__module__, content=digest(function))
+    facts = {"content": digest(function), "options": _stated(options)}
+    source = _STANDS.format(name=name, module=python.__module__, **facts)
     _, path, _ = generated_file(f"kept_{name.strip('_')}", source)
     code = python.__code__.replace(co_filename=str(path))
     there = types.FunctionType(code, python.__globals__, name, python.__defaults__, python.__closure__)
@@ -117,7 +119,7 @@ def _parts(functions: Iterable[Any]) -> Iterator[bytes]:
             continue
         with open(code.co_filename, "rb") as file:
             yield file.read()
-            if os.fstat(file.fileno()).st_mtime > _STARTED:
+            if _STARTED < os.fstat(file.fileno()).st_mtime <= time.time():  # later ones are of another clock
                 yield repr((os.getpid(), _STARTED)).encode()
 
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numba
 import pytest
@@ -123,11 +124,11 @@ def forget() -> None:
         del sys.modules[name]
 
 
-def answer() -> tuple[float, int]:
+def answer(**options: Any) -> tuple[float, int]:
     """Return f(2) and how often it was found compiled, as a new process would."""
     forget()
     importlib.invalidate_caches()
-    compiled = kept(numba.njit, importlib.import_module("caller").outer, "float64(float64)")
+    compiled = kept(numba.njit, importlib.import_module("caller").outer, "float64(float64)", **options)
     return compiled(2.0), sum(compiled.stats.cache_hits.values())
 
 
@@ -146,6 +147,12 @@ def test_an_edited_file_is_compiled_anew_and_no_other(file, text, expected, pack
     write(package / file, text)
     assert answer() == (expected, 0)
     assert answer() == (expected, 1)
+
+
+def test_other_options_are_compiled_for_themselves(package):
+    assert answer(error_model="numpy") == (7.0, 0)
+    assert answer(error_model="python") == (7.0, 0)
+    assert answer(error_model="numpy") == (7.0, 1)
 
 
 def test_what_was_written_after_the_process_began_is_for_it_alone(package, monkeypatch):
