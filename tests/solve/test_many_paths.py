@@ -275,11 +275,11 @@ def test_a_sweep_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
     expected = sweep(RELAXING, **call)
     solve_cell, computed = sweeping.solve_cell, []
 
-    def breaking(pickled, y0, params, index):
+    def breaking(pickled, y0, params, index, stop):
         if len(computed) == 2:
             raise OSError("the machine is gone")
         computed.append(index)
-        return solve_cell(pickled, y0, params, index)
+        return solve_cell(pickled, y0, params, index, stop)
 
     monkeypatch.setattr(sweeping, "solve_cell", breaking)
     with pytest.raises(OSError, match="gone"):
