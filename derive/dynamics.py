@@ -5,7 +5,7 @@ running from 1 to symbolic sizes, Gaussian moments as named nodes. Knows nothing
 will be evaluated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -269,6 +269,10 @@ class Dynamics:
             if equation.quantity.name == name:
                 return equation.expr
         raise KeyError(f"no equation for {name!r}; there are {', '.join(e.quantity.name for e in self.equations)}")
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of states and observables, as over a dict's: those that ``dynamics[name]`` takes."""
+        return (equation.quantity.name for equation in self.equations)
 
     def overlap(self, f: sympy.Indexed, g: sympy.Indexed) -> sympy.Expr:
         """Return the covariance of two local fields, in order parameters."""

@@ -100,6 +100,39 @@ def refuse_of_sde(**given: Any) -> None:
     refuse("nothing, with equations of kind 'sde': their steps have the length dt", **given)
 
 
+def method_for(kind: str, method: str | None) -> str:
+    """Return the method that is meant where none is named."""
+    if method is not None:
+        return method
+    return "euler-maruyama" if kind == "sde" else "DOP853"
+
+
+def check_more(caller: str, kind: str, more: Mapping[str, Any], noise: Sequence[str]) -> None:
+    """Raise an error unless what a solver is given besides are arguments of noise, and the equations have some.
+
+    Raises
+    ------
+    ModelError
+        For arguments of noise, with other equations.
+    TypeError
+        For what none of its equations know.
+    """
+    for name, value in more.items():
+        if name not in noise:
+            near = nearest(name, noise) if kind == "sde" else ""
+            raise TypeError(f"{caller}() got {name!r}, unknown to equations of kind {kind!r}{near}")
+        if kind != "sde":
+            refuse_noise(kind, **{name: value})
+
+
+def refuse_noise(kind: str, **given: Any) -> None:
+    """Raise a ModelError for arguments of stochastic equations, with others."""
+    for name, value in given.items():
+        raise ModelError(
+            name, value, f"nothing, with equations of kind {kind!r}, which have no noise: it is for dynamics.sde()"
+        )
+
+
 def events_of(events: Sequence[Event | str] | Event | str) -> list[Event]:
     """Return events that are stated as such or as text, several or one."""
     several = [events] if isinstance(events, (str, Event)) else events

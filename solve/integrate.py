@@ -12,7 +12,6 @@ import numpy as np
 import sympy
 
 from effdyn.derive import Dynamics, Fluctuations, ModelError, NotYet
-from effdyn.derive.errors import nearest
 
 from . import certification
 from .arguments import (
@@ -20,9 +19,11 @@ from .arguments import (
     OURS,
     check_limits,
     check_method,
+    check_more,
     checked_span,
     checked_times,
     events_of,
+    method_for,
     refuse,
     refuse_of_sde,
     steppers,
@@ -61,7 +62,7 @@ def integrate(
     t_eval: Any = None,
     rtol: float = 1e-10,
     atol: float = 1e-12,
-    method: str = "DOP853",
+    method: str | None = None,
     events: Sequence[Event | str] = (),
     max_steps: int = MAX_STEPS,
     max_step: float = math.inf,
@@ -76,7 +77,7 @@ def integrate(
     its times are whole steps; a Volterra equation is solved, and formulas are evaluated, to ``rtol`` and ``atol``, from
     t = 0 on. These take no ``method``, ``events`` or limits of steps; their errors are stated in
     ``attrs["numerical_error"]``. A stochastic differential equation is sampled, by ``method="euler-maruyama"`` (the
-    default, also where ``method="DOP853"`` is given), ``"milstein"`` or ``"weak2"``, in steps of length ``dt``; its
+    default), ``"milstein"`` or ``"weak2"``, in steps of length ``dt``; its
     solution has a dim ``run``. Tolerances other than the default ones, and limits without a meaning, are refused.
 
     Parameters
@@ -96,13 +97,13 @@ def integrate(
     rtol, atol : float
         Local error per step: ``atol + rtol·|y|``. Errors grow along an escape from a plateau, by about 100; ``eg`` is
         not resolved below about 1000·rtol.
-    method : str
-        Compiled, with events: ``"DOP853"`` of order 8; ``"DOPRI5"`` of order 5, cheaper at ``rtol`` of 1e-5 and more;
-        ``"Adams"``, multistep of order up to 13, cheaper for systems of tens of components and more; ``"Radau5"``,
-        implicit, for stiff equations; ``"auto"``: DOP853 where they are not stiff, Radau5 where they are, found out on
-        the way. ``"scipy:DOP853"``, ``"scipy:LSODA"``, ``"scipy:odeint"``, ``"cyrk:DOP853"``, …: SciPy's, and CyRK's if
-        installed, on the same compiled right-hand side, as referees; ``"heyoka:taylor"``, if installed, for small
-        systems in closed form, shares no kernel with them; its tolerance is ``rtol``.
+    method : str, optional
+        By default DOP853. Compiled, with events: ``"DOP853"`` of order 8; ``"DOPRI5"`` of order 5, cheaper at ``rtol``
+        of 1e-5 and more; ``"Adams"``, multistep of order up to 13, cheaper for systems of tens of components and more;
+        ``"Radau5"``, implicit, for stiff equations; ``"auto"``: DOP853 where they are not stiff, Radau5 where they are,
+        found out on the way. ``"scipy:DOP853"``, ``"scipy:LSODA"``, ``"scipy:odeint"``, ``"cyrk:DOP853"``, …: SciPy's,
+        and CyRK's if installed, on the same compiled right-hand side, as referees; ``"heyoka:taylor"``, if installed,
+        for small systems in closed form, shares no kernel with them; its tolerance is ``rtol``.
     events : sequence of Event or str
         Zeros to find, such as ``Event("eg - 1e-3", terminal=True)`` or ``"eg - 1e-3"``.
     max_steps, max_step, first_step, wall_limit :
@@ -146,7 +147,7 @@ def integrate(
     if isinstance(dynamics, Fluctuations):
         from .fluctuations import integrate_fluctuations
 
-        if method != "DOP853" or len(events):
+        if method not in (None, "DOP853") or len(events):
             raise NotYet("method= and events= with fluctuations", "DOP853, which is theirs, and a look at the solution")
         refuse("nothing, with fluctuations: they have no such limits", max_steps=max_steps, **limits)
         return integrate_fluctuations(dynamics, t_span, y0, params, t_eval=t_eval, rtol=rtol, atol=atol, **more)
@@ -156,18 +157,15 @@ def integrate(
     times = checked_times(t_eval, span)
     check_limits(rtol=rtol, atol=atol, max_steps=max_steps, **limits)
     found = events_of(events)
-    for name in more:
-        if dynamics.kind != "sde" or name not in SDE_ONLY:
-            near = nearest(name, SDE_ONLY) if dynamics.kind == "sde" else ""
-            raise TypeError(f"integrate() got {name!r}, unknown to equations of kind {dynamics.kind!r}{near}")
+    check_more("integrate", dynamics.kind, more, SDE_ONLY)
+    method = method_for(dynamics.kind, method)
     if dynamics.kind == "sde":
         from .stochastic.integrate import integrate_sde
 
         if found or wall_limit is not None:
             raise NotYet("events= and wall_limit= with equations of kind 'sde'", "max_steps=, and a look at the paths")
         refuse_of_sde(rtol=rtol, atol=atol, **limits)
-        scheme = {} if method == "DOP853" else {"method": method}
-        options = {"t_eval": times, "max_steps": max_steps, "progress": progress, **scheme, **more}
+        options = {"t_eval": times, "max_steps": max_steps, "progress": progress, "method": method, **more}
         return integrate_sde(dynamics, span, y0, params, **options)
     if dynamics.kind != "ode":
         refuse(f"nothing, with equations of kind {dynamics.kind!r}: their steps are their own", **limits)

@@ -13,9 +13,11 @@ from effdyn.derive import Dynamics, ModelError
 from .errors import Diverged
 from .given import step_length
 from .integrators.dop853 import OPTIONS, _call
+from .kernels.kept import kept
 from .kernels.kernel import kernel
 from .kernels.layout import Inputs, pack, parameter_vector, read_inputs, unpack
 from .results import parameters_json, to_dataset
+from .stopping import give_way
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,7 +55,7 @@ def compiled_iterate() -> Any:
     array = types.Array(types.float64, 1, "C")
     options = {**OPTIONS, "fastmath": False}  # which would remove the test for finite numbers
     signature = types.intp(types.intp, types.float64, types.float64, types.intp, array, array, array, array, types.intp)
-    return njit(signature, cache=True, **options)(_iterate)
+    return kept(njit, _iterate, signature, **options)
 
 
 CHUNK = 4096
@@ -124,6 +126,7 @@ def _run(
     try:
         for save in saves.tolist():
             while done < save:
+                give_way()
                 wanted = min(CHUNK, save - done)
                 made = loop(rhs.address, *clock, done, y, change, par, work, wanted)
                 done += made

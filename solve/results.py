@@ -35,6 +35,19 @@ def versions_json() -> str:
     return json.dumps({name: version(name) for name in ("effdyn", "numpy", "numba", "sympy")})
 
 
+def provenance(dynamics: Dynamics, params: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Return the attributes that say of which equations a result is, at which parameters, and by which versions."""
+    return {
+        "title": dynamics.title,
+        "model": repr(dynamics.model) if dynamics.model is not None else "",
+        "limit": dynamics.limit,
+        "clock": dynamics.clock,
+        "theory_status": dynamics.status,
+        "parameters": parameters_json(params),
+        "versions": versions_json(),
+    }
+
+
 @cache
 def load_xarray() -> None:
     """Import xarray, and dask, where that is installed, which xarray imports with its first variable."""
@@ -66,13 +79,7 @@ def to_dataset(
         variables,
         coords={**({} if runs is None else {"run": runs}), "t": ("t", t, {"long_name": dynamics.clock})},
         attrs={
-            "title": dynamics.title,
-            "model": repr(dynamics.model) if dynamics.model is not None else "",
-            "limit": dynamics.limit,
-            "clock": dynamics.clock,
-            "theory_status": dynamics.status,
-            "parameters": parameters_json({name: value for name, value in params.items() if name not in computed}),
-            "versions": versions_json(),
+            **provenance(dynamics, {name: value for name, value in params.items() if name not in computed}),
             **attrs,
         },
     )

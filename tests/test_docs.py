@@ -73,3 +73,11 @@ def test_reference_has_every_public_name(room):
         name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     }
     assert listed == set(importlib.import_module(f"effdyn.{room}").__all__)
+
+
+def test_files_that_the_map_names_exist():
+    """A path stands as it is from the root; a name alone, for a file somewhere in the four rooms."""
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
+    assert len(named) > 100, "the search finds them"
+    files = {path.name for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    assert not [path for path in named if not (ROOT / path).exists() and path not in files]

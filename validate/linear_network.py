@@ -19,7 +19,7 @@ from effdyn.derive import LinearNetwork
 from effdyn.derive.errors import ModelError
 from effdyn.solve.linear_networks import reduce
 from effdyn.solve.results import parameters_json, variable, versions_json
-from effdyn.solve.streams import seed_of
+from effdyn.solve.streams import seed_of, seed_text
 
 from .asked import check_count
 from .simulators import simulates
@@ -156,7 +156,7 @@ def simulate_descent(
         "eta": json.dumps(rates),
         "runs": len(saved),
         "engine": "gradient descent",
-        "seed": json.dumps({"entropy": str(root.entropy), "spawn_key": list(root.spawn_key)}) if random else "",
+        "seed": seed_text(root) if random else "",
         "status": "interrupted" if interrupted else "success",
         "deterministic": int(not random),
     }

@@ -20,7 +20,7 @@ from effdyn.solve.given import Given
 from effdyn.solve.kernels.layout import read_inputs
 from effdyn.solve.processors import processors
 from effdyn.solve.results import parameters_json, variable, versions_json
-from effdyn.solve.streams import seed_of, stream
+from effdyn.solve.streams import seed_of, seed_text, stream
 
 from .asked import Times, check_count, dimensions, times_to_save
 from .regression_replicas import REPLICAS, Problem
@@ -120,7 +120,7 @@ def simulate_regression(
         "versions": versions_json(),
         "y0": parameters_json(inputs.y0),
         "d": json.dumps(sizes),
-        "seed": json.dumps({"entropy": str(root.entropy), "spawn_key": list(root.spawn_key)}),
+        "seed": seed_text(root),
     }
     return collected(_builder(model, sizes, times, scalar=not np.ndim(d)), outcomes, jobs, interrupted, times, attrs)
 

@@ -133,8 +133,8 @@ def _repeated(v: np.ndarray, x: np.ndarray, noise: np.ndarray, order: np.ndarray
 @lru_cache(maxsize=1)
 def _compiled() -> tuple[Any, Any]:
     # sums may be reordered, for vector registers; the test for finite numbers must stay
-    options = {"nogil": True, "cache": True, "fastmath": {"reassoc", "contract", "nsz"}}
-    return njit(**options)(_fresh), njit(**options)(_repeated)
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}}
+    return njit(cache=True, **options)(_fresh), njit(cache=True, **options)(_repeated)
 
 
 class OnePass:

@@ -24,7 +24,7 @@ from effdyn.derive.schedule import SCHEDULE
 from effdyn.solve.explicit_time import check_factor
 from effdyn.solve.processors import processors
 from effdyn.solve.results import parameters_json, versions_json
-from effdyn.solve.streams import seed_of
+from effdyn.solve.streams import seed_of, seed_text
 
 from .asked import check_choice, check_count, dimensions, times_to_save
 from .blocks import check_dimensions, coordinates_in_blocks
@@ -237,7 +237,7 @@ def simulate(
         "init": init,
         "inputs": str(law or Gaussian()),
         "orientation": orientation,
-        "seed": json.dumps({"entropy": str(root.entropy), "spawn_key": list(root.spawn_key)}),
+        "seed": seed_text(root),
     }
 
     gathered = Gathered(

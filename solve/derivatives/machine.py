@@ -6,11 +6,15 @@ processor foresees what is next.
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 from numba import njit
 
 from ..ensembles.sixteen import LANES, in_sixteens, sum_of_lanes
 from ..integrators.dop853 import OPTIONS
+from ..kernels.kept import kept
 from .rules import QUOTIENT, SCALED, SHIFTED, function_of, of_two, value_of
 
 COUNTED = {"_nrt": True}  # views of the workspace are arrays of its own
@@ -53,7 +57,7 @@ def spaces(program, work):
     return values, second, first, work[at : at + count], work[at + count : at + 2 * count]
 
 
-@njit(cache=True, **OPTIONS | COUNTED)
+@njit(**OPTIONS | COUNTED)
 def evaluate(program, t, y, work):
     """Put the values of all operations, and the derivatives of functions, at a time and the states y."""
     runs, left, right, _, constants = parts(program)
@@ -111,7 +115,7 @@ def differentiate(program, work):
         begin = end
 
 
-@njit(cache=True, **OPTIONS | COUNTED)
+@njit(**OPTIONS | COUNTED)
 def sweep(program, columns, seeds, work, images, curved):
     """Put the derivatives along the columns l of a matrix, and J s + Σ ∇²b:l lᵀ, at the states evaluated last.
 
@@ -142,3 +146,10 @@ def sweep(program, columns, seeds, work, images, curved):
             at = LANES * int(results[r])
             images[r * n + begin : r * n + begin + count] = lanes[at : at + count]
             curved[r] += second[results[r]]
+
+
+@cache
+def compiled() -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return ``evaluate`` and ``sweep`` for callers in Python."""
+    options = OPTIONS | COUNTED
+    return kept(njit, evaluate, **options), kept(njit, sweep, **options)

@@ -9,7 +9,7 @@ import numpy as np
 import sympy
 
 from effdyn.derive import Dynamics, ModelError, NotYet
-from effdyn.derive.errors import Described, nearest
+from effdyn.derive.errors import Described
 
 from .. import certification
 from ..arguments import (
@@ -17,9 +17,11 @@ from ..arguments import (
     OURS,
     check_limits,
     check_method,
+    check_more,
     checked_span,
     checked_times,
     events_of,
+    method_for,
     refuse_of_sde,
     steppers,
 )
@@ -71,7 +73,7 @@ def ensemble(
     rtol: float = 1e-10,
     atol: float = 1e-12,
     keep: Sequence[str] | None = None,
-    method: str = "DOP853",
+    method: str | None = None,
     events: Sequence[Event | str] = (),
     max_steps: int = MAX_STEPS,
     max_step: float = math.inf,
@@ -108,8 +110,9 @@ def ensemble(
     keep : sequence of str, optional
         Names of the states and observables to return, by default all. Memory is what is returned, plus a few
         dozen states a thread (Radau5: and some matrices of n by n).
-    method : str
-        ``"DOP853"``, ``"DOPRI5"``, ``"Adams"``, ``"Radau5"`` or ``"auto"``, as for :func:`effdyn.solve.integrate`.
+    method : str, optional
+        ``"DOP853"``, ``"DOPRI5"``, ``"Adams"``, ``"Radau5"`` or ``"auto"``, as for :func:`effdyn.solve.integrate`,
+        with the same default.
     events : sequence of Event or str
         Zeros to find in each member; a terminal one ends that member alone.
     max_steps, max_step, first_step :
@@ -177,19 +180,18 @@ def ensemble(
     times = checked_times(np.linspace(*span, 101) if t_eval is None else t_eval, span)
     assert times is not None  # None only of None
     check_limits(rtol=rtol, atol=atol, max_steps=max_steps, max_step=max_step, first_step=first_step)
-    for name in more:
-        if dynamics.kind != "sde" or name not in SDE_ONLY:
-            near = nearest(name, SDE_ONLY) if dynamics.kind == "sde" else ""
-            raise TypeError(f"ensemble() got {name!r}, unknown to equations of kind {dynamics.kind!r}{near}")
+    check_more("ensemble", dynamics.kind, more, SDE_ONLY)
+    method = method_for(dynamics.kind, method)
     if dynamics.kind == "sde":
         from .stochastic import ensemble_sde
 
         if len(events):
             raise NotYet("events= with equations of kind 'sde'", "a look at the paths")
         refuse_of_sde(rtol=rtol, atol=atol, max_step=max_step, first_step=first_step)
+        if lanes is not True:
+            raise ModelError("lanes", lanes, "nothing, with equations of kind 'sde': their paths come one by one")
         given: dict[str, Any] = {"max_steps": max_steps, "keep": keep, "threads": threads, "progress": progress, **more}
-        scheme = "euler-maruyama" if method == "DOP853" else method
-        return ensemble_sde(dynamics, span, y0, params, t_eval=times, method=scheme, **given)
+        return ensemble_sde(dynamics, span, y0, params, t_eval=times, method=method, **given)
     workers = checked_threads(threads)
     names = checked_names(dynamics, keep)
     found = events_of(events)

@@ -11,8 +11,6 @@ file named by its content; here is of which functions, and with which signature.
 from __future__ import annotations
 
 import functools
-import hashlib
-import inspect
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -24,6 +22,7 @@ from ..integrators import dop853
 from ..integrators.dop853 import OPTIONS, Method, advance_signature
 from ..integrators.other_methods import _HEADER, _OPTIONS, _constants, _text
 from ..kernels.cache import load_generated
+from ..kernels.kept import digest
 from . import lanes, map_steps, one_by_one, outputs, sixteen
 
 OUTPUTS = ("_store", "_take", "_next_member", "_observe", "_judge", "_write", "_blank", "_copy", "_is_below")
@@ -96,10 +95,9 @@ def _source(loop: ModuleType, functions: dict[ModuleType, tuple[str, ...]]) -> s
 
 def _imports() -> str:
     """Return what the text of a loop takes from other files, and names their content: see the top of this file."""
-    digest = hashlib.sha256(inspect.getsource(sixteen).encode()).hexdigest()[:16]
     return (
         "from effdyn.solve.integrators import dop853_tableau as c\n"
-        f"from effdyn.solve.ensembles.sixteen import {', '.join(SIXTEEN)}  # {digest}"
+        f"from effdyn.solve.ensembles.sixteen import {', '.join(SIXTEEN)}  # {digest(sixteen.lowest_bit)}"
     )
 
 

@@ -12,7 +12,7 @@ from effdyn.derive.errors import nearest
 
 from ..kernels.layout import packed_length, unpack
 from ..processors import processors
-from ..results import parameters_json, variable, versions_json
+from ..results import parameters_json, provenance, variable
 from .inputs import Batch
 
 
@@ -44,13 +44,7 @@ def about(dynamics: Dynamics, batch: Batch) -> dict[str, Any]:
     varying = set(batch.varying) - (computed := {q.name for q in dynamics.parameters if q.pseudoinverse_of})
     fixed = {k: v for k, v in batch.common.params.items() if k not in varying | computed}
     return {
-        "title": dynamics.title,
-        "model": repr(dynamics.model) if dynamics.model is not None else "",
-        "limit": dynamics.limit,
-        "clock": dynamics.clock,
-        "theory_status": dynamics.status,
-        "parameters": parameters_json(fixed),
-        "versions": versions_json(),
+        **provenance(dynamics, fixed),
         "y0": parameters_json({k: v for k, v in batch.common.y0.items() if k not in varying}),
         "varying": json.dumps(sorted(varying)),
         "batch_shape": json.dumps(batch.shape),

@@ -62,12 +62,13 @@ def _exactly(
     """Return g·m + ½ H:C and g·C g of all observables at each time, by the derivatives of their operations."""
     encoded, n, length = operations.encoded(par), operations.n, len(operations.results)
     work, images, curved = np.zeros(machine.work_size(encoded)), np.empty((length, n)), np.empty(length)
+    evaluate, sweep = machine.compiled()
     found = []
     for state, m, C in zip(y, mean, covariance, strict=True):
         values, vectors = np.linalg.eigh(C)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
-        machine.evaluate(encoded, 0.0, state, work)
-        machine.sweep(encoded, root.ravel(), 2 * m, work, images.reshape(-1), curved)
+        evaluate(encoded, 0.0, state, work)
+        sweep(encoded, root.ravel(), 2 * m, work, images.reshape(-1), curved)
         found.append((curved / 2, np.sum(images**2, axis=1)))
     return found
 

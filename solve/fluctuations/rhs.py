@@ -19,6 +19,7 @@ from numba import carray, cfunc, njit
 
 from ..derivatives import machine
 from ..integrators.dop853 import _call
+from ..kernels.kept import kept
 from .algebra import HELPER, OPTIONS, factorise, interpolate, is_complete, least_distance
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
@@ -390,7 +391,7 @@ def _rhs(t, y, dy, par, work):
 @cache
 def rhs_address() -> int:
     """Return the address of the compiled right-hand side, which is kept on disk."""
-    return int(cfunc(SIGNATURE, cache=True, **OPTIONS)(_entry).address)
+    return int(kept(cfunc, _entry, SIGNATURE, **OPTIONS).address)
 
 
 @cache

@@ -6,7 +6,7 @@ error of 1e-5 that is none, and of 1e-4 where single units have kinks: steps are
 at K = 2, M = 1).
 """
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from effdyn.derive import Dynamics
@@ -20,7 +20,8 @@ STEP_OF_PIECES = 0.1
 """Relative to the scale of a state."""
 
 
-def step_for(dynamics: Dynamics, equations: Sequence[Equation]) -> float:
+@lru_cache(maxsize=256)
+def step_for(dynamics: Dynamics, equations: tuple[Equation, ...]) -> float:
     """Return the step for the drift, or the observables, of a Dynamics, relative to the scale on which they change."""
     blurred = any(BLURRED in equation.status for equation in equations)
     if not blurred and rule_of(dynamics, equations) in ("", "smooth", "split"):

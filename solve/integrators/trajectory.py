@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..stopping import give_way
 from .dop853 import BUFFER_FULL, DOP853, RUNNING, STATE, SWITCH, Method, Status
 
 RTOL_MIN = 1e-13
@@ -106,6 +107,9 @@ def compute_trajectory(
 
     Returns:
         The trajectory, whatever the ``status``: what was computed before a failure or Ctrl-C is kept.
+
+    Raises:
+        Stopped: in a thread that is told to stop.
     """
     if not rhs_address:
         raise ValueError(
@@ -173,6 +177,7 @@ def compute_trajectory(
                 status = Status.WALL_LIMIT
                 break
             if code == RUNNING:
+                give_way()
                 if on_progress is not None:
                     on_progress(float(now["t"]))
                 attempts = int(now["n_steps"] + now["n_rejected"])

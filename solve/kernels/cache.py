@@ -32,7 +32,7 @@ def load_generated(name: str, source: str) -> types.ModuleType:
     """Import `source` as a module from its file in the cache, writing the file first if it is not there.
 
     The same `name` and `source` give the same module object, and the same file in every process. Functions in `source`
-    may use ``cache=True``; they must not call compiled functions of other files, whose changes would go unnoticed.
+    may use ``cache=True``; what they call of other files `source` must name by its content (:mod:`.kept`).
     """
     if not name.isidentifier():
         raise ValueError(f"{name!r} cannot name a generated module, whose file it names: use letters, digits and _")

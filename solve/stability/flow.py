@@ -147,19 +147,9 @@ def states_at(flow: Flow, y: np.ndarray, lead: tuple[str, ...] = ()) -> dict[str
 
 def attributes(flow: Flow) -> dict[str, str]:
     """Return the attributes that every result of this package has."""
-    from ..results import parameters_json, versions_json
+    from ..results import provenance
 
-    dynamics = flow.dynamics
-    return {
-        "title": dynamics.title,
-        "model": repr(dynamics.model) if dynamics.model is not None else "",
-        "limit": dynamics.limit,
-        "clock": dynamics.clock,
-        "theory_status": dynamics.status,
-        "parameters": parameters_json(flow.inputs.params),
-        "jacobian": flow.jacobian_from,
-        "versions": versions_json(),
-    }
+    return {**provenance(flow.dynamics, flow.inputs.params), "jacobian": flow.jacobian_from}
 
 
 def check_sizes(dynamics: Dynamics, sizes: Mapping[str, int]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..stopping import give_way
 from ..streams import generator
 from .steps import OK, WEAK2, compiled_advance
 from .system import System
@@ -112,7 +113,7 @@ def run_all(
 def run_in_threads(worker: Callable[[], None], threads: int, stop: threading.Event, tick: Callable[[], object]) -> bool:
     """Run ``worker`` in some threads until all return; return whether Ctrl-C ended it, of which ``stop`` tells them.
 
-    ``tick`` is called about ten times a second, and at the end.
+    ``tick`` is called about ten times a second, and at the end. A thread that is told to stop raises Stopped.
     """
     with ThreadPoolExecutor(threads) as pool:
         try:  # from the first thread on: a Ctrl-C that comes while the others start must stop it too
@@ -122,6 +123,7 @@ def run_in_threads(worker: Callable[[], None], threads: int, stop: threading.Eve
                 for future in done:
                     future.result()  # an error in a path ends the rest
                 tick()
+                give_way()
         except KeyboardInterrupt:
             return True
         finally:

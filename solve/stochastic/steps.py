@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit, types
 
 from ..integrators.dop853 import _call
+from ..kernels.kept import kept
 
 EULER_MARUYAMA, MILSTEIN, WEAK2 = 0, 1, 2
 OK, NOT_FINITE, NOT_PSD = 0, 1, 2
@@ -42,14 +43,14 @@ SIGNATURE = types.int64(
 @lru_cache(maxsize=1)
 def compiled_advance() -> Callable[..., int]:
     """Return ``_advance``, compiled by the first call on a machine, from Numba's cache afterwards."""
-    compiled: Callable[..., int] = njit(SIGNATURE, cache=True, **OPTIONS)(_advance)
+    compiled: Callable[..., int] = kept(njit, _advance, SIGNATURE, **OPTIONS)
     return compiled
 
 
 @lru_cache(maxsize=1)
 def compiled_factor() -> Callable[[np.ndarray], bool]:
     """Return ``_factor`` for callers in Python."""
-    compiled: Callable[[np.ndarray], bool] = njit(types.boolean(_MATRIX), cache=True, **OPTIONS)(_factor.py_func)
+    compiled: Callable[[np.ndarray], bool] = kept(njit, _factor, types.boolean(_MATRIX), **OPTIONS)
     return compiled
 
 

@@ -5,6 +5,7 @@ Knows nothing of stores, nor of which cells there are.
 
 import math
 import pickle
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ from effdyn.derive import Dynamics, ModelError, Quantity
 from ..errors import Diverged, IntegrationError, NotPositiveSemidefinite, StepLimit
 from ..hazards import BelowResolution, Heard, SymmetricStart, heard
 from ..integrate import integrate
+from ..stopping import until
 from ..streams import seed_text, stream
 
 STATUS: dict[type[Exception], str] = {
@@ -107,13 +109,26 @@ class Outcome:
 
 
 def solve_cell(
-    pickled: bytes, y0: Mapping[str, np.ndarray], params: Mapping[str, np.ndarray], index: int = 0
+    pickled: bytes,
+    y0: Mapping[str, np.ndarray],
+    params: Mapping[str, np.ndarray],
+    index: int = 0,
+    stop: threading.Event | None = None,
 ) -> Outcome:
     """Integrate one cell, wherever this runs; its number, ``index``, is what its random numbers depend on.
 
     What is common comes pickled, as bytes: they cost nothing to send again, and each process opens them once.
+
+    Raises
+    ------
+    Stopped
+        Once ``stop`` is set: half a cell is none.
     """
-    common = _unpickled(pickled)
+    with until(stop):
+        return _solved(_unpickled(pickled), y0, params, index)
+
+
+def _solved(common: Common, y0: Mapping[str, np.ndarray], params: Mapping[str, np.ndarray], index: int) -> Outcome:
     try:
         if common.dynamics.kind == "sde":
             return _sampled(common, {**common.y0, **y0}, {**common.params, **params}, index)

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
@@ -15,11 +16,11 @@ import numpy as np
 
 from effdyn.derive import Dynamics, ModelError
 
-from ..arguments import check_method, check_numbers, checked_span, refuse_of_sde
+from ..arguments import check_method, check_numbers, checked_span, method_for, refuse_noise, refuse_of_sde
 from ..integrate import METHODS
 from ..kernels.kernel import check_dynamics
 from ..processors import processors
-from ..results import parameters_json, versions_json
+from ..results import parameters_json, provenance
 from ..streams import seed_of
 from .cell import HAZARDS, Common, Outcome, hazard_in, output_variables, solve_cell
 from .fingerprint import fingerprint
@@ -50,7 +51,7 @@ def sweep(
     store: str | os.PathLike[str] | None = None,
     rtol: float = 1e-10,
     atol: float = 1e-12,
-    method: str = "DOP853",
+    method: str | None = None,
     max_steps: int = 1_000_000,
     dt: float | None = None,
     runs: int = 1,
@@ -125,7 +126,8 @@ def sweep(
     -----
     A cell that fails disturbs no other. What is wrong with the program or the machine (a broken pool, a full disk) is
     raised; finished cells are in the store, and the same call goes on from there. Ctrl-C returns the finished cells
-    with a warning, the others with status ``"pending"``, and ``attrs["status"] == "interrupted"``.
+    with a warning, the others with status ``"pending"``, and ``attrs["status"] == "interrupted"``; threads of this
+    process leave the cells that they are in within some tenths of a second.
 
     Examples
     --------
@@ -184,7 +186,7 @@ def stated(
     t_eval: Any = None,
     rtol: float = 1e-10,
     atol: float = 1e-12,
-    method: str = "DOP853",
+    method: str | None = None,
     max_steps: int = 1_000_000,
     threads: int | None = None,
     **noise: Any,
@@ -203,6 +205,7 @@ def stated(
     if dynamics.kind != "sde":
         _refuse_noise(dynamics, noise)
     check_numbers(rtol=rtol, atol=atol, max_steps=max_steps)
+    method = method_for(dynamics.kind, method)
     if dynamics.kind == "ode":
         check_method(method, METHODS)
     _checked_threads(threads)
@@ -219,11 +222,8 @@ def stated(
 
 
 def _refuse_noise(dynamics: Dynamics, noise: Mapping[str, Any]) -> None:
-    for name, default in NOISE.items():
-        if noise[name] is not default and noise[name] != default:
-            raise ModelError(
-                name, noise[name], f"nothing, with equations of kind {dynamics.kind!r}: they have no noise"
-            )
+    given = {n: noise[n] for n, default in NOISE.items() if noise[n] is not default and noise[n] != default}
+    refuse_noise(dynamics.kind, **given)
 
 
 def _of_paths(
@@ -233,8 +233,7 @@ def _of_paths(
     from ..ensembles.stochastic import checked_plan
 
     refuse_of_sde(rtol=given["rtol"], atol=given["atol"])
-    scheme = "euler-maruyama" if given["method"] == "DOP853" else given["method"]
-    options = {**noise, "method": scheme, "max_steps": given["max_steps"]}
+    options = {**noise, "method": given["method"], "max_steps": given["max_steps"]}
     root = seed_of(options.pop("rng"))
     plan = checked_plan(span, t_eval=times, **options)
     return plan.t0 + plan.saves * plan.h, {**options, "rng": root}
@@ -244,16 +243,10 @@ def _attributes(common: Common, grid: Grid) -> dict[str, str]:
     dynamics = common.dynamics
     arrays = {**grid.first.y0, **grid.first.params}
     return {
-        "title": dynamics.title,
-        "model": repr(dynamics.model) if dynamics.model is not None else "",
-        "limit": dynamics.limit,
-        "clock": dynamics.clock,
-        "theory_status": dynamics.status,
-        "parameters": parameters_json({name: arrays[name] for name in common.params}),
+        **provenance(dynamics, {name: arrays[name] for name in common.params}),
         "y0": parameters_json({name: arrays[name] for name in common.y0}),
         "over": json.dumps([axis.name for axis in grid.axes]),
         "options": json.dumps(common.stated),
-        "versions": versions_json(),
     }
 
 
@@ -286,7 +279,7 @@ def _run(pool: Executor, common: Common, grid: Grid, kept: Store, progress: bool
     """Compute the cells that are not done, in threads of our own or not; return whether Ctrl-C stopped it."""
     from tqdm.auto import tqdm
 
-    pickled = pickle.dumps(common)
+    pickled, stop = pickle.dumps(common), threading.Event() if own else None
     todo = np.flatnonzero(~kept.done).tolist()
     done, total = grid.size - len(todo), grid.size
     with tqdm(total=total, initial=done, unit="cell", disable=None if progress else True) as bar:
@@ -296,7 +289,9 @@ def _run(pool: Executor, common: Common, grid: Grid, kept: Store, progress: bool
             bar.update()
 
         try:
-            _hand_out(lambda index: pool.submit(solve_cell, pickled, *grid.cell(index), index), iter(todo), keep, own)
+            _hand_out(
+                lambda index: pool.submit(solve_cell, pickled, *grid.cell(index), index, stop), iter(todo), keep, stop
+            )
         except KeyboardInterrupt:
             kept.fold()
             if not kept.done.any():
@@ -311,7 +306,10 @@ def _run(pool: Executor, common: Common, grid: Grid, kept: Store, progress: bool
 
 
 def _hand_out(
-    submit: Callable[[int], "Future[Outcome]"], todo: Iterator[int], keep: Callable[[int, Outcome], None], own: bool
+    submit: Callable[[int], "Future[Outcome]"],
+    todo: Iterator[int],
+    keep: Callable[[int, Outcome], None],
+    stop: threading.Event | None,
 ) -> None:
     """Have cells computed, some at a time, and keep each as it comes; whatever ends this, what has finished is kept.
 
@@ -335,24 +333,27 @@ def _hand_out(
         hand_out(WINDOW)
         while running:
             try:
-                future = finished.get(timeout=1.0)  # with a timeout, or Ctrl-C would not be heard on Windows
+                future = finished.get(timeout=0.1)  # with a timeout, or Ctrl-C would not be heard on Windows
             except Empty:
                 continue
             outcome = future.result()
             keep(running.pop(future), outcome)
             hand_out(1)
     except BaseException:
-        _stop(running, keep, own)
+        _stop(running, keep, stop)
         raise
 
 
-def _stop(running: dict["Future[Outcome]", int], keep: Callable[[int, Outcome], None], own: bool) -> None:
+def _stop(
+    running: dict["Future[Outcome]", int], keep: Callable[[int, Outcome], None], stop: threading.Event | None
+) -> None:
     """Cancel what has not begun, and keep what has finished meanwhile.
 
-    Threads of our own cannot be stopped within a cell, so these are waited for; workers of others go on by themselves.
+    Threads of our own are told to stop within their cells, and waited for; workers of others go on by themselves.
     """
     begun = [future for future in running if not future.cancel()]
-    if own:
+    if stop is not None:
+        stop.set()
         wait(begun)
     for future in begun:
         if future.done() and not future.cancelled() and future.exception() is None:

@@ -74,3 +74,9 @@ def test_stochastic_forms_and_reductions_still_construct():
             assert "declare" not in str(error)
     for training in ("one-pass", "multi-pass", "gradient-flow"):
         assert derive.LinearRegression(training).dynamics().drift
+
+
+def test_it_iterates_like_a_dict_of_its_equations():
+    stated = made(x, -eta.symbol * x.symbol, observables=(Equation(y, x.symbol**2),))
+    assert {name: stated[name] for name in stated} == {"x": -eta.symbol * x.symbol, "y": x.symbol**2}
+    assert "y" in stated and "eta" not in stated

@@ -27,6 +27,7 @@ from effdyn.solve.kernels.reference import evaluate
 from effdyn.solve.kernels.tape import Tape, Value
 from effdyn.solve.kernels.unroll import recorded
 
+execute, sweep = machine.compiled()
 LINEAR = derive.TeacherStudent(activation="linear")
 
 
@@ -60,17 +61,17 @@ def derivatives(dynamics: derive.Dynamics, given: dict[str, Any], t: float) -> T
     assert found is not None
     encoded = found.encoded(parameter_vector(dynamics, inputs))
     work, J, H = np.zeros(machine.work_size(encoded)), np.empty((n, n)), np.empty((n, n, n))
-    machine.evaluate(encoded, t, y, work)
+    execute(encoded, t, y, work)
     drift = work[found.results]
     curved, units = np.empty(n), np.eye(n)
-    machine.sweep(encoded, units.ravel(), np.zeros(n), work, J.reshape(-1), curved)
+    sweep(encoded, units.ravel(), np.zeros(n), work, J.reshape(-1), curved)
     for j in range(n):
         for k in range(n):
             pair = []
             for sign in (1, -1):
                 columns = np.zeros((n, n))
                 columns[:, 0] = units[j] + sign * units[k]
-                machine.sweep(encoded, columns.ravel(), np.zeros(n), work, np.empty(n * n), curved)
+                sweep(encoded, columns.ravel(), np.zeros(n), work, np.empty(n * n), curved)
                 pair.append(curved.copy())
             H[:, j, k] = (pair[0] - pair[1]) / 4
     return drift, J, H
@@ -157,8 +158,8 @@ def test_curvature_as_a_formula_is_that_of_the_operations(options: dict[str, Any
     assert operations is not None
     encoded = operations.encoded(parameter_vector(theory.dynamics, inputs))
     work = np.zeros(machine.work_size(encoded))
-    machine.evaluate(encoded, 0.0, y, work)
-    machine.sweep(encoded, columns.ravel(), np.zeros(n), work, images, curved)
+    execute(encoded, 0.0, y, work)
+    sweep(encoded, columns.ravel(), np.zeros(n), work, images, curved)
     np.testing.assert_allclose(pack(theory.dynamics.states, found), curved, rtol=1e-12, atol=1e-12)
 
 
@@ -179,8 +180,8 @@ def test_second_derivatives_are_differences_of_the_first(activation: str, K: int
 
     def swept(at: np.ndarray, matrix: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images, curved = np.empty((n, n)), np.empty(n)
-        machine.evaluate(encoded, 0.0, at, work)
-        machine.sweep(encoded, np.ascontiguousarray(matrix).ravel(), s, work, images.reshape(-1), curved)
+        execute(encoded, 0.0, at, work)
+        sweep(encoded, np.ascontiguousarray(matrix).ravel(), s, work, images.reshape(-1), curved)
         return images, curved
 
     def jacobian(at: np.ndarray) -> np.ndarray:
@@ -274,8 +275,8 @@ def test_each_operation_has_its_derivatives(name: str) -> None:
     encoded = assembled(*operations(text), 2).encoded(np.zeros(0))
     at, columns, s = np.array([0.3, 0.7]), np.array([[0.4, -1.1], [0.9, 0.2]]), np.array([0.6, -0.3])
     work, images, curved = np.zeros(machine.work_size(encoded)), np.empty(2), np.empty(1)
-    machine.evaluate(encoded, 0.0, at, work)
-    machine.sweep(encoded, columns.ravel(), s, work, images, curved)
+    execute(encoded, 0.0, at, work)
+    sweep(encoded, columns.ravel(), s, work, images, curved)
     there = {X: 0.3, Z: 0.7}
     gradient = np.array([float(sympy.diff(formula, x).subs(there)) for x in (X, Z)])
     hessian = np.array([[float(sympy.diff(formula, x, z).subs(there)) for x in (X, Z)] for z in (X, Z)])

@@ -240,6 +240,7 @@ def test_interrupted_runs_that_are_finished_are_kept(average, monkeypatch):
         ("rtol", dict(rtol=1e-6)),
         ("brownian_dt", dict(brownian_dt=0.013)),
         ("max_steps", dict(max_steps=10)),
+        ("method", dict(method="DOP853")),
     ],
 )
 def test_bad_arguments_are_named(argument, changed):
@@ -253,10 +254,13 @@ def test_bad_arguments_are_named(argument, changed):
 def test_arguments_of_noise_are_for_noise():
     linear = derive.TeacherStudent(activation="linear").dynamics()
     given = dict(y0=dict(Q=[[0.5]], R=[[0.1]]), params=dict(sigma=0.0, T=[[1.0]], a=1.0, b=1.0))
-    with pytest.raises(TypeError, match="'dt', unknown to equations of kind 'ode'"):
+    with pytest.raises(ModelError, match=r"dt = 0\.1 .*sde\(\)"):
         ensemble(linear, (0, 1), **given, dt=0.1)
     with pytest.raises(TypeError, match="did you mean 'runs'"):
         ensemble(RELAXING, **CALL, run=3)
+    for lanes in (False, "long"):
+        with pytest.raises(ModelError, match="lanes"):
+            ensemble(RELAXING, **CALL, lanes=lanes)
     for name, value in dict(dt=0.1, runs=2, rng=1, average=True).items():
         with pytest.raises(ModelError, match="no noise"):
             sweep(linear, dict(eta=[0.1]), (0, 1), **given, **{name: value})
@@ -271,11 +275,11 @@ def test_a_sweep_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
     expected = sweep(RELAXING, **call)
     solve_cell, computed = sweeping.solve_cell, []
 
-    def breaking(pickled, y0, params, index):
+    def breaking(pickled, y0, params, index, stop):
         if len(computed) == 2:
             raise OSError("the machine is gone")
         computed.append(index)
-        return solve_cell(pickled, y0, params, index)
+        return solve_cell(pickled, y0, params, index, stop)
 
     monkeypatch.setattr(sweeping, "solve_cell", breaking)
     with pytest.raises(OSError, match="gone"):

@@ -398,7 +398,7 @@ def test_bad_input_is_named(argument, changed):
 
 def test_arguments_of_noise_are_for_noise():
     ode = replace(GEOMETRIC, kind="ode", diffusion=())
-    with pytest.raises(TypeError, match="'dt', unknown to equations of kind 'ode'"):
+    with pytest.raises(ModelError, match=r"dt = 0\.1 .*sde\(\)"):
         solve.integrate(ode, (0, 1), dict(x=1.0), dict(mu=0.0, s=1.0), dt=0.1)
     with pytest.raises(NotImplementedError, match="events="):
         solve.integrate(GEOMETRIC, (0, 1), dict(x=1.0), dict(mu=0.0, s=1.0), dt=0.1, events="x - 2")

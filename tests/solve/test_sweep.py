@@ -1,5 +1,6 @@
 """Sweeps: every cell is what ``integrate`` gives; what was finished survives and is not done again."""
 
+import _thread
 import io
 import json
 import multiprocessing
@@ -14,9 +15,12 @@ from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
+import sympy
 import xarray as xr
 
 from effdyn import derive, solve
+from effdyn.derive import Dynamics, Equation, Quantity
+from effdyn.derive.diffusion import Amplitude
 from effdyn.solve.sweeps.cell import _told as told_of
 from effdyn.solve.sweeps.cell import hazard_in, solve_cell
 from effdyn.solve.sweeps.errors import DamagedStore, ForeignStore, StoreInUse
@@ -61,9 +65,9 @@ def computed(monkeypatch):
     """The cells that are computed, by their own parameters."""
     found = []
 
-    def counting(pickled, y0, params, index):
+    def counting(pickled, y0, params, index, stop):
         found.append((float(params["eta"]), float(params["sigma"])))
-        return solve_cell(pickled, y0, params, index)
+        return solve_cell(pickled, y0, params, index, stop)
 
     monkeypatch.setattr(sweeping, "solve_cell", counting)
     return found
@@ -576,7 +580,7 @@ def test_the_bar_counts_cells_and_begins_with_those_that_are_done(tmp_path, monk
             super().__init__(**options | {"disable": False, "file": io.StringIO()})
             bars.append((options["total"], options["initial"], self))
 
-    def broken(pickled, y0, params, index):
+    def broken(pickled, y0, params, index, stop):
         if float(params["eta"]) == 1.0:
             raise MemoryError
         return solve_cell(pickled, y0, params, index)
@@ -629,6 +633,42 @@ def test_a_real_signal_interrupts_the_wait(monkeypatch):
     assert counts["pending"] > 0 and counts["success"] > 0
 
 
+def long_cells(kind):
+    """A sweep whose second cell takes about half a second."""
+    x, v, k, W = (Quantity(name) for name in "xvkW")
+    decay = Equation(x, -k.symbol * x.symbol)
+    if kind == "ode":
+        oscillator = Equation(x, v.symbol), Equation(v, -k.symbol * x.symbol)
+        dynamics = Dynamics("oscillator", "ode", "t", oscillator, (k,))
+        return dynamics, dict(k=[0.0, 1.0]), (0, 5e5), dict(x=1.0, v=0.0), dict(max_steps=10**9)
+    if kind == "map":
+        return Dynamics("decay", "map", "steps", (decay,), (k,)), dict(k=[0.0, 0.1]), (0, 25 * 10**6), dict(x=1.0), {}
+    dynamics = Dynamics("OU", "sde", "t", (decay,), (k,), diffusion=(Amplitude(x, W, sympy.S.One),))
+    return dynamics, dict(k=[1.0, 2.0]), (0, 20), dict(x=1.0), dict(dt=1e-3, runs=600, average=True)
+
+
+@pytest.mark.parametrize("kind", ["ode", "map", "sde"])
+def test_ctrl_c_is_heard_within_a_cell(kind, tmp_path, monkeypatch):
+    """The cell is left; had it been waited for, it would have been kept."""
+    dynamics, over, span, y0, options = long_cells(kind)
+    given = dict(over=over, t_span=span, y0=y0, params={}, t_eval=[0, span[1]], threads=1, progress=False, **options)
+
+    def interrupting(pickled, y0, params, index, stop):
+        if index == 1:
+            threading.Timer(0.05, _thread.interrupt_main).start()
+        return solve_cell(pickled, y0, params, index, stop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeping, "solve_cell", interrupting)
+        with pytest.warns(RuntimeWarning, match="1 of 2 cells"):
+            partial = sweep(dynamics, store=tmp_path / "a.zarr", **given)
+    assert list(partial.status.values) == ["success", "pending"]
+    whole = sweep(dynamics, store=tmp_path / "a.zarr", **given)
+    assert (whole.status == "success").all()
+    if kind == "sde":  # the random numbers too are those of a sweep that nobody interrupted
+        xr.testing.assert_identical(whole, sweep(dynamics, **given))
+
+
 def test_an_interrupted_solution_is_not_a_cell(monkeypatch):
     cell = sys.modules["effdyn.solve.sweeps.cell"]
     monkeypatch.setattr(cell, "integrate", lambda *a, **k: xr.Dataset(attrs={"status": "interrupted"}))
@@ -637,7 +677,7 @@ def test_an_interrupted_solution_is_not_a_cell(monkeypatch):
 
 
 def test_errors_of_the_program_are_raised_and_finished_cells_kept(tmp_path, monkeypatch, expected):
-    def broken(pickled, y0, params, index):
+    def broken(pickled, y0, params, index, stop):
         if float(params["eta"]) == 1.0:
             raise MemoryError("no more")
         return solve_cell(pickled, y0, params, index)
