@@ -305,8 +305,6 @@ def _check_consistency(model: TeacherStudent) -> None:
             "has positive probability at the kink of the loss, where the gradient of the second layer is not defined"
         )
         raise ModelError("loss", model.loss.name or model.loss.expr, f"{accepted.format(stuck)} {reason}")
-    if model.momentum and (model.trains_second_layer or model.biases):
-        raise NotYet("momentum= where a second layer or biases are trained", "momentum= of the first layer alone")
     if model.inputs == "shifted" and (model.momentum or model.target is not None):
         raise NotYet("inputs='shifted' with momentum= or target=", "inputs='shifted' of a committee without momentum")
     if model.inputs == "blocks" and model.constraint:
