@@ -193,7 +193,6 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
     unequal = training.parts is not None or training.center is not None
     missing = {
         "momentum of fixed beta and vectors of fixed length": bool(training.fast and training.normalised),
-        "momentum of fixed beta, and inputs in blocks or with a mean": bool(training.fast) and unequal,
         "vectors of fixed length, and inputs in blocks or with a mean": bool(training.normalised) and unequal,
     }
     for missed, present in missing.items():

@@ -83,6 +83,12 @@ def offsets(training: "TrainingStep", solved: FixedPoints) -> Averages:
     return overlaps + [(q, of_scalar(q, update)) for q, update in training.scalars]
 
 
+def relaxing_fields(training: "TrainingStep") -> set[sympy.Basic]:
+    """Return the fields of the buffers that relax within a few steps, of order d^(−1/2)."""
+    slow = {u.field.base for _, *pair in training.overlaps for u in pair}
+    return {u.field.base for _, *pair in training.fast for u in pair} - slow
+
+
 def without_buffers(increment: sympy.Expr, training: "TrainingStep") -> sympy.Expr:
     """Return an increment at order one, where combinations of vectors move without buffers: their fields are of order
     d^(−1/2), and their overlaps cancel."""
@@ -91,7 +97,8 @@ def without_buffers(increment: sympy.Expr, training: "TrainingStep") -> sympy.Ex
     names = set(training.fast_names)
     overlaps = [e for e in increment.atoms(sympy.Indexed) if str(e.base) in names]
     assert all(sympy.cancel(sympy.diff(increment, e)) == 0 for e in overlaps), "a combination that buffers move"
-    fields = [e for e in increment.atoms(sympy.Indexed) if e.base in training.idle]
+    relaxing = relaxing_fields(training)
+    fields = [e for e in increment.atoms(sympy.Indexed) if e.base in relaxing]
     return increment.xreplace(dict.fromkeys((*overlaps, *fields), sympy.S.Zero))
 
 
@@ -99,7 +106,8 @@ def _pairs(
     f: VectorUpdate, g: VectorUpdate, training: "TrainingStep"
 ) -> list[tuple[sympy.Expr, VectorUpdate, VectorUpdate]]:
     """Return the products of two combinations; that of the vectors themselves stands first."""
-    buffers = {u.field.base: u for _, *pair in training.fast for u in pair}
+    relaxing = relaxing_fields(training)
+    buffers = {u.field.base: u for _, *pair in training.fast for u in pair if u.field.base in relaxing}
     return [(a * b, u, v) for a, u in _combination(f, buffers) for b, v in _combination(g, buffers)]
 
 
