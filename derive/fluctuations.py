@@ -128,6 +128,11 @@ class Fluctuations:
         return any(e.quantity.name == PROBABILITY.name for e in self.increment.observables)
 
     @property
+    def rescaled(self) -> bool:
+        """Whether lengths are held: quadratic forms then end what ``increment`` observes."""
+        return any(e.quantity.name.endswith("_rescaled") for e in self.increment.observables)
+
+    @property
     def kinked(self) -> bool:
         """Whether the increments have kinks or jumps, as those of ReLU."""
         return any(e.expr.has(*KINKS) for e in self.increment.observables)
@@ -190,10 +195,8 @@ def update_rule(dynamics: Dynamics, what: str) -> "TrainingStep":
     if dynamics.kind != "ode" or dynamics.limit != LIMIT:
         raise ModelError("limit", dynamics.limit, f"{LIMIT!r}: runs fluctuate around that limit by 1/sqrt(d)")
     training: TrainingStep = model.training_step()
-    unequal = training.parts is not None or training.center is not None
     missing = {
         "momentum of fixed beta and vectors of fixed length": bool(training.fast and training.normalised),
-        "vectors of fixed length, and inputs in blocks or with a mean": bool(training.normalised) and unequal,
     }
     for missed, present in missing.items():
         if present:

@@ -196,12 +196,16 @@ def idle_covariances(training: "TrainingStep") -> tuple[Law, ...]:
 
 
 def idle_means(training: "TrainingStep") -> tuple[tuple[str, sympy.Lambda], ...]:
-    """Return the means of idle fields: μ·x has the mean |μ|², which is its variance too."""
+    """Return the means of idle fields: their covariances with μ·x, whose own mean is |μ|²."""
     if training.center is None:
         return ()
-    base, (index,) = training.center.base, sympy.symbols("i,", integer=True, positive=True)
-    square = overlap_of(base[index], base[index], dict(training.idle_overlaps))
-    return ((str(base), sympy.Lambda((index,), square)),)
+    (index,) = sympy.symbols("i,", integer=True, positive=True)
+    laws, relaxing = dict(training.idle_overlaps), relaxing_fields(training)
+    return tuple(
+        (str(base), sympy.Lambda((index,), overlap_of(base[index], training.center, laws)))
+        for base in training.idle
+        if base not in relaxing
+    )
 
 
 def _index(size: sympy.Expr) -> sympy.Symbol:

@@ -24,7 +24,7 @@ TAKEN = {
     *("eta", "eta_a", "eta_bias", "eta_a_over_eta", "eta_bias_over_eta", "kappa", "kappa_over_eta", "sigma", "flip"),
     *("batch", "beta", "mu", "phi", "ell", "zeta", "chi", "steps", "schedule", "eg", "error_rate", "loss", "cosine"),
     *("cosine_students", "run", "member", "student", "student_2", "teacher", "teacher_2", "i", "k", "s"),
-    *("input_variance", "input_share", "input_mean", "mean", "teacher_mean", "a_buffer", "bias_buffer", "block", "B", "N", "Q_perp", "T_inv"),
+    *("input_variance", "input_share", "input_mean", "mean", "teacher_mean", "a_buffer", "bias_buffer", "buffer_mean", "block", "B", "N", "Q_perp", "T_inv"),
     *"".join(INDEX_NAMES.values()),
     *"cefguz",
 }

@@ -305,10 +305,8 @@ def _check_consistency(model: TeacherStudent) -> None:
             "has positive probability at the kink of the loss, where the gradient of the second layer is not defined"
         )
         raise ModelError("loss", model.loss.name or model.loss.expr, f"{accepted.format(stuck)} {reason}")
-    if model.inputs == "shifted" and (model.momentum or model.target is not None):
-        raise NotYet("inputs='shifted' with momentum= or target=", "inputs='shifted' of a committee without momentum")
-    if model.inputs == "blocks" and model.constraint:
-        raise NotYet("constraint= with inputs='blocks'", "constraint= with isotropic or shifted inputs")
+    if model.inputs == "shifted" and model.target is not None:
+        raise NotYet("inputs='shifted' with target=", "inputs='shifted' of a committee")
     if model.target is not None and model.teacher_activation != model.activation:
         raise ModelError("teacher_activation", model.teacher_activation, "nothing, where target= is given")
 
