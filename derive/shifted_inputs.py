@@ -55,8 +55,9 @@ def shifted(step: TrainingStep, combinations: tuple[Combination, ...]) -> Traini
         for c in combinations
         for _, law in mean_of(c, MEANS)
     ]
-    student = next(f for q, f, _ in step.overlaps if q.name == "R")
-    buffers = [(BUFFER_MEAN, f, fixed) for q, f, _ in (*step.overlaps, *step.fast) if q.name == "S"]
+    overlaps, fast = _with_length(step.overlaps, length), _with_length(step.fast, length)
+    student = next(f for q, f, _ in overlaps if q.name == "R")
+    buffers = [(BUFFER_MEAN, f, fixed) for q, f, _ in (*overlaps, *fast) if q.name == "S"]
     of_buffers = [
         (("m", "u"), sympy.Lambda((I, N), BUFFER_MEAN.symbol * law.expr.xreplace(_ones(law.expr))))
         for pair, law in step.idle_overlaps
@@ -67,11 +68,11 @@ def shifted(step: TrainingStep, combinations: tuple[Combination, ...]) -> Traini
         title=f"{step.title}, inputs with a mean",
         mean=(*means.items(), *(block for c in combinations for block in mean_of(c, means))),
         overlaps=(
-            *_with_length(step.overlaps, length),
+            *overlaps,
             (MEAN, student, fixed),
-            *([] if step.fast else buffers),
+            *([] if fast else buffers),
         ),
-        fast=(*_with_length(step.fast, length), *(buffers if step.fast else [])),
+        fast=(*fast, *(buffers if fast else [])),
         idle=(*step.idle, CENTER),
         idle_overlaps=(
             *step.idle_overlaps,

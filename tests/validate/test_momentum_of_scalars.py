@@ -13,7 +13,7 @@ Q, R = np.array([[0.5, 0.1], [0.1, 0.4]]), np.array([[0.3, 0.0], [0.1, 0.2]])
 START = dict(Q=Q, R=R, a=np.array([0.8, 1.1]), bias=np.array([0.1, -0.2]))
 SLOW_BUFFERS = {name: np.zeros((2, 2)) for name in "PVS"} | dict(a_buffer=[0.1, -0.2], bias_buffer=[0.0, 0.3])
 COMMON = dict(sigma=0.2, T=[[1.2, 0.2], [0.2, 1.2]], b=np.ones(2), teacher_bias=[0.2, 0.1], kappa=0.2, batch=2.0)
-FIXED = "fixed", dict(eta=0.3, eta_a=0.4, eta_bias=0.3, beta=0.7), {}
+FIXED = "fixed", dict(eta=0.25, eta_a=0.25, eta_bias=0.2, beta=0.5), {}
 SLOW = "slow", dict(eta=1.0, eta_a=1.3, eta_bias=0.8, mu=1.5), SLOW_BUFFERS
 ALL = dict(second_layer="trained", biases=True, weight_decay=True, batch=True)
 
@@ -133,7 +133,7 @@ def test_chains_of_both_layers_and_biases(kind: str, rates: dict[str, Any], buff
         for rate in (params["eta_a"], 1.05 * params["eta_a"])
     )
     chains = validate.simulate(
-        model, d=[40, 80], runs=12_000, t_span=(0, 2), t_eval=times, rng=3, engine="gram", align=False, progress=False,
+        model, d=[80, 160], runs=8_000, t_span=(0, 2), t_eval=times, rng=3, engine="gram", align=False, progress=False,
         y0=START | buffers, params=params,
     )  # fmt: skip
     verdict = validate.compare(right, chains)
