@@ -57,7 +57,8 @@ def along_both(
 ) -> Iterator[Term]:
     """Yield the terms of E[F x]·E[G x], F and G given as terms whose factors are functions of fields.
 
-    One that is nothing but an ``idle`` field v·x/√d stands for the vector v/√d itself. With ``center``, the field μ·x of the mean μ of inputs, E[F x] = Σ_e E[∂F/∂h_e] v_e/√d + E[F] μ.
+    One that is nothing but an ``idle`` field v·x/√d stands for the vector v/√d itself. With ``center``, the field μ·x
+    of the mean μ of inputs, E[F x] = Σ_e E[∂F/∂h_e] v_e/√d + E[F] μ.
     """
     # The field stands last among the factors while indices are renamed apart.
     parts = [

@@ -332,7 +332,7 @@ def expand_increments(training: TrainingStep) -> list[tuple[Quantity, sympy.Expr
     covariance = dict((*training.covariance, *training.idle_overlaps))
     moving = (*training.overlaps, *training.fast)
     overlaps = [(q, gram_increment(f, g, covariance, training.batch)) for q, f, g in moving]
-    scalars = [(q, update) for q, update, *_ in (*training.scalars, *training.fast_scalars)]
+    scalars = [*training.scalars, *((q, update) for q, update, _ in training.fast_scalars)]
     return overlaps + [(q, scalar_increment(update)) for q, update in scalars]
 
 

@@ -7,9 +7,10 @@ momentum buffers and x the inputs, all as rows over √d,
     m ← β m + Σ_μ push_μ x_μᵀ,    W ← keep·W + share·m    (without momentum: W ← keep·W + Σ_μ push_μ x_μᵀ),
 
 all gradients at the weights before the step; then students, not buffers, are rescaled if lengths are kept. Buffers are
-rows like the weights, behind them. A trained second layer and biases move in the same way, with buffers of their own. For the chain, the b inputs of a batch have normal coordinates in the frame of the
-rows, and outside it a triangular factor of their Gram matrix (Bartlett): one step adds at most b columns, and one turn
-of the frame makes the rows triangular again.
+rows like the weights, behind them; a trained second layer and biases move in the same way, with buffers of their own.
+For the chain, the b inputs of a batch have normal coordinates in the frame of the rows, and outside it a triangular
+factor of their Gram matrix (Bartlett): one step adds at most b columns, and one turn of the frame makes the rows
+triangular again.
 """
 
 from __future__ import annotations

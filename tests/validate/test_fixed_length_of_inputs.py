@@ -29,7 +29,11 @@ def at(dyn: derive.Dynamics, y: dict[str, Any], params: dict[str, Any]) -> dict[
     return dict(evaluate(dyn, {q.name: y[q.name] for q in dyn.states}, given))
 
 
-@pytest.mark.parametrize("options", [dict(weight_decay=True), dict(momentum="slow"), dict(momentum="fixed")], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [dict(weight_decay=True), dict(momentum="slow"), pytest.param(dict(momentum="fixed"), marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_a_step_is_the_free_one_projected_as_a_whole(options: dict[str, Any], rng: np.random.Generator) -> None:
     """By arrays: dΩ_g,fg = X_g,fg − ½ (X_ff/Ω_ff + X_gg/Ω_gg) Ω_g,fg with the sums over blocks in the bracket."""
     y, params = in_blocks(rng)
@@ -56,7 +60,7 @@ def test_weight_decay_drops_out() -> None:
 
 
 def test_a_length_of_zero_is_refused(rng: np.random.Generator) -> None:
-    y, params = in_blocks(rng)
+    _, params = in_blocks(rng)
     model = derive.TeacherStudent(activation="linear", inputs="blocks", constraint="spherical")
     names = {q.name for q in model.dynamics().parameters}
     none = np.zeros((2, 2, 2))
@@ -78,7 +82,7 @@ ONE: dict[str, dict[str, Any]] = {
 
 
 def test_chain_and_network_have_one_law() -> None:
-    model = derive.TeacherStudent(inputs="blocks", constraint="spherical", batch=True)
+    model = derive.TeacherStudent(activation="linear", inputs="blocks", constraint="spherical", batch=True)
     given = dict(y0=ONE["blocks"]["y0"], params=ONE["blocks"]["params"] | dict(batch=2.0))
     how: dict[str, Any] = dict(d=12, runs=2000, t_span=(0, 1), t_eval=[0.5, 1], align=False, progress=False)
     gram, network = (
@@ -88,7 +92,7 @@ def test_chain_and_network_have_one_law() -> None:
     assert abs(network.Q.sum("block") - 0.5).max() < 1e-12
 
 
-@pytest.mark.parametrize("inputs", ["blocks", "shifted"])
+@pytest.mark.parametrize("inputs", ["blocks", pytest.param("shifted", marks=pytest.mark.slow)])
 def test_chains_of_one_student(inputs: str) -> None:
     """Means and variances at d = 40 within 5 standard errors, and a next order of 2/d; the limit alone is not."""
     theory = derive.TeacherStudent(activation="linear", constraint="spherical", inputs=inputs).dynamics().fluctuations()
@@ -117,7 +121,7 @@ def test_chains_of_one_student(inputs: str) -> None:
 
 
 def test_lengths_do_not_fluctuate_though_their_parts_do() -> None:
-    """The sum over blocks of the mean correction and of the covariance with anything: zero to the solver's tolerance."""
+    """Sums over blocks, of the mean correction and of the covariance with anything: zero to the solver's tolerance."""
     theory = (
         derive.TeacherStudent(activation="linear", constraint="spherical", inputs="blocks").dynamics().fluctuations()
     )

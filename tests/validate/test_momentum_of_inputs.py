@@ -86,7 +86,7 @@ EXACT: dict[str, Callable[[int, float], dict[str, np.ndarray]]] = {
 }
 
 
-@pytest.mark.parametrize("inputs", ["blocks", "shifted"])
+@pytest.mark.parametrize("inputs", [pytest.param("blocks", marks=pytest.mark.slow), "shifted"])
 def test_mean_correction_is_that_of_the_exact_mean(inputs: str) -> None:
     """d (E[Ω] − ω) = m + O(1/d), extrapolated; what that leaves of 1/d² is a third of what halving d changes."""
     theory = derive.TeacherStudent(**HEAVY, inputs=inputs).dynamics().fluctuations()
@@ -100,7 +100,7 @@ def test_mean_correction_is_that_of_the_exact_mean(inputs: str) -> None:
         assert np.abs(found - fine).max() < np.abs(fine - coarse).max() + 1e-7, name
 
 
-@pytest.mark.parametrize("inputs", ["blocks", "shifted"])
+@pytest.mark.parametrize("inputs", ["blocks", pytest.param("shifted", marks=pytest.mark.slow)])
 def test_noise_is_that_of_plain_steps_at_another_rate(inputs: str) -> None:
     """C is that of η/(1 − β) without momentum, to the tolerance of the solver."""
     given = GIVEN[inputs]
@@ -120,10 +120,10 @@ SLOW = dict(P=[[0.1, 0.0], [0.05, 0.02]], V=[[0.3, 0.1], [0.1, 0.4]], S=[[0.1, -
 SLOW |= dict(buffer_mean=[0.1, -0.2])
 
 
-@pytest.mark.parametrize("kind", ["fixed", "slow"])
+@pytest.mark.parametrize("kind", [pytest.param("fixed", marks=pytest.mark.slow), "slow"])
 def test_equations_and_both_engines_agree_on_inputs_with_a_mean(kind: str) -> None:
     """Chain and network have one law at d = 10; 64 chains at d = 1000 have the means of the equations."""
-    model = derive.TeacherStudent(momentum=kind, batch=True, inputs="shifted")
+    model = derive.TeacherStudent(activation="linear", momentum=kind, batch=True, inputs="shifted")
     params = {name: value for name, value in SHIFTED["params"].items() if name not in ("beta", "kappa")}
     params |= dict(beta=0.5) if kind == "fixed" else dict(mu=1.5, eta=0.6)
     y0 = SHIFTED["y0"] | (SLOW if kind == "slow" else {})
@@ -144,10 +144,12 @@ def test_no_mean_is_isotropic() -> None:
     """At μ = 0 overlaps, those of buffers included, move as without, and means stay."""
     params = dict(eta=0.6, mu=1.5, sigma=0.2, T=np.eye(2), a=PARAMS["a"], b=PARAMS["b"])
     y0 = {name: value for name, value in dict(Q=Q, R=R, **SLOW).items() if name != "buffer_mean"}
-    plain = solve.integrate(derive.TeacherStudent(momentum="slow").dynamics(), (0, 1), y0, params, t_eval=[1.0])
+    plain = solve.integrate(
+        derive.TeacherStudent(activation="linear", momentum="slow").dynamics(), (0, 1), y0, params, t_eval=[1.0]
+    )
     none = dict(mean=[0.0, 0.0], buffer_mean=[0.0, 0.0])
     found = solve.integrate(
-        derive.TeacherStudent(momentum="slow", inputs="shifted").dynamics(), (0, 1), y0 | none,
+        derive.TeacherStudent(activation="linear", momentum="slow", inputs="shifted").dynamics(), (0, 1), y0 | none,
         params | dict(input_mean=0.0, teacher_mean=[0.0, 0.0]), t_eval=[1.0],
     )  # fmt: skip
     for name in y0:
@@ -156,7 +158,7 @@ def test_no_mean_is_isotropic() -> None:
 
 
 def test_means_of_buffers_that_no_vector_gives() -> None:
-    model = derive.TeacherStudent(momentum="slow", inputs="shifted")
+    model = derive.TeacherStudent(activation="linear", momentum="slow", inputs="shifted")
     params = {name: value for name, value in SHIFTED["params"].items() if name not in ("beta", "kappa", "batch")}
     y0 = SHIFTED["y0"] | SLOW | dict(buffer_mean=[0.1, 0.9])  # |m_2·μ|/√d is at most √(0.4)·1.1 = 0.70
     with pytest.raises(derive.ModelError, match=r"y0\['buffer_mean'\]"):
