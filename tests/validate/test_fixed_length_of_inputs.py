@@ -31,7 +31,11 @@ def at(dyn: derive.Dynamics, y: dict[str, Any], params: dict[str, Any]) -> dict[
 
 @pytest.mark.parametrize(
     "options",
-    [dict(weight_decay=True), dict(momentum="slow"), pytest.param(dict(momentum="fixed"), marks=pytest.mark.slow)],
+    [
+        dict(weight_decay=True),
+        pytest.param(dict(momentum="slow"), marks=pytest.mark.slow),
+        pytest.param(dict(momentum="fixed"), marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_a_step_is_the_free_one_projected_as_a_whole(options: dict[str, Any], rng: np.random.Generator) -> None:
@@ -92,7 +96,8 @@ def test_chain_and_network_have_one_law() -> None:
     assert abs(network.Q.sum("block") - 0.5).max() < 1e-12
 
 
-@pytest.mark.parametrize("inputs", ["blocks", pytest.param("shifted", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("inputs", ["blocks", "shifted"])
 def test_chains_of_one_student(inputs: str) -> None:
     """Means and variances at d = 40 within 5 standard errors, and a next order of 2/d; the limit alone is not."""
     theory = derive.TeacherStudent(activation="linear", constraint="spherical", inputs=inputs).dynamics().fluctuations()

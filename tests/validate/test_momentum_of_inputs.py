@@ -100,7 +100,8 @@ def test_mean_correction_is_that_of_the_exact_mean(inputs: str) -> None:
         assert np.abs(found - fine).max() < np.abs(fine - coarse).max() + 1e-7, name
 
 
-@pytest.mark.parametrize("inputs", ["blocks", pytest.param("shifted", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("inputs", ["blocks", "shifted"])
 def test_noise_is_that_of_plain_steps_at_another_rate(inputs: str) -> None:
     """C is that of η/(1 − β) without momentum, to the tolerance of the solver."""
     given = GIVEN[inputs]
@@ -140,6 +141,7 @@ def test_equations_and_both_engines_agree_on_inputs_with_a_mean(kind: str) -> No
         assert (abs(sample[name].mean("run") - theory[name].values) < error).all(), name
 
 
+@pytest.mark.slow
 def test_no_mean_is_isotropic() -> None:
     """At μ = 0 overlaps, those of buffers included, move as without, and means stay."""
     params = dict(eta=0.6, mu=1.5, sigma=0.2, T=np.eye(2), a=PARAMS["a"], b=PARAMS["b"])

@@ -47,7 +47,9 @@ def test_slow_buffers_of_a_linear_bias_oscillate() -> None:
 
 
 # 5 √(2/2000) = 0.158: a mean that is off by 16 % of the run-to-run spread fails.
-@pytest.mark.parametrize(("kind", "rates", "buffers"), [FIXED, SLOW], ids=["fixed", "slow"])
+@pytest.mark.parametrize(
+    ("kind", "rates", "buffers"), [pytest.param(*FIXED, marks=pytest.mark.slow), SLOW], ids=["fixed", "slow"]
+)
 def test_chain_and_network_have_one_law(kind: str, rates: dict[str, Any], buffers: dict[str, Any]) -> None:
     model = derive.TeacherStudent(**ALL, momentum=kind)
     how: dict[str, Any] = dict(d=10, runs=2000, t_span=(0, 1), t_eval=[0.5, 1], align=False, progress=False)
@@ -58,7 +60,9 @@ def test_chain_and_network_have_one_law(kind: str, rates: dict[str, Any], buffer
     assert_same_law(gram, network, detectable=0.16)
 
 
-@pytest.mark.parametrize(("kind", "rates", "buffers"), [FIXED, SLOW], ids=["fixed", "slow"])
+@pytest.mark.parametrize(
+    ("kind", "rates", "buffers"), [FIXED, pytest.param(*SLOW, marks=pytest.mark.slow)], ids=["fixed", "slow"]
+)
 def test_equations_describe_the_simulation(kind: str, rates: dict[str, Any], buffers: dict[str, Any]) -> None:
     """Means of 64 chains at d = 1000, within 5 standard errors and a bias of a few 1/d."""
     model = derive.TeacherStudent(**ALL, momentum=kind)
@@ -138,7 +142,7 @@ def test_chains_of_both_layers_and_biases(
         for rate in (params["eta_a"], 1.05 * params["eta_a"])
     )
     chains = validate.simulate(
-        model, d=d, runs=10_000, t_span=(0, 2), t_eval=times, rng=3, engine="gram", align=False, progress=False,
+        model, d=d, runs=16_000, t_span=(0, 2), t_eval=times, rng=3, engine="gram", align=False, progress=False,
         y0=START | buffers, params=params,
     )  # fmt: skip
     verdict = validate.compare(right, chains)
