@@ -164,7 +164,7 @@ def _average_pair(weight: sympy.Expr, pair: Pair, free: tuple[sympy.Symbol, ...]
     try:
         first, second = ([_without_noise(t) for t in _label_averaged(f, free, example)] for f in pair.args[:2])
         overlap = example.parts.overlap(pair.args[2]) if example.parts and len(pair.args) > 2 else example.overlap
-        found = along_both(filter(None, first), filter(None, second), overlap, free, example.center)
+        found = along_both(filter(None, first), filter(None, second), overlap, free, example.center, example.idle)
         terms = [replace(term, coefficient=weight * term.coefficient) for term in found]
         return [term for term in terms if not _vanishes(term, example)]
     except (NotPolynomial, NoClosedForm):

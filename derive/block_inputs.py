@@ -91,6 +91,7 @@ def on_blocks(step: TrainingStep) -> TrainingStep:
         fast=tuple((_in_blocks(q), _part(f), _part(g)) for q, f, g in step.fast),
         idle=tuple(map(part_of, _vectors(step))),
         idle_overlaps=tuple(_laws_of_parts(step, within)),
+        normalised=tuple(map(part_of, step.normalised)),
         parts=Parts(
             sympy.Lambda((BLOCK,), SHARE.symbol * VARIANCE.symbol),
             sympy.Lambda((BLOCK,), VARIANCE.symbol),

@@ -62,6 +62,8 @@ V_ = Quantity(
     "V", (I, KK), (K, K), "V", "overlaps m_i·m_k/d of momentum buffers", symmetric=True, dims=("student", "student_2")
 )
 S_ = Quantity("S", (I, N_), (K, M), "S", "overlaps m_i·w*_n/d of buffers and teacher", dims=("student", "teacher"))
+A_BUFFER = Quantity("a_buffer", (I,), (K,), "m^a", "momentum buffers of the second layer", dims=("student",))
+BIAS_BUFFER = Quantity("bias_buffer", (I,), (K,), r"m^\beta", "momentum buffers of the biases", dims=("student",))
 COVARIANCE = (
     (("h", "h"), sympy.Lambda((I, KK), Q_.symbol)),
     (("h", "h_star"), sympy.Lambda((I, N_), R_.symbol)),
@@ -165,6 +167,14 @@ class Momentum:
         """Return the old buffers that a step adds to the student vector of that index."""
         return ((BUFFER[index], self.share * self.keep),) if self.keep != 0 else ()
 
+    def of_scalar(
+        self, q: Quantity, keep: sympy.Expr, kick: sympy.Expr, buffer: Quantity
+    ) -> tuple[ScalarUpdate, ScalarUpdate]:
+        """Return the updates of a trained scalar and of its buffer n ← keep·n + kick/d, of which it takes a share."""
+        added = self.share * self.keep * self.size * buffer.symbol
+        scalar = ScalarUpdate(q.symbol, keep, self.share * kick, added)
+        return scalar, ScalarUpdate(buffer.symbol, self.keep, kick, size=self.size)
+
     @property
     def overlaps(self) -> tuple[tuple[tuple[str, str], sympy.Lambda], ...]:
         """The inner products of buffers with all vectors, over d."""
@@ -203,11 +213,14 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         (S_, buffer(I), teacher),
     )
     noiseless = tuple(replace(combination, noise=sympy.S.Zero) for combination in output.combinations)
-    scalars = []
+    trained = []
     if model.trains_second_layer:
-        scalars.append((A_, ScalarUpdate(a[I], keep, pace * ETA_A * descent(a[I]))))
+        trained.append((A_, keep, pace * ETA_A * descent(a[I]), A_BUFFER))
     if model.biases:  # a bias enters as its field does
-        scalars.append((BIAS, ScalarUpdate(bias[I], sympy.S.One, pace * ETA_BIAS * descent(H[I]))))
+        trained.append((BIAS, sympy.S.One, pace * ETA_BIAS * descent(H[I]), BIAS_BUFFER))
+    pairs = [(q, buffer, *momentum.of_scalar(q, kept, kick, buffer)) for q, kept, kick, buffer in trained]
+    scalars = [(q, update) for q, _, update, _ in pairs]
+    buffers = [(q, update) for _, q, _, update in pairs]
     step = TrainingStep(
         title=_title(model),
         families=(*FAMILIES, *(c.family for c in output.combinations)),
@@ -225,7 +238,8 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         idle=(BUFFER,) if model.momentum else (),
         idle_overlaps=momentum.overlaps if model.momentum else (),
         refused=momentum.refused | (_FINITE_ON_SPHERES if model.constraint else {}),
-        scalars=tuple(scalars),
+        fast_scalars=tuple((b, of_b, q.name) for q, b, _, of_b in pairs) if model.momentum == "fixed" else (),
+        scalars=(*scalars, *(buffers if model.momentum == "slow" else ())),
         parameters=_parameters(model),
         averages=((EG if model.labels == "real" else ERROR_RATE, output.error), (LOSS, output.loss)),
         formulas=COSINES,
@@ -417,7 +431,7 @@ def _definitions(
         *([(y, output.y)] if model.labels == "real" else [(y_star, output.target)]),
         (ell, model.loss.expr),
         (change(weight), (keep - 1) * weight + mean(student.kick / sympy.sqrt(D) * x)),
-        *((change(q.symbol), (u.keep - 1) * u.scalar + mean(u.kick / D)) for q, u in scalars.items()),
+        *((change(q.symbol), (u.keep - 1) * u.scalar + u.added + mean(u.kick / D)) for q, u in scalars.items()),
         *([(PACE, model.schedule)] if model.schedule is not None else []),
     )
 

@@ -102,7 +102,7 @@ def _fixed_points(dynamics: Dynamics, training: "TrainingStep") -> FixedPoints:
     if not training.fast:
         return {}
     means = average_increments(expand_increments(training), training.example(dynamics.method))
-    return fixed_points(means, [q.name for q, *_ in training.fast])
+    return fixed_points(means, training.fast_names)
 
 
 def _of_means(means: Averages, training: "TrainingStep") -> Increments:

@@ -53,14 +53,16 @@ def along_both(
     overlap: Overlap,
     free: Iterable[sympy.Symbol],
     center: sympy.Indexed | None = None,
+    idle: tuple[sympy.IndexedBase, ...] = (),
 ) -> Iterator[Term]:
     """Yield the terms of E[F x]·E[G x], F and G given as terms whose factors are functions of fields.
 
-    With ``center``, the field μ·x of the mean μ of inputs, E[F x] = Σ_e E[∂F/∂h_e] v_e/√d + E[F] μ.
+    One that is nothing but an ``idle`` field v·x/√d stands for the vector v/√d itself. With ``center``, the field μ·x
+    of the mean μ of inputs, E[F x] = Σ_e E[∂F/∂h_e] v_e/√d + E[F] μ.
     """
     # The field stands last among the factors while indices are renamed apart.
     parts = [
-        [replace(part, factors=(*part.factors, field)) for term in terms for part, field in _slopes(term, center)]
+        [replace(part, factors=(*part.factors, field)) for term in terms for part, field in _slopes(term, center, idle)]
         for terms in (first, second)
     ]
     for one in parts[0]:
@@ -72,14 +74,16 @@ def along_both(
             yield replace(product, coefficient=overlap(u, v) * product.coefficient, factors=moments)
 
 
-def _slopes(term: Term, center: sympy.Indexed | None) -> Iterator[tuple[Term, sympy.Indexed]]:
+def _slopes(
+    term: Term, center: sympy.Indexed | None, idle: tuple[sympy.IndexedBase, ...]
+) -> Iterator[tuple[Term, sympy.Indexed]]:
     """Yield the terms of E[F x], each with the field of the vector that it stands before."""
-    if center is None or term.factors != (center,):  # which, linear in x, is that vector itself
-        if center is not None:
-            yield replace(term, factors=(Moment(*term.factors),) if term.factors else ()), center
-        yield from gradient(term)
-    else:
-        yield replace(term, factors=()), center
+    if len(term.factors) == 1 and isinstance(field := term.factors[0], sympy.Indexed) and field.base in idle:
+        yield replace(term, factors=()), field
+        return
+    if center is not None:
+        yield replace(term, factors=(Moment(*term.factors),) if term.factors else ()), center
+    yield from gradient(term)
 
 
 def stretched(term: Term, overlap: Overlap, mean: Mean, noisy: frozenset[str]) -> list[Term]:

@@ -60,11 +60,25 @@ class VectorUpdate:
 
 @dataclass(frozen=True, slots=True)
 class ScalarUpdate:
-    """a ← keep·a + kick/d for a scalar parameter of each unit."""
+    """a ← keep·a + added + kick/d for a scalar parameter of each unit.
+
+    Attributes
+    ----------
+    scalar : sympy.Indexed
+        The order parameter.
+    keep, kick : sympy.Expr
+        As of a vector.
+    added : sympy.Expr
+        What a momentum buffer, a scalar too, adds.
+    size : sympy.Expr
+        How large a itself is where ``scalar`` is one: 1/d of a buffer that holds a few kicks.
+    """
 
     scalar: sympy.Indexed
     keep: sympy.Expr
     kick: sympy.Expr
+    added: sympy.Expr = sympy.S.Zero
+    size: sympy.Expr = sympy.S.One
 
 
 def gram_increment(
@@ -99,7 +113,7 @@ def gram_increment(
 
 def scalar_increment(update: ScalarUpdate) -> sympy.Expr:
     """Return d·Δa of one step, exactly."""
-    return D * (update.keep - 1) * update.scalar + update.kick
+    return D * (update.keep - 1) * update.size * update.scalar + D * update.added + update.kick
 
 
 def overlap_of(f: sympy.Indexed, g: sympy.Indexed, covariance: Mapping[tuple[str, str], sympy.Lambda]) -> sympy.Expr:

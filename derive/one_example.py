@@ -14,7 +14,7 @@ from .dynamics import Dynamics, Equation, FieldFamily, Quantity
 from .increments import LENGTH, NOISE, NORM, D, overlap_of
 from .moments import Value
 from .pipeline import expand_increments
-from .plain_steps import slow_increments, without_buffers
+from .plain_steps import relaxing_fields, slow_increments, without_buffers
 from .projection import Increments, curvature, project
 
 if TYPE_CHECKING:
@@ -159,10 +159,10 @@ def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
 
     Buffers that relax within a few steps have fields of order d^(−1/2), and are none of them.
     """
-    if training.fast:
-        return ()
-    shapes = _idle_shapes(training)
-    return tuple(FieldFamily(base, sympy.Mul(*shapes[base]), str(base)) for base in training.idle)
+    shapes, relaxing = _idle_shapes(training), relaxing_fields(training)
+    return tuple(
+        FieldFamily(base, sympy.Mul(*shapes[base]), str(base)) for base in training.idle if base not in relaxing
+    )
 
 
 def _idle_shapes(training: "TrainingStep") -> dict[sympy.IndexedBase, tuple[sympy.Expr, ...]]:
@@ -180,10 +180,10 @@ def idle_covariances(training: "TrainingStep") -> tuple[Law, ...]:
 
     Of parts of vectors in blocks of the inputs only those in the same block have one, with the variance in that block.
     """
-    if training.fast:
-        return ()
+    relaxing = {str(base) for base in relaxing_fields(training)}
+    laws = tuple((pair, law) for pair, law in training.idle_overlaps if not relaxing & set(pair))
     if training.parts is None:
-        return training.idle_overlaps
+        return laws
     variance = training.parts.variance
 
     def covariance(law: sympy.Lambda) -> sympy.Lambda:
@@ -192,16 +192,20 @@ def idle_covariances(training: "TrainingStep") -> tuple[Law, ...]:
         block, _, other, _ = law.variables
         return sympy.Lambda(law.variables, variance(block) * sympy.KroneckerDelta(block, other) * law.expr)
 
-    return tuple((pair, covariance(law)) for pair, law in training.idle_overlaps)
+    return tuple((pair, covariance(law)) for pair, law in laws)
 
 
 def idle_means(training: "TrainingStep") -> tuple[tuple[str, sympy.Lambda], ...]:
-    """Return the means of idle fields: μ·x has the mean |μ|², which is its variance too."""
+    """Return the means of idle fields: their covariances with μ·x, whose own mean is |μ|²."""
     if training.center is None:
         return ()
-    base, (index,) = training.center.base, sympy.symbols("i,", integer=True, positive=True)
-    square = overlap_of(base[index], base[index], dict(training.idle_overlaps))
-    return ((str(base), sympy.Lambda((index,), square)),)
+    (index,) = sympy.symbols("i,", integer=True, positive=True)
+    laws, relaxing = dict(training.idle_overlaps), relaxing_fields(training)
+    return tuple(
+        (str(base), sympy.Lambda((index,), overlap_of(base[index], training.center, laws)))
+        for base in training.idle
+        if base not in relaxing
+    )
 
 
 def _index(size: sympy.Expr) -> sympy.Symbol:

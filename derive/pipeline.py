@@ -76,6 +76,8 @@ class TrainingStep:
         Their inner products with each other and with all other vectors, over d.
     fast : tuple of (Quantity, VectorUpdate, VectorUpdate)
         Entries of the Gram matrix that relax within a few steps: no states, but functions of them.
+    fast_scalars : tuple of (Quantity, ScalarUpdate, str)
+        Scalars that do, with the name of the trained scalar that each is a momentum buffer of.
     parts : Parts or None
         How to average over the parts of the input, where vectors are seen by blocks of its covariance.
     center : Indexed or None
@@ -106,6 +108,7 @@ class TrainingStep:
     idle: tuple[sympy.IndexedBase, ...] = ()
     idle_overlaps: tuple[tuple[tuple[str, str], sympy.Lambda], ...] = ()
     fast: tuple[tuple[Quantity, VectorUpdate, VectorUpdate], ...] = ()
+    fast_scalars: tuple[tuple[Quantity, ScalarUpdate, str], ...] = ()
     parts: "Parts | None" = None
     center: sympy.Indexed | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -133,6 +136,11 @@ class TrainingStep:
     def timed(self, expr: sympy.Expr) -> sympy.Expr:
         """Return an expression with the formula of the schedule in its place."""
         return expr if self.schedule is None else expr.xreplace({PACE: self.schedule})
+
+    @property
+    def fast_names(self) -> tuple[str, ...]:
+        """The names of what relaxes within a few steps."""
+        return tuple(q.name for q, *_ in (*self.fast, *self.fast_scalars))
 
     @property
     def states(self) -> tuple[Quantity, ...]:
@@ -167,7 +175,7 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
     increments = expand_increments(training)
     averages = average_increments(increments, example)
     _check_averaged(averages, example)
-    fast = [q.name for q, *_ in training.fast]
+    fast = training.fast_names
     slow = eliminate_fast(averages, fast) if fast else averages
     held = hold_lengths(slow, training) if training.normalised else slow
     leading = [(q, *keep_leading_order(terms, limit, q.name)) for q, terms in held]
@@ -324,7 +332,8 @@ def expand_increments(training: TrainingStep) -> list[tuple[Quantity, sympy.Expr
     covariance = dict((*training.covariance, *training.idle_overlaps))
     moving = (*training.overlaps, *training.fast)
     overlaps = [(q, gram_increment(f, g, covariance, training.batch)) for q, f, g in moving]
-    return overlaps + [(q, scalar_increment(update)) for q, update in training.scalars]
+    scalars = [*training.scalars, *((q, update) for q, update, _ in training.fast_scalars)]
+    return overlaps + [(q, scalar_increment(update)) for q, update in scalars]
 
 
 def _survives(q: Quantity, limit: Limit) -> bool:

@@ -7,8 +7,9 @@ those of w, but at order one d·ΔΩ depends on them. The combination w̃ = w + 
 
 by a plain step at another learning rate. Its overlaps Ω̃ are a slow Markov chain whose noise is that of plain steps;
 in the 1/d terms of its mean increment the overlaps of buffers, which relax within a few steps, are at their fixed
-points. Overlaps of w itself are Ω̃ + o/d, with o made of the same fixed points, once buffers have relaxed. Where there
-are no such buffers all is as it was, and o = 0. Knows nothing of how averages are taken, nor of models.
+points. Overlaps of w itself are Ω̃ + o/d, with o made of the same fixed points, once buffers have relaxed. So it is of
+trained scalars and their buffers. Where there are no buffers all is as it was, and o = 0. Knows nothing of how averages
+are taken, nor of models.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ import sympy
 from .averages import Example, rename_bound
 from .dynamics import Quantity
 from .fast_variables import Averages, FixedPoints, gathered, insert_fixed_points
-from .increments import D, VectorUpdate, gram_increment, overlap_of, scalar_increment
+from .increments import D, ScalarUpdate, VectorUpdate, gram_increment, overlap_of, scalar_increment
 from .pipeline import average_increments
 from .terms import Term
 
@@ -57,7 +58,11 @@ def _weighted(training: "TrainingStep") -> list[tuple[Quantity, list[tuple[sympy
         return [(weight, gram_increment(u, v, covariance, training.batch)) for weight, u, v in pairs]
 
     overlaps = [(q, parts(f, g)) for q, f, g in training.overlaps]
-    return overlaps + [(q, [(sympy.S.One, scalar_increment(update))]) for q, update in training.scalars]
+    scalars = [
+        (q, [(weight, scalar_increment(part)) for weight, part in _scalar_combination(q, update, training)])
+        for q, update in training.scalars
+    ]
+    return overlaps + scalars
 
 
 def offsets(training: "TrainingStep", solved: FixedPoints) -> Averages:
@@ -69,7 +74,19 @@ def offsets(training: "TrainingStep", solved: FixedPoints) -> Averages:
         terms = [Term(-D * weight * overlap_of(u.field, v.field, covariance)) for weight, u, v in others]
         return gathered(insert_fixed_points(terms, solved), q)
 
-    return [(q, offset(q, f, g)) for q, f, g in training.overlaps] + [(q, []) for q, _ in training.scalars]
+    def of_scalar(q: Quantity, update: ScalarUpdate) -> list[Term]:
+        _, *others = _scalar_combination(q, update, training)
+        terms = [Term(-D * weight * part.size * part.scalar) for weight, part in others]
+        return gathered(insert_fixed_points(terms, solved), q)
+
+    overlaps = [(q, offset(q, f, g)) for q, f, g in training.overlaps]
+    return overlaps + [(q, of_scalar(q, update)) for q, update in training.scalars]
+
+
+def relaxing_fields(training: "TrainingStep") -> set[sympy.Basic]:
+    """Return the fields of the buffers that relax within a few steps, of order d^(−1/2)."""
+    slow = {u.field.base for _, *pair in training.overlaps for u in pair}
+    return {u.field.base for _, *pair in training.fast for u in pair} - slow
 
 
 def without_buffers(increment: sympy.Expr, training: "TrainingStep") -> sympy.Expr:
@@ -77,10 +94,11 @@ def without_buffers(increment: sympy.Expr, training: "TrainingStep") -> sympy.Ex
     d^(−1/2), and their overlaps cancel."""
     if not training.fast:
         return increment
-    names = {q.name for q, *_ in training.fast}
+    names = set(training.fast_names)
     overlaps = [e for e in increment.atoms(sympy.Indexed) if str(e.base) in names]
     assert all(sympy.cancel(sympy.diff(increment, e)) == 0 for e in overlaps), "a combination that buffers move"
-    fields = [e for e in increment.atoms(sympy.Indexed) if e.base in training.idle]
+    relaxing = relaxing_fields(training)
+    fields = [e for e in increment.atoms(sympy.Indexed) if e.base in relaxing]
     return increment.xreplace(dict.fromkeys((*overlaps, *fields), sympy.S.Zero))
 
 
@@ -88,7 +106,8 @@ def _pairs(
     f: VectorUpdate, g: VectorUpdate, training: "TrainingStep"
 ) -> list[tuple[sympy.Expr, VectorUpdate, VectorUpdate]]:
     """Return the products of two combinations; that of the vectors themselves stands first."""
-    buffers = {u.field.base: u for _, *pair in training.fast for u in pair}
+    relaxing = relaxing_fields(training)
+    buffers = {u.field.base: u for _, *pair in training.fast for u in pair if u.field.base in relaxing}
     return [(a * b, u, v) for a, u in _combination(f, buffers) for b, v in _combination(g, buffers)]
 
 
@@ -98,6 +117,18 @@ def _combination(update: VectorUpdate, buffers: dict[sympy.Basic, VectorUpdate])
     for field, factor in update.others:
         if buffer := buffers.get(field.base):
             found.append((factor / (1 - buffer.keep), _at(buffer, field.indices)))
+    return found
+
+
+def _scalar_combination(
+    q: Quantity, update: ScalarUpdate, training: "TrainingStep"
+) -> list[tuple[sympy.Expr, ScalarUpdate]]:
+    """Return a + γ n, of a trained scalar and its buffer, as the updates that are added up, with their weights."""
+    found = [(sympy.S.One, update)]
+    for _, buffer, name in training.fast_scalars:
+        if name == q.name:
+            factor = sympy.diff(update.added, buffer.scalar) / buffer.size
+            found.append((factor / (1 - buffer.keep), buffer))
     return found
 
 

@@ -5,8 +5,9 @@ A free step takes Ω to Ω + X/d. Vectors of the constrained families are then r
     Ω_fg → (Ω_fg + X_fg/d) (1 + X_ff/(d Ω_ff))^(−1/2) (1 + X_gg/(d Ω_gg))^(−1/2),
 
 with one factor for each constrained vector of the two. To leading order in 1/d, d·ΔΩ_fg = X_fg − ½ (X_ff/Ω_ff +
-X_gg/Ω_gg) Ω_fg, linear in X: averages and single increments alike. What follows has products of two increments. Knows
-nothing of models.
+X_gg/Ω_gg) Ω_fg, linear in X: averages and single increments alike. What follows has products of two increments. Where
+vectors are seen by their parts in blocks of the inputs, Ω_ff and X_ff are the sums over all blocks. Knows nothing of
+models.
 
 Source: Ben Arous, Gheissari & Jagannath, J. Mach. Learn. Res. 22, 106 (2021), where one vector is on a sphere.
 """
@@ -23,14 +24,16 @@ from .errors import ModelError
 from .fast_variables import gathered
 from .increments import D, VectorUpdate
 from .limits import Dropped, Limit
-from .terms import Term, collect_terms
+from .terms import Term, collect_terms, fresh_index
 
 if TYPE_CHECKING:
     from .pipeline import TrainingStep
 
 Averages = list[tuple[Quantity, list[Term]]]
 Increments = list[tuple[Quantity, sympy.Expr]]
-Product = tuple[sympy.Expr, sympy.Indexed, sympy.Indexed]
+Product = tuple[sympy.Expr, sympy.Expr, sympy.Expr]
+TOTAL = sympy.Symbol("c", integer=True, positive=True)
+"""The index of the blocks that make a squared length up."""
 
 
 class IncrementProduct(sympy.Expr):
@@ -49,7 +52,9 @@ class IncrementProduct(sympy.Expr):
 
 
 def check_lengths(Q: Any) -> None:
-    """Raise a ModelError if a vector has length 0: Q (K, K) has the squared lengths on its diagonal."""
+    """Raise a ModelError if a vector has length 0: Q (K, K) has the squared lengths on its diagonal, or (B, K, K) those
+    of the parts in each block."""
+    Q = Q.sum(axis=0) if Q.ndim > 2 else Q
     if not all(Q[i, i] > 0 for i in range(len(Q))):
         accepted = "students of positive lengths: a vector of length 0 cannot be rescaled to it"
         raise ModelError("y0['Q']", Q.tolist(), accepted)
@@ -64,7 +69,7 @@ def hold_lengths(averages: Averages, training: "TrainingStep") -> Averages:
         found = list(terms)
         for vector in vectors.get(q, ()):
             if square := own.get(vector.field.base):
-                found += _shrinking(q, vector, square, terms_of[square])
+                found += _shrinking(q, vector, square, terms_of[square], _square(vector, own))
         return gathered(found, q) if training.fast else collect_terms(found, q.indices)
 
     return [(q, held(q, terms)) for q, terms in averages]
@@ -118,21 +123,26 @@ def _products(training: "TrainingStep") -> list[tuple[Quantity, list[Product]]]:
     return found
 
 
-def _square(vector: VectorUpdate, own: Mapping[sympy.Basic, Quantity]) -> sympy.Indexed:
-    """Return the overlap of a constrained vector with itself."""
-    return own[vector.field.base].base[(vector.field.indices[0],) * 2]
+def _square(vector: VectorUpdate, own: Mapping[sympy.Basic, Quantity]) -> sympy.Expr:
+    """Return the overlap of a constrained vector with itself, all its parts together."""
+    square, index = own[vector.field.base], vector.field.indices[-1]
+    if len(square.indices) == 2:
+        return square.base[index, index]
+    return sympy.Sum(square.base[TOTAL, index, index], (TOTAL, 1, square.shape[0]))
 
 
-def _increment_of(entry: sympy.Indexed, q: Quantity, increments: Mapping[Quantity, sympy.Expr]) -> sympy.Expr:
-    """Return the increment of an entry of some overlaps, inside the equation of ``q``."""
+def _increment_of(entry: sympy.Expr, q: Quantity, increments: Mapping[Quantity, sympy.Expr]) -> sympy.Expr:
+    """Return the increment of an entry of some overlaps, or of a sum of such, inside the equation of ``q``."""
+    if isinstance(entry, sympy.Sum):
+        return sympy.Sum(_increment_of(entry.function, q, increments), *entry.limits)
     (name,) = (r for r in increments if r.base == entry.base)
     expr = rename_bound(increments[name], (*q.indices, *entry.indices))
     return expr.xreplace(dict(zip(name.indices, entry.indices, strict=True)))
 
 
 def held_overlaps(training: "TrainingStep") -> tuple[str, ...]:
-    """Return the names of those overlaps of vectors with each other whose diagonal stays."""
-    return tuple(q.name for q in _own_overlaps(training).values())
+    """Return the names of those overlaps of vectors with each other whose diagonal stays: not that of one block."""
+    return tuple(q.name for q in _own_overlaps(training).values() if len(q.indices) == 2)
 
 
 def _own_overlaps(training: "TrainingStep") -> dict[sympy.Basic, Quantity]:
@@ -141,18 +151,26 @@ def _own_overlaps(training: "TrainingStep") -> dict[sympy.Basic, Quantity]:
     return {base: squares[base] for base in training.normalised}
 
 
-def _shrinking(q: Quantity, vector: VectorUpdate, square: Quantity, terms: Sequence[Term]) -> list[Term]:
-    """Return −½ (X_ff/Ω_ff) Ω_fg, where ``terms`` are the average of X_ik."""
-    (index,) = vector.field.indices
+def _shrinking(
+    q: Quantity, vector: VectorUpdate, square: Quantity, terms: Sequence[Term], total: sympy.Expr
+) -> list[Term]:
+    """Return −½ (X_ff/Ω_ff) Ω_fg, where ``terms`` are the average of X_ik, and ``total`` is Ω_ff."""
+    index, blocks = vector.field.indices[-1], square.indices[:-2]
     free = {*q.indices, *square.indices}
-    same = dict.fromkeys(square.indices, index)
-    weight = -q.symbol / square.base[index, index] / 2
+    summed = [(fresh_index(size, free), size) for _, size in zip(blocks, square.shape, strict=False)]
+    same = dict.fromkeys(square.indices[-2:], index) | {b: s for b, (s, _) in zip(blocks, summed, strict=True)}
+    free |= {s for s, _ in summed}
+    weight = -q.symbol / total / 2
+    part = square.base[(*(s for s, _ in summed), index, index)]  # whose sum over blocks is the total
 
     def at_index(term: Term) -> Term:
         term = term.renamed(free)
+        coefficient = term.coefficient.xreplace(same)
+        if not term.indices and not term.factors and not (rest := coefficient / part).has(sympy.Indexed):
+            return Term(-q.symbol * rest / 2)
         return Term(
-            weight * term.coefficient.xreplace(same),
-            term.indices,
+            weight * coefficient,
+            (*summed, *term.indices),
             tuple(rename_bound(factor, tuple(free)).xreplace(same) for factor in term.factors),
         )
 

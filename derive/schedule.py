@@ -25,6 +25,7 @@ TAKEN = {
     *("batch", "beta", "mu", "phi", "ell", "zeta", "chi", "steps", "schedule", "eg", "error_rate", "loss", "cosine"),
     *("cosine_students", "run", "member", "student", "student_2", "teacher", "teacher_2", "i", "k", "s"),
     *("input_variance", "input_share", "input_mean", "mean", "teacher_mean", "block", "B", "N", "Q_perp", "T_inv"),
+    *("a_buffer", "bias_buffer", "buffer_mean"),
     *"".join(INDEX_NAMES.values()),
     *"cefguz",
 }

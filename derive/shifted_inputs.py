@@ -32,6 +32,10 @@ TEACHER_MEAN = Quantity(
 )
 NORM_OF_MEAN = Quantity("input_mean", latex=r"\nu", meaning="length |μ| of the inputs' mean", minimum=0.0)
 MEANS = {"h": sympy.Lambda((I,), MEAN.symbol), "h_star": sympy.Lambda((N,), TEACHER_MEAN.symbol)}
+BUFFER_MEAN = Quantity(
+    "buffer_mean", (I,), (K,), r"\bar m", "means m_i·μ/√d of the fields of momentum buffers", dims=("student",)
+)
+Moving = tuple[tuple[Quantity, VectorUpdate, VectorUpdate], ...]
 SLACK = 1e-9
 """How far, of its scale, m* may be beyond what a mean of that length can give."""
 
@@ -39,7 +43,8 @@ SLACK = 1e-9
 def shifted(step: TrainingStep, combinations: tuple[Combination, ...]) -> TrainingStep:
     """Return the training step of the same model on inputs with a mean.
 
-    Means of fields add to biases; the overlaps of all vectors, and the covariance of fields, are as before.
+    Means of fields add to biases; the overlaps of all vectors, and the covariance of fields, are as before. Momentum
+    buffers have means too: one more overlap of each, of the size of their others.
     """
     means = {name: _added(law, dict(step.mean).get(name)) for name, law in MEANS.items()}
     square = NORM_OF_MEAN.base**2
@@ -50,17 +55,28 @@ def shifted(step: TrainingStep, combinations: tuple[Combination, ...]) -> Traini
         for c in combinations
         for _, law in mean_of(c, MEANS)
     ]
-    student = next(f for q, f, _ in step.overlaps if q.name == "R")
+    overlaps, fast = _with_length(step.overlaps, length), _with_length(step.fast, length)
+    student = next(f for q, f, _ in overlaps if q.name == "R")
+    buffers = [(BUFFER_MEAN, f, fixed) for q, f, _ in (*overlaps, *fast) if q.name == "S"]
+    of_buffers = [
+        (("m", "u"), sympy.Lambda((I, N), BUFFER_MEAN.symbol * law.expr.xreplace(_ones(law.expr))))
+        for pair, law in step.idle_overlaps
+        if pair == ("m", "h_star")
+    ]
     return replace(
         step,
         title=f"{step.title}, inputs with a mean",
         mean=(*means.items(), *(block for c in combinations for block in mean_of(c, means))),
         overlaps=(
-            *((q, replace(f, length=length), replace(g, length=length)) for q, f, g in step.overlaps),
+            *overlaps,
             (MEAN, student, fixed),
+            *([] if fast else buffers),
         ),
-        idle=(CENTER,),
+        fast=(*fast, *(buffers if fast else [])),
+        idle=(*step.idle, CENTER),
         idle_overlaps=(
+            *step.idle_overlaps,
+            *of_buffers,
             (("h", "u"), sympy.Lambda((I, N), MEAN.symbol)),
             (("h_star", "u"), sympy.Lambda((N, I), TEACHER_MEAN.symbol)),
             (("u", "u"), sympy.Lambda((I, N), square)),
@@ -73,6 +89,16 @@ def shifted(step: TrainingStep, combinations: tuple[Combination, ...]) -> Traini
             *step.assumptions[1:],
         ),
     )
+
+
+def _ones(expr: sympy.Expr) -> dict[sympy.Basic, sympy.Expr]:
+    """Return what leaves of an overlap the factor in front of it."""
+    return dict.fromkeys(expr.atoms(sympy.Indexed), sympy.S.One)
+
+
+def _with_length(moving: Moving, length: tuple[sympy.Expr, ...]) -> Moving:
+    """Return overlaps whose vectors are moved by inputs of another length."""
+    return tuple((q, replace(f, length=length), replace(g, length=length)) for q, f, g in moving)
 
 
 def check_mean(values: Mapping[str, Any]) -> None:
@@ -90,6 +116,11 @@ def check_mean(values: Mapping[str, Any]) -> None:
     if "Q" in values:  # not in the mean field, whose states are other overlaps
         R, means = values["R"], np.concatenate([hers, values[MEAN.name][..., None]])
         checks.append((f"y0[{MEAN.name!r}]", "all vectors", np.block([[T, R.T], [R, values["Q"]]]), means))
+    if BUFFER_MEAN.name in values:
+        P, V, S = (values[name] for name in ("P", "V", "S"))
+        gram = np.block([[T, R.T, S.T], [R, values["Q"], P], [S, P.T, V]])
+        means = np.concatenate([means, values[BUFFER_MEAN.name][..., None]])
+        checks.append((f"y0[{BUFFER_MEAN.name!r}]", "all vectors and buffers", gram, means))
     for place, name, others, means in checks:
         gram = np.block([[square, means.T], [means, others]])
         eigenvalues = np.linalg.eigvalsh(gram)

@@ -72,18 +72,19 @@ class TeacherStudent:
         Whether a step averages the gradients of ``batch`` fresh examples, a parameter, all at the weights before the
         step. Time counts steps, not examples.
     momentum : {False, "fixed", "slow"}
-        Heavy-ball momentum of the first layer: a buffer m_i ← β m_i − (η/√d) ∂ℓ/∂h_i x is added to w_i. ``"fixed"``: a
-        fixed β, the parameter ``beta``; buffers relax within 1/(1 − β) steps and are eliminated. ``"slow"``: β = 1 −
-        μ/d with the parameter ``mu``, and a learning rate η/d; buffers, in units in which a step adds m_i/d to w_i,
-        are as slow as weights, and their overlaps are the states ``P`` (with students), ``V`` (with each other) and
-        ``S`` (with teachers).
+        Heavy-ball momentum of all that is trained: a buffer m_i ← β m_i − (η/√d) ∂ℓ/∂h_i x is added to w_i, and
+        likewise one of their own to a_i and β_i. ``"fixed"``: a fixed β, the parameter ``beta``; buffers relax within
+        1/(1 − β) steps and are eliminated. ``"slow"``: β = 1 − μ/d with the parameter ``mu``, and learning rates η/d;
+        buffers, in units in which a step adds m_i/d to w_i, are as slow as weights, and their overlaps are the states
+        ``P`` (with students), ``V`` (with each other) and ``S`` (with teachers), besides ``a_buffer`` and
+        ``bias_buffer`` (K,) where these are trained, and ``buffer_mean`` (K,), m·μ/√d, of inputs with a mean.
     schedule : str, sympy.Expr or callable, optional
         s(t), by which every learning rate is multiplied at the time t of the step, as in ``"1/(1 + t/tau)"``; names
         other than ``t`` become parameters. t is that of the equations' clock, steps/d, or η·steps/d in the limit of
         gradient flow (and so in simulations with ``clock="eta*steps/d"``). It must not be negative.
     constraint : {None, "spherical"}
         ``"spherical"``: after each step every student vector (no momentum buffer) is rescaled to the length that it
-        had, so that Q_ii stays what it was.
+        had, so that Q_ii stays what it was; on inputs in blocks its sum over them, the parts moving.
     inputs : {"isotropic", "blocks", "shifted"}
         ``"isotropic"``: x ~ N(0, I_d). ``"blocks"``: x ~ N(0, Σ), Σ with the eigenvalues ``input_variance`` (B,) on
         blocks of ``input_share`` (B,) times d directions. All overlaps are then those of the parts of vectors in each
@@ -305,12 +306,8 @@ def _check_consistency(model: TeacherStudent) -> None:
             "has positive probability at the kink of the loss, where the gradient of the second layer is not defined"
         )
         raise ModelError("loss", model.loss.name or model.loss.expr, f"{accepted.format(stuck)} {reason}")
-    if model.momentum and (model.trains_second_layer or model.biases):
-        raise NotYet("momentum= where a second layer or biases are trained", "momentum= of the first layer alone")
-    if model.inputs == "shifted" and (model.momentum or model.target is not None):
-        raise NotYet("inputs='shifted' with momentum= or target=", "inputs='shifted' of a committee without momentum")
-    if model.inputs == "blocks" and model.constraint:
-        raise NotYet("constraint= with inputs='blocks'", "constraint= with isotropic or shifted inputs")
+    if model.inputs == "shifted" and model.target is not None:
+        raise NotYet("inputs='shifted' with target=", "inputs='shifted' of a committee")
     if model.target is not None and model.teacher_activation != model.activation:
         raise ModelError("teacher_activation", model.teacher_activation, "nothing, where target= is given")
 

@@ -16,8 +16,8 @@ class NotPolynomial(ValueError):
     """An expression that does not multiply out into products of functions of one field each."""
 
 
-INDEX_NAMES = {"K": "jlpqrsuv", "M": "nmvwxyz"}
-"""Names for summation indices, by the number they run to: students j, l, …; teachers n, m, … (t is time)."""
+INDEX_NAMES = {"K": "jlpqrsuv", "M": "nmvwxyz", "B": "eo"}
+"""Names for summation indices, by the number they run to: students j, l, …; teachers n, m, … (t is time); blocks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ momentum buffers and x the inputs, all as rows over √d,
     m ← β m + Σ_μ push_μ x_μᵀ,    W ← keep·W + share·m    (without momentum: W ← keep·W + Σ_μ push_μ x_μᵀ),
 
 all gradients at the weights before the step; then students, not buffers, are rescaled if lengths are kept. Buffers are
-rows like the weights, behind them. For the chain, the b inputs of a batch have normal coordinates in the frame of the
-rows, and outside it a triangular factor of their Gram matrix (Bartlett): one step adds at most b columns, and one turn
-of the frame makes the rows triangular again.
+rows like the weights, behind them; a trained second layer and biases move in the same way, with buffers of their own.
+For the chain, the b inputs of a batch have normal coordinates in the frame of the rows, and outside it a triangular
+factor of their Gram matrix (Bartlett): one step adds at most b columns, and one turn of the frame makes the rows
+triangular again.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def take_step(
     rates: np.ndarray,
     rate: float,
     lengths: np.ndarray,
+    slow: np.ndarray,
     fields: np.ndarray,
     h: np.ndarray,
     push: np.ndarray,
@@ -53,14 +55,14 @@ def take_step(
     """Make one step on the batch ``x`` (batch, width); return whether it was finite.
 
     ``teacher`` (M, at most width) and ``rows`` (K or 2K, width) are weights over √d; ``rates`` holds s, the rates of
-    one step over the batch size, keep, β and the share; ``rate`` is the factor of these rates now; ``push`` has
-    shape (batch, K), ``old`` (4, K).
+    one step over the batch size, keep, β and the share; ``rate`` is the factor of these rates now; ``slow`` (2, K) are
+    the momentum buffers of ``a`` and ``bias``; ``push`` has shape (batch, K), ``old`` (4, K).
     """
     K, batch = a.size, x.shape[0]
     keep, beta, share = rates[4], rates[5], rates[6]
     for i in range(K):
         old[0, i], old[1, i] = a[i], bias[i]
-        old[2, i], old[3, i] = keep * a[i] if TRAINED else a[i], bias[i]
+        old[2, i], old[3, i] = 0.0, 0.0
     for m in range(batch):
         for n in range(teacher.shape[0]):
             hers = 0.0
@@ -80,7 +82,12 @@ def take_step(
             old[3, i] += bias[i] - old[1, i]
             a[i], bias[i] = old[0, i], old[1, i]
     for i in range(K):
-        a[i], bias[i] = old[2, i], old[3, i]
+        if rows.shape[0] > K:
+            slow[0, i] = beta * slow[0, i] + old[2, i]
+            slow[1, i] = beta * slow[1, i] + old[3, i]
+            old[2, i], old[3, i] = share * slow[0, i], share * slow[1, i]
+        a[i] = keep * a[i] + old[2, i] if TRAINED else a[i]
+        bias[i] += old[3, i]
         moved = i + K if rows.shape[0] > K else i
         factor = beta if rows.shape[0] > K else keep
         for j in range(rows.shape[1]):
@@ -136,6 +143,7 @@ def take_steps(
     rates: np.ndarray,
     clock: np.ndarray,
     lengths: np.ndarray,
+    slow: np.ndarray,
     turned: int,
     fields: np.ndarray,
     h: np.ndarray,
@@ -149,8 +157,9 @@ def take_steps(
     for step in range(x.shape[0]):
         rate = pace(clock[0] + (clock[2] + step) * clock[1], clock)
         if not take_step(
-            teacher, rows, a, bias, b, teacher_bias, x[step], noise[step], rates, rate, lengths, fields, h, push, old
-        ):
+            teacher, rows, a, bias, b, teacher_bias, x[step], noise[step], rates, rate, lengths, slow, fields, h, push,
+            old,
+        ):  # fmt: skip
             return step
         if turned >= 0:
             make_triangular(rows, turned)
@@ -172,6 +181,7 @@ class Batches:
     def __init__(self, kernel: ModuleType, inputs: Inputs, d: int, noise: np.random.SeedSequence) -> None:
         self._kernel, self._given = kernel, inputs
         self.a, self.bias = inputs.a.copy(), inputs.bias.copy()
+        self.buffers = np.stack([inputs.a_buffer, inputs.bias_buffer])
         self._noise = np.random.Generator(np.random.PCG64DXSM(noise))
         scale, *rates, keep = inputs.rates(d)
         self._rates = np.array([scale, *(rate / inputs.batch for rate in rates), keep, *inputs.momentum(d)])
@@ -195,7 +205,8 @@ class Batches:
         given = self._given
         made: int = self._kernel.take_steps(
             self.teacher, self.rows, self.a, self.bias, given.b, given.teacher_bias, self.draw(steps),
-            self._label_noise(steps), self._rates, self._clock, self._norms, self._turned, *self._work,
+            self._label_noise(steps), self._rates, self._clock, self._norms, self.buffers, self._turned,
+            *self._work,
         )  # fmt: skip
         self._clock[2] += made
         return made
@@ -218,7 +229,8 @@ class Batches:
 
     def _states(self, overlaps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return what are states of the model; Q, R and a always."""
-        state = overlaps | {"a": self.a.copy(), "bias": self.bias.copy()}
+        scalars = {"a": self.a, "bias": self.bias, "a_buffer": self.buffers[0], "bias_buffer": self.buffers[1]}
+        state = overlaps | {name: array.copy() for name, array in scalars.items()}
         return {name: array for name, array in state.items() if name in ("Q", "R", "a", *self._given.states)}
 
 

@@ -41,6 +41,7 @@ def take_steps_in_blocks(
     rates: np.ndarray,
     clock: np.ndarray,
     lengths: np.ndarray,
+    slow: np.ndarray,
     turned: np.ndarray,
     fields: np.ndarray,
     h: np.ndarray,
@@ -55,8 +56,9 @@ def take_steps_in_blocks(
     for step in range(x.shape[0]):
         rate = pace(clock[0] + (clock[2] + step) * clock[1], clock)
         if not take_step(
-            teacher, rows, a, bias, b, teacher_bias, x[step], noise[step], rates, rate, lengths, fields, h, push, old
-        ):
+            teacher, rows, a, bias, b, teacher_bias, x[step], noise[step], rates, rate, lengths, slow, fields, h, push,
+            old,
+        ):  # fmt: skip
             return step
         for n in range(turned.shape[0]):
             make_triangular(rows[:, turned[n, 0] : turned[n, 1]], turned[n, 2])
@@ -130,7 +132,8 @@ class _Blocks(Batches):
         given = self._given
         made: int = self._kernel.take_steps_in_blocks(
             self.teacher, self.rows, self.a, self.bias, given.b, given.teacher_bias, self.draw(steps),
-            self._label_noise(steps), self._rates, self._clock, self._norms, self._turns, *self._work,
+            self._label_noise(steps), self._rates, self._clock, self._norms, self.buffers, self._turns,
+            *self._work,
         )  # fmt: skip
         self._clock[2] += made
         return made

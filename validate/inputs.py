@@ -49,6 +49,10 @@ class Inputs:
         Whether ``a`` is trained.
     P, V, S : ndarray
         Initial overlaps of momentum buffers with students (K, K), each other (K, K) and teachers (K, M).
+    a_buffer, bias_buffer : ndarray
+        Initial momentum buffers of a trained second layer and of biases, shape (K,).
+    buffer_mean : ndarray
+        Initial means of the fields of momentum buffers, (K,), on inputs with a mean.
     input_variance, input_share : ndarray
         Of inputs in blocks, shape (B,), whose overlaps have the block as first axis; empty for isotropic ones.
     mean, teacher_mean : ndarray
@@ -90,6 +94,9 @@ class Inputs:
     P: np.ndarray
     V: np.ndarray
     S: np.ndarray
+    a_buffer: np.ndarray
+    bias_buffer: np.ndarray
+    buffer_mean: np.ndarray
     buffers: str
     input_variance: np.ndarray
     input_share: np.ndarray
@@ -165,6 +172,7 @@ def read_inputs(model: TeacherStudent, y0: Mapping[str, Any], params: Mapping[st
     model.check_values(arrays)
     _check_target(model, M)
     vectors = {"a": K, "b": M, "bias": K, "teacher_bias": M, "mean": K, "teacher_mean": M}
+    vectors |= {"a_buffer": K, "bias_buffer": K, "buffer_mean": K}
     values: dict[str, Any] = {name: arrays[name] for name in ("Q", "R", "T")}
     values |= {name: arrays.get(name, np.zeros(size)) for name, size in vectors.items()}
     values |= {name: float(arrays.get(name, 0.0)) for name in SCALARS}

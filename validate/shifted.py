@@ -23,7 +23,8 @@ def coordinates_with_center(inputs: Inputs) -> Coordinates:
     """Return weights that have the overlaps and means of ``inputs`` exactly; the teacher's first row is √d μ."""
     hers = inputs.teacher_mean[None]
     T = np.block([[np.full((1, 1), inputs.input_mean**2), hers], [hers.T, inputs.T]])
-    return coordinates(replace(inputs, T=T, R=np.column_stack([inputs.mean, inputs.R])))
+    R, S = np.column_stack([inputs.mean, inputs.R]), np.column_stack([inputs.buffer_mean, inputs.S])
+    return coordinates(replace(inputs, T=T, R=R, S=S))
 
 
 def as_biases(
@@ -52,7 +53,9 @@ class _Shifted(Batches):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return Q (K, K), R (K, M), a (K,), mean (K,), and what else are states of the model."""
-        return super().state() | {"mean": self.rows[:, : self.center.size] @ self.center}
+        means, K = self.rows[:, : self.center.size] @ self.center, self._given.K
+        state = super().state() | {"mean": means[:K]}
+        return state | ({"buffer_mean": means[K:]} if "buffer_mean" in self._given.states else {})
 
 
 class ShiftedNetwork(_Shifted, BatchNetwork):

@@ -59,7 +59,7 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
         n_kicks=n_kicks,
         labelled=theory.labelled,
         moves=_moves(theory, inputs),
-        rescaled=bool(theory.held),
+        rescaled=theory.rescaled,
         step=step_for(dynamics, dynamics.drift),
         n_work=work_size(n, len(full_of), fields, len(own), n_kicks, inner),
     )
