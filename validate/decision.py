@@ -95,7 +95,7 @@ def decide(
         return UNDECIDED, "too coarse: " + "; ".join(
             _too_coarse(coarse.sel(observable=name), count, level, resolution) for name in coarse.observable.values
         )
-    if power and (missing := _unseen(power, resolution, runs)):
+    if power and (missing := _unseen(power, resolution, runs, quantile(level, count, runs))):
         return UNDECIDED, missing
     least = live.isel(observable=int(np.argmax(live.relative.values)))
     return PASS, (
@@ -115,14 +115,18 @@ def _violations(
     return found + [test.__str__ for test in joint if test.probability < probability]
 
 
-def _unseen(power: Mapping[str, float], resolution: float, runs: int) -> str:
-    """Return what a theory to order 1/d says that these runs could not have contradicted, and how many could."""
+def _unseen(power: Mapping[str, float], resolution: float, runs: int, critical: float) -> str:
+    """Return what a theory to order 1/d says that these runs could not have contradicted, and how many could.
+
+    What was found is ``critical`` standard errors at least. Runs that are asked for may be off by :data:`CHANCE` more,
+    even if these are off by nothing: that takes more of them by ``(1 + CHANCE / critical)**2`` at most.
+    """
     needed = {"covariance": resolution, "mean correction": 1.0}
     text = []
     for name, most in needed.items():
         found = power[name]
         if np.isfinite(found) and found > most:
-            enough = int(np.ceil(runs * (found / most) ** 2))
+            enough = int(np.ceil(runs * ((1 + CHANCE / critical) * found / most) ** 2))
             text.append(
                 f"an error of {100 * found:.3g} % in the {name} would have passed; {100 * most:g} % would show with "
                 f"about {enough} runs, or where most of it is granted for finite d, at a larger d"

@@ -42,7 +42,7 @@ def joint_tests(table: xr.Dataset, simulation: xr.Dataset, sizes: np.ndarray, no
     and times that fluctuate; with fewer than ten runs for each, times are left out, evenly.
     """
     if "run" not in simulation.dims:
-        notes.append("no joint test over times: it needs the runs, and only their moments were stored")
+        notes.append("no joint test over times, no pooled variances: they need the runs, and only moments were stored")
         return ()
     found = []
     for k, d in enumerate(sizes):

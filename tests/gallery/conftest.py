@@ -1,22 +1,56 @@
 """What tests of entries share: each entry is remade once, when a test first asks for it."""
 
+import json
+import os
+import time
+from contextlib import ExitStack
+
 import matplotlib.image
 import numpy as np
 import pytest
 
 from effdyn import gallery
+from effdyn.solve.sweeps.errors import StoreInUse
+from effdyn.solve.sweeps.lock import only_writer
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """``once(name, make)``: what ``make(folder)`` returned, a truth value, and the folder.
+
+    It is called by the first of the processes of this run that asks; others wait for it instead of doing it again.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+
+    def ask(name, make):
+        folder = shared / f"once-{name}"
+        out, answer = folder / "out", folder / "answer"
+        out.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as held:
+            while not _holds(held, folder):
+                time.sleep(0.1)
+            if not answer.exists():
+                answer.write_text(json.dumps(bool(make(out))), encoding="utf-8")
+            return json.loads(answer.read_text(encoding="utf-8")), out
+
+    return ask
+
+
+def _holds(held, folder):
+    try:
+        held.enter_context(only_writer(folder))
+    except StoreInUse:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(once):
     """By name, whether ``reproduce`` passed and where it wrote, in the quick form."""
-    found = {}
 
     def make(name):
-        if name not in found:
-            out = tmp_path_factory.mktemp(name)
-            found[name] = gallery.reproduce(name, out, quick=True, progress=False), out
-        return found[name]
+        return once(name, lambda out: gallery.reproduce(name, out, quick=True, progress=False))
 
     return make
 

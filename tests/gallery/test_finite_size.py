@@ -15,15 +15,17 @@ SIZES = finite_size.Sizes((20, 40), (1200, 800), (20, 100), 40)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(once):
     """What ``reproduce`` returns, and its folder: both cases with the variances, the second with the mean of Q."""
-    out = tmp_path_factory.mktemp("finite-size")
     one, two, *_ = finite_size.cases()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finite_size, "QUICK", SIZES)
-        patch.setattr(finite_size, "cases", lambda: (replace(one, means=()), replace(two, means=("Q",))))
-        passed = gallery.reproduce("finite-size", out, quick=True, progress=False)
-    return passed, out
+
+    def make(out):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(finite_size, "QUICK", SIZES)
+            patch.setattr(finite_size, "cases", lambda: (replace(one, means=()), replace(two, means=("Q",))))
+            return gallery.reproduce("finite-size", out, quick=True, progress=False)
+
+    return once("finite-size", make)
 
 
 def test_every_coefficient_is_there(made):

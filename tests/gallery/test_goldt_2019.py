@@ -14,13 +14,15 @@ ERF_FIRST, ERF_BOTH, LINEAR, RELU = FAMILIES
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(once):
     """What ``reproduce`` returns, and its folder; in half of the quick form."""
-    out = tmp_path_factory.mktemp("goldt-2019")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(goldt_2019, "QUICK", goldt_2019.Sizes((4,), (100, 300), 64))
-        passed = gallery.reproduce("goldt-2019", out, quick=True, progress=False)
-    return passed, out
+
+    def make(out):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(goldt_2019, "QUICK", goldt_2019.Sizes((4,), (100, 300), 64))
+            return gallery.reproduce("goldt-2019", out, quick=True, progress=False)
+
+    return once("goldt-2019", make)
 
 
 def test_every_comparison_passes_and_had_power(made):
@@ -34,7 +36,6 @@ def test_every_comparison_passes_and_had_power(made):
         assert row["tolerance"] < (0.01 if row["what"] == "limit" else 0.1) * row["expected"], row
 
 
-@pytest.mark.slow  # its fixture takes 14 s, once more in another process
 def test_everything_is_written(made):
     out = made[1]
     dynamics = derive.TeacherStudent(activation="erf", second_layer="trained").dynamics()

@@ -11,13 +11,15 @@ from effdyn.gallery import plateau_times
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(once):
     """What ``reproduce`` returns, and its folder; in half of the quick form."""
-    out = tmp_path_factory.mktemp("plateau-times")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plateau_times, "QUICK", plateau_times.Sizes((100, 500), (256, 128)))
-        passed = gallery.reproduce("plateau-times", out, quick=True, progress=False)
-    return passed, out
+
+    def make(out):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(plateau_times, "QUICK", plateau_times.Sizes((100, 500), (256, 128)))
+            return gallery.reproduce("plateau-times", out, quick=True, progress=False)
+
+    return once("plateau-times", make)
 
 
 def test_the_slope_passes_and_was_resolved(made):

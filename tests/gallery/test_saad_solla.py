@@ -15,13 +15,18 @@ from effdyn.gallery import cli, report
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(once):
     """What ``reproduce`` returns, its folder, and the folder that it was run from."""
-    out, elsewhere = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("cwd")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(elsewhere)
-        passed = gallery.reproduce("saad-solla", out / "made", quick=True, progress=False)
-    return passed, out, elsewhere
+
+    def make(folder):
+        (folder / "out").mkdir()
+        (folder / "cwd").mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder / "cwd")
+            return gallery.reproduce("saad-solla", folder / "out" / "made", quick=True, progress=False)
+
+    passed, folder = once("saad-solla", make)
+    return passed, folder / "out", folder / "cwd"
 
 
 def test_every_verdict_passes(made):

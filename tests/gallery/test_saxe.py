@@ -14,10 +14,9 @@ ALIGNED = ("balanced layers", "unbalanced layers", "unbalanced the other way", "
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(once):
     """What ``reproduce`` returns, and its folder."""
-    out = tmp_path_factory.mktemp("saxe")
-    return gallery.reproduce("saxe", out, quick=True, progress=False), out
+    return once("saxe", lambda out: gallery.reproduce("saxe", out, quick=True, progress=False))
 
 
 @pytest.fixture(scope="module")

@@ -282,7 +282,10 @@ KINKED = {
 
 
 @pytest.mark.parametrize("singular", [False, True])
-@pytest.mark.parametrize("model", KINKED)
+@pytest.mark.parametrize(
+    "model",  # what else they have, a mean or kinks of the units too, costs 15 s each: to compile
+    [pytest.param(name, marks=() if name in ("lines", "planes") else pytest.mark.slow) for name in KINKED],
+)
 def test_kernels_put_their_nodes_between_kinks_as_the_reference_does(model, singular, rng, run):
     dynamics = KINKED[model]
     assert {table.kind for table in dynamics.tables} >= {model.split(",")[0]}

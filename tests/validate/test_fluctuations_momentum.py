@@ -1,5 +1,6 @@
 """The order-1/d theory with momentum of a fixed β: against the exact mean of a linear network, plain steps, chains."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,31 +71,14 @@ def test_buffers_are_zero_at_the_start() -> None:
     assert abs(sol.Q_mean_correction[1]).max() > 0.01  # after them, in units of 1/d
 
 
-ONE = dict(y0=dict(Q=[[0.3]], R=[[0.1]]))
-COMMON = dict(beta=0.6, sigma=0.2, T=[[1.0]], a=1.0, b=1.0)
+ONE = dict(y0=dict(Q=[[0.3]], R=[[0.1]]), params=dict(eta=0.25, beta=0.6, sigma=0.2, T=[[1.0]], a=1.0, b=1.0))
+Make = Callable[..., Any]
 
 
-def solved_and_sampled(
-    model: derive.TeacherStudent, d: Any, runs: int, eta: float, given: dict[str, Any], params: dict[str, Any]
-) -> tuple[Any, Any, Any]:
-    """Return theory, theory at a learning rate 2 % off, and chains."""
-    theory = model.dynamics().fluctuations()
-    times = [0.0, 0.5, 1.0, 2.0]
-    right, wrong = (
-        solve.integrate(theory, (0, 2), params=params | {"eta": rate}, t_eval=times, **given)
-        for rate in (eta, 1.02 * eta)
-    )
-    chains = validate.simulate(
-        model, d=d, runs=runs, t_span=(0, 2), t_eval=times, rng=3, engine="gram", align=False, progress=False,
-        params=params | {"eta": eta}, **given,
-    )  # fmt: skip
-    return right, wrong, chains
-
-
-def test_chains_of_one_student() -> None:
+def test_chains_of_one_student(solved: Make, sampled: Make) -> None:
     """Means of R at d = 40 within 5 standard errors, and a next order of 2 m/d²; the limit alone is far off."""
     model = derive.TeacherStudent(activation="linear", momentum="fixed")
-    sol, _, chains = solved_and_sampled(model, 40, 4000, 0.25, ONE, COMMON)
+    sol, chains = solved(model, **ONE), sampled(model, **ONE, d=40, runs=4000)
     error = chains.R.std("run", ddof=1).values / np.sqrt(4000)
     deviation, first = chains.R.mean("run").values - sol.R.values, sol.R_mean_correction.values / 40
     assert (np.abs(deviation - first) <= 5 * error + 2 * np.abs(first).max() / 40).all()
@@ -102,21 +86,20 @@ def test_chains_of_one_student() -> None:
 
 
 @pytest.mark.slow
-def test_chains_of_two_students_on_batches() -> None:
+def test_chains_of_two_students_on_batches(solved: Make, sampled: Make) -> None:
     """Means, variances and all times jointly, through compare, at two d."""
     model = derive.TeacherStudent(activation="erf", **HEAVY)
-    params = {name: value for name, value in PARAMS.items() if name != "eta"}
-    right, _, chains = solved_and_sampled(model, [40, 80], 6_000, 0.25, dict(y0=dict(Q=Q, R=R)), params)
-    verdict = validate.compare(right, chains)
+    given = dict(y0=dict(Q=Q, R=R), params=PARAMS)
+    verdict = validate.compare(solved(model, **given), sampled(model, **given, d=[40, 80], runs=6_000))
     assert verdict.status == "PASS", verdict
 
 
 @pytest.mark.slow
-def test_a_learning_rate_slightly_off_is_found() -> None:
+def test_a_learning_rate_slightly_off_is_found(solved: Make, sampled: Make) -> None:
     """Through compare: the theory passes, and does not at a learning rate 2 % off, nor without its mean correction."""
     model = derive.TeacherStudent(activation="linear", momentum="fixed")
-    right, wrong, chains = solved_and_sampled(model, [40, 80], 12_000, 0.25, ONE, COMMON)
+    right, chains = solved(model, **ONE), sampled(model, **ONE, d=[40, 80], runs=12_000)
     assert validate.compare(right, chains).status == "PASS"
-    assert validate.compare(wrong.assign_attrs(right.attrs), chains).status == "FAIL"
+    assert validate.compare(solved(model, **ONE, faster=1.02), chains).status == "FAIL"
     bare = right.assign({f"{name}_mean_correction": 0 * right[name] for name in ("Q", "R", "eg", "loss")})
     assert validate.compare(bare, chains).status == "FAIL"
