@@ -20,9 +20,10 @@ from numba import carray, cfunc, njit
 from ..derivatives import machine
 from ..integrators.dop853 import _call
 from .algebra import HELPER, OPTIONS, factorise, interpolate, is_complete, least_distance
+from .kicks import ByRule, add_pairs, fill_metrics, quadratic
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
-HEAD = 24
+HEAD = 23
 """How many numbers stand before the arrays in ``par``."""
 NOTHING = np.zeros(0)
 STEP = 1e-3
@@ -59,11 +60,8 @@ class System:
         A rule over as many standard normal fields as are active, and label noise; a label ±1 is one column more.
     batch : float
         By which the covariance of increments is divided.
-    pairs : ndarray of int, shape (n, 2)
-        Where the rule over examples gives a part of the correction: which two kicks each state's increment multiplies,
-        −1 for none. Empty where it gives none.
-    n_kicks : int
-        How many kicks there are.
+    by_rule : ByRule or None
+        Of which terms of the correction the rule over examples gives the averages; None where it gives none.
     labelled : bool
         Whether nodes end with a label ±1, whose probability is what follows the increments.
     moves : ndarray, shape (n,)
@@ -90,8 +88,7 @@ class System:
     nodes: np.ndarray
     weights: np.ndarray
     batch: float
-    pairs: np.ndarray
-    n_kicks: int
+    by_rule: ByRule | None
     labelled: bool
     moves: np.ndarray
     rescaled: bool
@@ -110,17 +107,20 @@ class System:
         """
         head: list[float] = [self.n, len(self.full_of), self.fields, len(self.weights)]
         head += [self.sizes, len(self.drift_par), *self.addresses, len(self.program), len(times), self.active]
-        head += [len(self.correction_par), self.batch, self.extra_sizes, self.labelled, self.n_kicks, self.pairs.size]
+        told = NOTHING if self.by_rule is None else self.by_rule.numbers()
+        head += [len(self.correction_par), self.batch, self.extra_sizes, self.labelled, len(told)]
         head += [self.rescaled, self.step]
         arrays = (self.full_of, np.ravel(self.law), self.drift_par, self.correction_par, self.program, self.moves)
-        rule = (np.ravel(self.pairs), np.ravel(self.nodes), self.weights)
+        rule = (told, np.ravel(self.nodes), self.weights)
         par = np.concatenate([head, *arrays, *rule, times, np.ravel(table)]).astype(float)
         return np.concatenate([[len(par) + 2, self.n_work], par])
 
 
-def work_size(n: int, n_full: int, fields: int, n_par: int, n_kicks: int, inner: int) -> int:
+def work_size(n: int, n_full: int, fields: int, n_par: int, by_rule: ByRule | None, inner: int) -> int:
     """Return the length of ``work``: ``inner`` is the largest workspace of the kernels."""
-    averaged = fields + 2 + n_kicks * fields + 2 * observed_size(n, True, n_kicks, True, True) + n
+    n_kicks, blocks = (by_rule.n_kicks, max(1, len(by_rule.variance))) if by_rule else (0, 0)
+    averaged = fields + 2 + n_kicks * fields + 2 * observed_size(n, True, n_kicks, True, True) + 2 * n
+    averaged += blocks * (fields * fields + 2)
     return n * n + n + n_par + n_full + 2 * fields * fields + fields + averaged + 4 * n * n + 4 * n + inner
 
 
@@ -132,8 +132,8 @@ def observed_size(n, labelled, kicks, by_rule, rescaled):
 
 @njit(**HELPER)
 def _averaged(
-    increment, t, par, work, nodes, weights, fields, active, labelled, center, factor, batch, pairs, kicks, rescaled,
-    h, x, moved, mean, gradient, n, out,
+    increment, t, par, work, nodes, weights, fields, active, labelled, center, factor, batch, told, state, rescaled,
+    h, x, moved, mean, gradient, raw, metrics, radial, n, out,
 ):  # fmt: skip
     """Put averages over a fresh example: the covariance of the increments over a batch, (n, n), then what they add to
     the n corrections, by kicks (:class:`effdyn.derive.one_example.Kicks`) and by rescaling.
@@ -143,6 +143,17 @@ def _averaged(
     """
     columns, n_nodes, forms = active + 1 + labelled, weights.size, x.size - n
     stretched, kicked = n + labelled, 2 * n + labelled
+    kicks, shift, blocks = (int(told[0]), int(told[1]), int(told[2])) if told.size else (0, -1, 0)
+    entries = told[3 : 3 + 5 * n] if told.size else told
+    n_metrics = max(1, blocks)
+    traces, radial = radial[n_metrics:], radial[:n_metrics]
+    if told.size:
+        variance, parts = told[3 + 5 * n : 3 + 5 * n + blocks], told[3 + 5 * n + blocks :]
+        fill_metrics(factor, fields, active, variance, parts, metrics)
+        for g in range(n_metrics):
+            traces[g] = 0.0
+            for a in range(active):
+                traces[g] += metrics[(g * active + a) * active + a]
     mean[:] = 0.0
     out[:] = 0.0
     gradient[:] = 0.0
@@ -165,15 +176,20 @@ def _averaged(
         if rescaled:
             for i in range(n):
                 out[n * n + i] += w * x[forms + i] / batch
-        if pairs.size:
-            radial = -1.0 * active
-            for a in range(active):
-                radial += z[a] * z[a]
+        if told.size:
+            for g in range(n_metrics):
+                metric = metrics[g * active * active : (g + 1) * active * active]
+                radial[g] = quadratic(metric, active, z, z) - traces[g]
+                if shift >= 0:
+                    radial[g] += 2.0 * h[shift] - center[shift]
             for i in range(n):
-                out[n * n + i] += w * radial * x[stretched + i]
+                out[n * n + i] += w * radial[int(entries[5 * i + 2])] * x[stretched + i]
             for k in range(kicks):
                 for a in range(active):
                     gradient[k * fields + a] += w * z[a] * x[kicked + k]
+                if shift >= 0:
+                    for a in range(shift + 1):
+                        gradient[k * fields + a] += w * factor[shift * fields + a] * x[kicked + k]
         for b in range(active, fields):
             if factor[b * fields + b] == 0.0:
                 continue
@@ -203,12 +219,8 @@ def _averaged(
             for j in range(n):
                 out[i * n + j] = 0.0
                 out[j * n + i] = 0.0
-    for i in range(pairs.size // 2):
-        one, other = int(pairs[2 * i]), int(pairs[2 * i + 1])
-        if one >= 0:
-            for a in range(active):
-                product = gradient[one * fields + a] * gradient[other * fields + a]
-                out[n * n + i] += (1.0 - 1.0 / batch) * product
+    if told.size and batch > 1.0:
+        add_pairs(gradient, fields, active, metrics, entries, state, batch, raw, out[n * n :])
 
 
 @njit(**HELPER)
@@ -291,8 +303,8 @@ def _rhs(t, y, dy, par, work):
     sizes, n_par = int(par[6]), int(par[7])
     drift, tangent, correction, increment, offset = int(par[8]), int(par[9]), int(par[10]), int(par[11]), int(par[12])
     n_program, n_times, active, n_correction = int(par[13]), int(par[14]), int(par[15]), int(par[16])
-    batch, extra, labelled, kicks, n_pairs = par[17], int(par[18]), int(par[19]), int(par[20]), int(par[21])
-    rescaled, step = int(par[22]), par[23]
+    batch, extra, labelled, n_told = par[17], int(par[18]), int(par[19]), int(par[20])
+    rescaled, step = int(par[21]), par[22]
     at = HEAD
     full_of = par[at : at + n_full]
     at += n_full
@@ -306,8 +318,9 @@ def _rhs(t, y, dy, par, work):
     at += n_program
     moves = par[at : at + n]
     at += n
-    pairs = par[at : at + n_pairs]
-    at += n_pairs
+    told = par[at : at + n_told]
+    at += n_told
+    kicks, n_metrics = (int(told[0]), max(1, int(told[2]))) if n_told else (0, 0)
     nodes = par[at : at + n_nodes * (active + 1 + labelled)]
     at += nodes.size
     weights = par[at : at + n_nodes]
@@ -325,9 +338,13 @@ def _rhs(t, y, dy, par, work):
     at += factor.size
     h, gradient = work[at : at + fields + 2], work[at + fields + 2 : at + fields + 2 + kicks * fields]
     at += h.size + gradient.size
-    observed = observed_size(n, labelled, kicks, n_pairs, rescaled)
+    observed = observed_size(n, labelled, kicks, n_told, rescaled)
     x, moved, mean = work[at : at + observed], work[at + observed : at + 2 * observed], work[at + 2 * observed :][:n]
     at += 2 * observed + n
+    raw, metrics = work[at : at + n], work[at + n : at + n + n_metrics * active * active]
+    at += n + metrics.size
+    radial = work[at : at + 2 * n_metrics]
+    at += radial.size
     C, JC = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
     at += 2 * n * n
     root, space = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
@@ -375,8 +392,8 @@ def _rhs(t, y, dy, par, work):
         interpolate(t, times, table, averages.size, averages)
     else:
         _averaged(
-            increment, t, linear, inner, nodes, weights, fields, active, labelled, center, factor, batch, pairs, kicks,
-            rescaled, h, x, moved, mean, gradient, n, averages,
+            increment, t, linear, inner, nodes, weights, fields, active, labelled, center, factor, batch, told, state,
+            rescaled, h, x, moved, mean, gradient, raw, metrics, radial, n, averages,
         )  # fmt: skip
     p = 2 * n
     for i in range(n):
