@@ -150,9 +150,8 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For inputs in blocks or with a mean, momentum at a fixed β, and batches of vectors of fixed length, where
-        averages are numerical; for momentum at a fixed β with vectors of fixed length; and for either of these with
-        inputs in blocks or with a mean.
+        For momentum at a fixed β under losses whose slope is no polynomial, where averages are numerical; for momentum
+        at a fixed β with vectors of fixed length; and for either of these with inputs in blocks or with a mean.
     """
     training = update_rule(dynamics, "fluctuations()")
     first = _tangent_if_known(dynamics)

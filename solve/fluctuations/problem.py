@@ -50,6 +50,7 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
         active=active,
         drift_par=own,
         correction_par=corrections,
+        offset_par=_parameters(theory.offset, inputs, shift) if theory.offset else np.zeros(0),
         sizes=len(dynamics.sizes),
         extra_sizes=len(node_sizes(dynamics.tables)),
         nodes=nodes,

@@ -23,7 +23,7 @@ from .algebra import HELPER, OPTIONS, factorise, interpolate, is_complete, least
 from .kicks import ByRule, add_pairs, fill_metrics, quadratic
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
-HEAD = 23
+HEAD = 24
 """How many numbers stand before the arrays in ``par``."""
 NOTHING = np.zeros(0)
 STEP = 1e-3
@@ -52,8 +52,9 @@ class System:
         Their covariance and means: coefficients of the packed states, and constants.
     active : int
         The number of fields, the first ones, on which functions depend. Increments are linear in the others.
-    drift_par, correction_par : ndarray
-        Of drift and correction: ``sizes`` numbers, then parameters; the tangent has the states between them.
+    drift_par, correction_par, offset_par : ndarray
+        Of drift, correction and offset (empty without): ``sizes`` numbers, then parameters; the tangent has the states
+        between them.
     extra_sizes : int
         How many further sizes, of tables of nodes, the drift has between.
     nodes, weights : ndarray, shapes (P, active + 1) and (P,)
@@ -83,6 +84,7 @@ class System:
     active: int
     drift_par: np.ndarray
     correction_par: np.ndarray
+    offset_par: np.ndarray
     sizes: int
     extra_sizes: int
     nodes: np.ndarray
@@ -109,8 +111,9 @@ class System:
         head += [self.sizes, len(self.drift_par), *self.addresses, len(self.program), len(times), self.active]
         told = NOTHING if self.by_rule is None else self.by_rule.numbers()
         head += [len(self.correction_par), self.batch, self.extra_sizes, self.labelled, len(told)]
-        head += [self.rescaled, self.step]
-        arrays = (self.full_of, np.ravel(self.law), self.drift_par, self.correction_par, self.program, self.moves)
+        head += [self.rescaled, self.step, len(self.offset_par)]
+        own = (self.drift_par, self.correction_par, self.offset_par)
+        arrays = (self.full_of, np.ravel(self.law), *own, self.program, self.moves)
         rule = (told, np.ravel(self.nodes), self.weights)
         par = np.concatenate([head, *arrays, *rule, times, np.ravel(table)]).astype(float)
         return np.concatenate([[len(par) + 2, self.n_work], par])
@@ -304,7 +307,7 @@ def _rhs(t, y, dy, par, work):
     drift, tangent, correction, increment, offset = int(par[8]), int(par[9]), int(par[10]), int(par[11]), int(par[12])
     n_program, n_times, active, n_correction = int(par[13]), int(par[14]), int(par[15]), int(par[16])
     batch, extra, labelled, n_told = par[17], int(par[18]), int(par[19]), int(par[20])
-    rescaled, step = int(par[21]), par[22]
+    rescaled, step, n_offset = int(par[21]), par[22], int(par[23])
     at = HEAD
     full_of = par[at : at + n_full]
     at += n_full
@@ -314,6 +317,8 @@ def _rhs(t, y, dy, par, work):
     at += n_par
     own_correction = par[at : at + n_correction]
     at += n_correction
+    own_offset = par[at : at + n_offset]
+    at += n_offset
     program = par[at : at + n_program]
     at += n_program
     moves = par[at : at + n]
@@ -375,7 +380,7 @@ def _rhs(t, y, dy, par, work):
     factorise(gram, fields, factor)
     v[:] = 0.0
     if offset:
-        _call(offset, t, state, v, own, inner)
+        _call(offset, t, state, v, own_offset, inner)
     for i in range(n):
         b[i] *= moves[i]  # but for rounding it is 0 where lengths are held, and so is all that follows from it
         v[i] += m[i] - 0.5 * b[i]
