@@ -18,7 +18,6 @@ from .fast_variables import Averages, FixedPoints, fixed_points, gathered, inser
 from .increments import D
 from .moments import Dilation, Joint, Moment, Pair
 from .numerical.moment_forms import moment_form
-from .one_example import takes_kicks
 from .pipeline import average_increments, expand_increments
 from .plain_steps import offsets, slow_averages
 from .projection import Increments, curvature, hold_lengths
@@ -48,44 +47,50 @@ def correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> 
         Where some have no form, and the rule over examples does not give them either.
     """
     example = training.example(dynamics.method)
+    solved = _fixed_points(dynamics, training)
     means = slow_averages(training, example)
-    rescaled = dict(_of_means(means, training))
-    if training.normalised:
-        means = hold_lengths(means, training)
-    small = [(q, _of_order_one_over_d(terms)) for q, terms in means]
-    if solved := _fixed_points(dynamics, training):
-        small = [(q, gathered(insert_fixed_points(terms, solved), q)) for q, terms in small]
     try:
-        longest = LONGEST if takes_kicks(training) else sympy.oo
-        found = [_resolved(terms, q, dynamics, None if symbolic else example, longest) for q, terms in small]
+        found = [
+            _resolved(terms, q, dynamics, None if symbolic else example) for q, terms in _small(means, training, solved)
+        ]
         complete = True
-    except (_NoForm, NoClosedForm, NotYet, NotDifferentiable) as error:
-        if not takes_kicks(training):
-            raise _refusal(error, training) from error
-        found = [assemble([t for t in terms if not _has(t, Dilation, Pair)]) for _, terms in small]
+    except (_NoForm, NoClosedForm, NotYet, NotDifferentiable):
+        alone = training.without_length()
+        means = slow_averages(alone, example, pairs=False)
+        found = [_without_dilations(terms) for _, terms in _small(means, training, solved)]
         complete = False
+    held = hold_lengths(means, training) if training.normalised else means
+    rescaled = dict(_of_means(means, training))
     drift = tuple(
         Equation(q, training.timed(expr + rescaled.get(q, sympy.S.Zero)) - assemble(_changing(terms, training)) / 2)
-        for (q, terms), expr in zip(means, found, strict=True)
+        for (q, terms), expr in zip(held, found, strict=True)
     )
     title = f"{dynamics.title}: 1/d terms"
     return replace(dynamics, title=title, drift=drift, observables=(), model=None), complete
 
 
-def _refusal(error: Exception, training: "TrainingStep") -> Exception:
-    if isinstance(error, NotYet):
-        return error
-    option = {
-        "inputs in blocks": training.parts is not None,
-        "inputs with a mean": training.center is not None,
-        "momentum of fixed beta": bool(training.fast),
-        "batches of vectors of fixed length": bool(training.normalised),
-    }
-    named = " and ".join(name for name, present in option.items() if present)
-    return NotYet(
-        f"fluctuations() with {named}, where expectations have no closed form that could be differentiated",
-        f"activations and a loss whose expectations have closed forms, such as 'erf' and 'squared', or no {named}",
-    )
+def _small(means: Averages, training: "TrainingStep", solved: FixedPoints) -> Averages:
+    """Return d times the terms of order 1/d of mean increments, lengths held and buffers at their fixed points."""
+    if training.normalised:
+        means = hold_lengths(means, training)
+    small = [(q, _of_order_one_over_d(terms)) for q, terms in means]
+    return [(q, gathered(insert_fixed_points(terms, solved), q)) for q, terms in small] if solved else small
+
+
+def _without_dilations(terms: list[Term]) -> sympy.Expr:
+    """Return what is left where the rule over examples gives what |x|² and pairs of examples add.
+
+    Raises
+    ------
+    NotYet
+        Where an average of a kick and a buffer's field has no form.
+    """
+    if any(_has(t, Pair) for t in terms):
+        raise NotYet(
+            "fluctuations() with momentum, where gradients are no products of functions of one field each, or jump",
+            "a loss with a polynomial slope such as 'squared' and a smooth activation, or no momentum",
+        )
+    return assemble([t for t in terms if not _has(t, Dilation)])
 
 
 def offset(dynamics: Dynamics, training: "TrainingStep") -> Dynamics | None:
@@ -114,15 +119,13 @@ def _of_means(means: Averages, training: "TrainingStep") -> Increments:
     return [(q, (1 - 1 / training.batch) * expr) for q, expr in curvature(leading, training)]
 
 
-def _resolved(
-    terms: list[Term], q: Quantity, dynamics: Dynamics, example: Example | None, longest: sympy.Expr | int
-) -> sympy.Expr:
+def _resolved(terms: list[Term], q: Quantity, dynamics: Dynamics, example: Example | None) -> sympy.Expr:
     """Return terms with each ∂_s E_{sΩ}: of closed forms, or, given the ``example``, as expectations."""
     if any(_has(t, Pair) or (_has(t, Dilation) and _has(t, Joint)) for t in terms):
         raise _NoForm
     if example is not None:
         expr = assemble(resolve_dilations(terms, q.indices, example))
-        if _length(expr, example) > longest:
+        if _length(expr, example) > LONGEST:
             raise _NoForm
         return expr
     return _along_overlaps(assemble(terms), dynamics)

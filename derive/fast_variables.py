@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import sympy
 
+from .averages import rename_bound
 from .dynamics import Quantity
 from .increments import D
 from .terms import Term, collect_terms
@@ -76,12 +77,12 @@ def insert_fixed_points(terms: list[Term], solved: FixedPoints) -> list[Term]:
         q, solution = solved[str(entry.base)]
         swap = dict(zip(q.indices, entry.indices, strict=True))
         outside = replace(term, coefficient=term.coefficient / entry)
-        taken = {*q.indices, *entry.indices}
+        taken = {*q.indices, *entry.indices, *term.indices}
         for part in (part.renamed(taken) for part in solution):  # its sums run over no index that it is moved to
             moved = Term(
                 part.coefficient.subs(swap, simultaneous=True),
                 part.indices,
-                tuple(f.subs(swap, simultaneous=True) for f in part.factors),
+                tuple(rename_bound(f, tuple(taken)).subs(swap, simultaneous=True) for f in part.factors),
             )
             found.append(outside.times(moved, set(q.indices)))
     return found

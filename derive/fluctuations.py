@@ -155,8 +155,8 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For inputs in blocks or with a mean, momentum at a fixed β, and batches of vectors of fixed length, where
-        averages are numerical; and for momentum at a fixed β with vectors of fixed length.
+        For momentum at a fixed β with vectors of fixed length; and, where averages are numerical, for momentum at a
+        fixed β under losses whose slope is no polynomial.
     """
     training = update_rule(dynamics, "fluctuations()")
     first = _tangent_if_known(dynamics)

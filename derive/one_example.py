@@ -4,18 +4,19 @@ Fields on which nothing depends, of momentum buffers and of parts of vectors, co
 Knows nothing of averages.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import sympy
 
 from .averages import LABEL, rename_bound
+from .block_inputs import part_of
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity
-from .increments import LENGTH, NOISE, NORM, D, overlap_of
+from .increments import LENGTH, NOISE, NORM, D, VectorUpdate, overlap_of
 from .moments import Value
-from .pipeline import expand_increments
-from .plain_steps import relaxing_fields, slow_increments, without_buffers
-from .projection import Increments, curvature, project
+from .plain_steps import relaxing_fields, slow_increments, slow_kick, stretched_increments, without_buffers
+from .projection import Increments, curvature, project, squares_of
 
 if TYPE_CHECKING:
     from .pipeline import TrainingStep
@@ -28,9 +29,15 @@ PROBABILITY = Quantity("probability", latex="p", meaning="probability of the lab
 class Kicks:
     """The functions F by which an example moves vectors, v ← … + (F/√d) x, and the products of two in each state.
 
-    By them the terms of order 1/d of mean increments are averages over the standard normal variables z of which the
-    fields are made, h = L z with L Lᵀ = Ω (Stein's lemma): 2 ∂_s E_{sΩ}[G] = E[(|z|² − N) G], and of two independent
-    examples of a batch E[∇F]ᵀ Ω E[∇G] = E[F z]·E[G z]. No derivative is taken, so that F may have kinks and jumps.
+    By them what |x|² and pairs of examples add to mean increments at order 1/d are averages over the standard normal
+    variables z of which the fields are made, h = m + L z with L Lᵀ = Ω (Stein's lemma): 2 ∂_s E_{sΩ}[G] =
+    E[(|z|² − N) G], and of two independent examples of a batch E[∇F]ᵀ Ω E[∇G] = E[F z]·E[G z]. No derivative is taken,
+    so that F may have kinks and jumps. Where inputs are not isotropic:
+
+    * With a mean μ, |x|² has 2μ·x − |μ|² besides, linear in z and a rest of mean zero; and E[F x] has E[F] μ, so that
+      to E[F z] is added E[F] l, where μ·x = |μ|² + l·z, z now of all fields, the idle ones too.
+    * In blocks E[∇F] = L⁻ᵀ E[F z] itself is needed: with λ_g Ω_g the part of Ω from one block, and y = L⁻ᵀ z,
+      E[(|x_g|² − E|x_g|²) G] = λ_g E[(yᵀ λ_g Ω_g y − tr L⁻¹ λ_g Ω_g L⁻ᵀ) G], and pairs have E[∇F]ᵀ λ_g² Ω_g E[∇G].
 
     Attributes
     ----------
@@ -38,32 +45,49 @@ class Kicks:
         Each kick, as an observable.
     pairs : tuple of (int, int) or None
         For each state, which two of them its increment multiplies, with its own indices; None if it multiplies none.
+    squares : tuple of (str or None, str or None)
+        For each state, of which overlaps the diagonal holds the squared length of either vector, if lengths are held.
+    center : str or None
+        The field μ·x of the mean of the inputs, if they have one.
+    parts : tuple of str
+        The fields of the parts in blocks of the inputs, one family for each that functions depend on; none if
+        inputs have no blocks.
     """
 
     quantities: tuple[tuple[Quantity, sympy.Expr], ...]
     pairs: tuple[tuple[int, int] | None, ...]
+    squares: tuple[tuple[str | None, str | None], ...]
+    center: str | None = None
+    parts: tuple[str, ...] = ()
 
 
 def kicks_of(training: "TrainingStep") -> Kicks:
-    """Return the kicks of order one of an update rule."""
-    known = {u.field.base: (u, size) for q, f, g in training.overlaps for u, size in zip((f, g), q.shape, strict=True)}
-    moving = {base: (u, size) for base, (u, size) in known.items() if of_order_one(u.kick) != 0}
+    """Return the kicks of order one of an update rule, of vectors; parts of vectors in blocks have theirs."""
+    updates = {u.field.base: (u, size) for q, *both in training.overlaps for u, size in _with_sizes(q, both)}
+    kicks = {base: (u, size, of_order_one(slow_kick(u, training))) for base, (u, size) in updates.items()}
+    moving = {base: found for base, found in kicks.items() if found[2] != 0}
     quantities = tuple(
-        (Quantity(f"kick_{base}", u.field.indices, (size,), f"F_{base}", "kick"), of_order_one(u.kick))
-        for base, (u, size) in moving.items()
+        (Quantity(f"kick_{base}", u.field.indices[-1:], (size,), f"F_{base}", "kick"), kick)
+        for base, (u, size, kick) in moving.items()
     )
     number = {base: n for n, base in enumerate(moving)}
     pairs = [
         (number[f.field.base], number[g.field.base]) if {f.field.base, g.field.base} <= set(number) else None
         for _, f, g in training.overlaps
     ]
-    return Kicks(quantities, tuple([*pairs, *(None for _ in training.scalars)]))
+    return Kicks(
+        quantities,
+        (*pairs, *(None for _ in training.scalars)),
+        squares_of(training),
+        None if training.center is None else str(training.center.base),
+        tuple(str(part_of(f.base)) for f in training.families if not f.derived) if training.parts else (),
+    )
 
 
-def takes_kicks(training: "TrainingStep") -> bool:
-    """Return whether the terms of order 1/d of an update rule are all of the forms that :class:`Kicks` gives."""
-    isotropic = training.parts is None and training.center is None
-    return isotropic and not training.fast and (not training.normalised or training.batch == 1)
+def _with_sizes(q: Quantity, updates: Sequence[VectorUpdate]) -> list[tuple[VectorUpdate, sympy.Expr]]:
+    """Return the updates behind an entry of the Gram matrix, each with the number of its vectors."""
+    sizes = dict(zip(q.indices, q.shape, strict=True))
+    return [(u, sizes.get(u.field.indices[-1], sympy.S.One)) for u in updates]
 
 
 def diffusion(dynamics: Dynamics, training: "TrainingStep", kicks: Kicks | None = None) -> Dynamics:
@@ -79,7 +103,7 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep", kicks: Kicks | None 
         Its states are the local fields and the label noise ``zeta``; fields are normal, noise is N(0, 1). A label ±1
         is one state more, ``y_sign``. Its observables are the increments X, named as the states of ``dynamics``; |x|²/d
         is 1 at this order. Then, of labels ±1, the ``probability`` of ``y_sign`` given the fields; with ``kicks`` what
-        of each X multiplies |x|²/d, and the kicks; where lengths are held, the terms that rescaling adds to c,
+        of each X of a free step multiplies |x|²/d, and the kicks; where lengths are held, the terms that rescaling adds to c,
         quadratic in X, named as the states and ``_rescaled``. Its parameters are the states, then the parameters, of
         ``dynamics``.
     """
@@ -103,8 +127,8 @@ def _observed(training: "TrainingStep", kicks: Kicks | None) -> Increments:
     if training.label is not None:
         found.append((PROBABILITY, (1 + LABEL * training.label) / 2))
     if kicks is not None:
-        stretched = [(q, of_order_one(expr.coeff(NORM))) for q, expr in expand_increments(training)]
-        found += [(_stretched(q), expr) for q, expr in project(stretched, training)]
+        stretched = [(q, of_order_one(expr)) for q, expr in stretched_increments(training)]
+        found += [(_stretched(q), expr) for q, expr in stretched]
         found += kicks.quantities
     if training.normalised:
         found += [(replace(q, name=f"{q.name}_rescaled"), expr) for q, expr in curvature(free, training)]

@@ -133,6 +133,14 @@ class TrainingStep:
             center=self.center,
         )
 
+    def without_length(self) -> "TrainingStep":
+        """Return the same step with |x|²/d that of inputs without a mean, which differs by 1/d."""
+        overlaps, fast = (
+            tuple((q, replace(f, length=()), replace(g, length=())) for q, f, g in moving)
+            for moving in (self.overlaps, self.fast)
+        )
+        return replace(self, overlaps=overlaps, fast=fast)
+
     def timed(self, expr: sympy.Expr) -> sympy.Expr:
         """Return an expression with the formula of the schedule in its place."""
         return expr if self.schedule is None else expr.xreplace({PACE: self.schedule})

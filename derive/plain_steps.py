@@ -21,7 +21,8 @@ import sympy
 from .averages import Example, rename_bound
 from .dynamics import Quantity
 from .fast_variables import Averages, FixedPoints, gathered, insert_fixed_points
-from .increments import D, ScalarUpdate, VectorUpdate, gram_increment, overlap_of, scalar_increment
+from .increments import LENGTH, NORM, D, ScalarUpdate, VectorUpdate, gram_increment, overlap_of, scalar_increment
+from .moments import Pair
 from .pipeline import average_increments
 from .terms import Term
 
@@ -36,13 +37,36 @@ def slow_increments(training: "TrainingStep") -> list[tuple[Quantity, sympy.Expr
     return [(q, sympy.Add(*(weight * part for weight, part in parts))) for q, parts in _weighted(training)]
 
 
-def slow_averages(training: "TrainingStep", example: Example) -> Averages:
-    """Return the averages of :func:`slow_increments`. Their parts are averaged one by one, so that 1/d and the weights
-    stay apart, and the order of each term can be seen."""
+def slow_kick(update: VectorUpdate, training: "TrainingStep") -> sympy.Expr:
+    """Return G + γ F, by which the combination moves that buffers do not move."""
+    return sympy.Add(*(weight * u.kick for weight, u in _combination(update, _buffers(training))))
+
+
+def stretched_increments(training: "TrainingStep") -> list[tuple[Quantity, sympy.Expr]]:
+    """Return what multiplies |x|²/d, or that of the part in a block, in :func:`slow_increments`."""
+
+    def coefficient(part: sympy.Expr) -> sympy.Expr:
+        lengths = [NORM, *(e for e in part.atoms(sympy.Indexed) if e.base == LENGTH)]
+        return sympy.Add(*(part.coeff(length) for length in lengths))
+
+    return [(q, sympy.Add(*(weight * coefficient(p) for weight, p in parts))) for q, parts in _weighted(training)]
+
+
+def slow_averages(training: "TrainingStep", example: Example, pairs: bool = True) -> Averages:
+    """Return the averages of :func:`slow_increments`; those of products of two examples only if asked.
+
+    Their parts are averaged one by one, so that 1/d and the weights stay apart, and the order of each term can be seen.
+    """
     weighted = _weighted(training)
+    if not pairs:
+        weighted = [(q, [(weight, _of_one_example(part)) for weight, part in parts]) for q, parts in weighted]
     flat = average_increments([(q, part) for q, parts in weighted for _, part in parts], example)
     remaining = iter(flat)
     return [(q, [t for weight, _ in parts for t in _scaled(next(remaining)[1], weight)]) for q, parts in weighted]
+
+
+def _of_one_example(increment: sympy.Expr) -> sympy.Expr:
+    return increment.xreplace(dict.fromkeys(increment.atoms(Pair), sympy.S.Zero))
 
 
 def _scaled(terms: list[Term], weight: sympy.Expr) -> list[Term]:
@@ -106,9 +130,13 @@ def _pairs(
     f: VectorUpdate, g: VectorUpdate, training: "TrainingStep"
 ) -> list[tuple[sympy.Expr, VectorUpdate, VectorUpdate]]:
     """Return the products of two combinations; that of the vectors themselves stands first."""
-    relaxing = relaxing_fields(training)
-    buffers = {u.field.base: u for _, *pair in training.fast for u in pair if u.field.base in relaxing}
+    buffers = _buffers(training)
     return [(a * b, u, v) for a, u in _combination(f, buffers) for b, v in _combination(g, buffers)]
+
+
+def _buffers(training: "TrainingStep") -> dict[sympy.Basic, VectorUpdate]:
+    relaxing = relaxing_fields(training)
+    return {u.field.base: u for _, *pair in training.fast for u in pair if u.field.base in relaxing}
 
 
 def _combination(update: VectorUpdate, buffers: dict[sympy.Basic, VectorUpdate]) -> Weighted:

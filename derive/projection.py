@@ -145,6 +145,13 @@ def held_overlaps(training: "TrainingStep") -> tuple[str, ...]:
     return tuple(q.name for q in _own_overlaps(training).values() if len(q.indices) == 2)
 
 
+def squares_of(training: "TrainingStep") -> tuple[tuple[str | None, str | None], ...]:
+    """Return for each state of which overlaps the diagonal holds the squared length of either vector, if it is held."""
+    own = {base: q.name for base, q in _own_overlaps(training).items()}
+    found = [(own.get(f.field.base), own.get(g.field.base)) for _, f, g in training.overlaps]
+    return (*found, *((None, None) for _ in training.scalars))
+
+
 def _own_overlaps(training: "TrainingStep") -> dict[sympy.Basic, Quantity]:
     """Return, for each constrained family, the overlaps of its vectors with each other."""
     squares = {f.field.base: q for q, f, g in training.overlaps if f.field.base == g.field.base}

@@ -36,7 +36,7 @@ def field_law(theory: Fluctuations, inputs: Inputs) -> np.ndarray:
 
 def field_count(theory: Fluctuations, inputs: Inputs) -> int:
     """Return the number N of fields."""
-    return sum(_count(family, inputs.sizes) for family in theory.families)
+    return sum(family_size(family, inputs.sizes) for family in theory.families)
 
 
 def covariance_of(theory: Fluctuations, arrays: Arrays, sizes: Mapping[str, int]) -> np.ndarray:
@@ -47,7 +47,7 @@ def covariance_of(theory: Fluctuations, arrays: Arrays, sizes: Mapping[str, int]
     ModelError
         If it is not made of order parameters by sums of products.
     """
-    counts = [_count(family, sizes) for family in theory.families]
+    counts = [family_size(family, sizes) for family in theory.families]
     rows = []
     for height, row in zip(counts, gram_laws(theory), strict=True):
         blocks = []
@@ -64,12 +64,13 @@ def means_of(theory: Fluctuations, arrays: Arrays, sizes: Mapping[str, int]) -> 
     laws = dict(theory.mean)
     parts = []
     for family in theory.families:
-        count, law = _count(family, sizes), laws.get(str(family.base))
+        count, law = family_size(family, sizes), laws.get(str(family.base))
         parts.append(np.zeros(count) if law is None else _reshaped(block_of(law, arrays), 1, (count,), theory))
     return _side_by_side(parts, -1, 1)
 
 
-def _count(family: FieldFamily, sizes: Mapping[str, int]) -> int:
+def family_size(family: FieldFamily, sizes: Mapping[str, int]) -> int:
+    """Return the number of fields of a family."""
     size = sympy.sympify(family.size)
     return int(size.subs({s: sizes[str(s)] for s in size.free_symbols}))
 

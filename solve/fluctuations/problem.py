@@ -13,8 +13,8 @@ from ..kernels.layout import Inputs, at_level, pack, packed_length, parameter_ve
 from ..kernels.memory import node_sizes
 from ..kernels.unroll import LONGEST
 from .fields import field_count, field_law
+from .kicks import by_rule_of
 from .rhs import System, work_size
-from .start import is_stored
 from .step import step_for
 
 LEVEL = 0
@@ -37,7 +37,7 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
     fields, active = field_count(theory, inputs), sum(inputs.sizes[str(f.size)] for f in theory.active)
     noisy = inputs.params.get("sigma", 0.0) > 0
     nodes, weights = _rule(theory, active, theory.noise_nodes if noisy else 1, level, shift)
-    pairs, n_kicks = _kicks(theory, inputs)
+    by_rule = by_rule_of(theory, inputs)
     execution = machine.work_size(operations) if operations.size else 0
     inner = max(LONGEST, execution, *(k.workspace_size(inputs.sizes) for k in kernels if k))
     return System(
@@ -50,18 +50,18 @@ def problem(theory: Fluctuations, inputs: Inputs, level: int | None = None, shif
         active=active,
         drift_par=own,
         correction_par=corrections,
+        offset_par=_parameters(theory.offset, inputs, shift) if theory.offset else np.zeros(0),
         sizes=len(dynamics.sizes),
         extra_sizes=len(node_sizes(dynamics.tables)),
         nodes=nodes,
         weights=weights,
         batch=float(inputs.params[str(theory.batch)]) if theory.batch.free_symbols else 1.0,
-        pairs=pairs,
-        n_kicks=n_kicks,
+        by_rule=by_rule,
         labelled=theory.labelled,
         moves=_moves(theory, inputs),
         rescaled=theory.rescaled,
         step=step_for(dynamics, dynamics.drift),
-        n_work=work_size(n, len(full_of), fields, len(own), n_kicks, inner),
+        n_work=work_size(n, len(full_of), fields, len(own), by_rule, inner),
     )
 
 
@@ -106,19 +106,6 @@ def _moves(theory: Fluctuations, inputs: Inputs) -> np.ndarray:
     shapes = {q.name: inputs.y0[q.name].shape for q in theory.dynamics.states}
     moving = {name: np.ones(shape) - (np.eye(*shape) if name in theory.held else 0) for name, shape in shapes.items()}
     return pack(theory.dynamics.states, moving)
-
-
-def _kicks(theory: Fluctuations, inputs: Inputs) -> tuple[np.ndarray, int]:
-    """Return which two kicks each packed state's increment multiplies, (n, 2), −1 for none; and how many there are."""
-    if theory.kicks is None:
-        return np.zeros((0, 2)), 0
-    sizes = [inputs.sizes[str(q.shape[0])] for q, _ in theory.kicks.quantities]
-    start = np.cumsum([0, *sizes])
-    found = []
-    for q, pair in zip(theory.dynamics.states, theory.kicks.pairs, strict=True):
-        entries = [e for e in np.ndindex(*inputs.y0[q.name].shape) if is_stored(q, e)]
-        found += [(start[pair[0]] + e[0], start[pair[1]] + e[1]) if pair else (-1, -1) for e in entries]
-    return np.array(found, float), int(start[-1])
 
 
 def _rule(

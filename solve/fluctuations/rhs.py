@@ -21,6 +21,7 @@ from ..derivatives import machine
 from ..integrators.dop853 import _call
 from ..kernels.kept import kept
 from .algebra import HELPER, OPTIONS, factorise, interpolate, is_complete, least_distance
+from .kicks import ByRule, add_pairs, add_rescaled, fill_metrics, quadratic
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
 HEAD = 24
@@ -52,19 +53,17 @@ class System:
         Their covariance and means: coefficients of the packed states, and constants.
     active : int
         The number of fields, the first ones, on which functions depend. Increments are linear in the others.
-    drift_par, correction_par : ndarray
-        Of drift and correction: ``sizes`` numbers, then parameters; the tangent has the states between them.
+    drift_par, correction_par, offset_par : ndarray
+        Of drift, correction and offset (empty without): ``sizes`` numbers, then parameters; the tangent has the states
+        between them.
     extra_sizes : int
         How many further sizes, of tables of nodes, the drift has between.
     nodes, weights : ndarray, shapes (P, active + 1) and (P,)
         A rule over as many standard normal fields as are active, and label noise; a label ±1 is one column more.
     batch : float
         By which the covariance of increments is divided.
-    pairs : ndarray of int, shape (n, 2)
-        Where the rule over examples gives a part of the correction: which two kicks each state's increment multiplies,
-        −1 for none. Empty where it gives none.
-    n_kicks : int
-        How many kicks there are.
+    by_rule : ByRule or None
+        Of which terms of the correction the rule over examples gives the averages; None where it gives none.
     labelled : bool
         Whether nodes end with a label ±1, whose probability is what follows the increments.
     moves : ndarray, shape (n,)
@@ -86,13 +85,13 @@ class System:
     active: int
     drift_par: np.ndarray
     correction_par: np.ndarray
+    offset_par: np.ndarray
     sizes: int
     extra_sizes: int
     nodes: np.ndarray
     weights: np.ndarray
     batch: float
-    pairs: np.ndarray
-    n_kicks: int
+    by_rule: ByRule | None
     labelled: bool
     moves: np.ndarray
     rescaled: bool
@@ -111,17 +110,21 @@ class System:
         """
         head: list[float] = [self.n, len(self.full_of), self.fields, len(self.weights)]
         head += [self.sizes, len(self.drift_par), *self.addresses, len(self.program), len(times), self.active]
-        head += [len(self.correction_par), self.batch, self.extra_sizes, self.labelled, self.n_kicks, self.pairs.size]
-        head += [self.rescaled, self.step]
-        arrays = (self.full_of, np.ravel(self.law), self.drift_par, self.correction_par, self.program, self.moves)
-        rule = (np.ravel(self.pairs), np.ravel(self.nodes), self.weights)
+        told = NOTHING if self.by_rule is None else self.by_rule.numbers()
+        head += [len(self.correction_par), self.batch, self.extra_sizes, self.labelled, len(told)]
+        head += [self.rescaled, self.step, len(self.offset_par)]
+        own = (self.drift_par, self.correction_par, self.offset_par)
+        arrays = (self.full_of, np.ravel(self.law), *own, self.program, self.moves)
+        rule = (told, np.ravel(self.nodes), self.weights)
         par = np.concatenate([head, *arrays, *rule, times, np.ravel(table)]).astype(float)
         return np.concatenate([[len(par) + 2, self.n_work], par])
 
 
-def work_size(n: int, n_full: int, fields: int, n_par: int, n_kicks: int, inner: int) -> int:
+def work_size(n: int, n_full: int, fields: int, n_par: int, by_rule: ByRule | None, inner: int) -> int:
     """Return the length of ``work``: ``inner`` is the largest workspace of the kernels."""
-    averaged = fields + 2 + n_kicks * fields + 2 * observed_size(n, True, n_kicks, True, True) + n
+    n_kicks, blocks = (by_rule.n_kicks, max(1, len(by_rule.variance))) if by_rule else (0, 0)
+    averaged = fields + 2 + n_kicks * fields + 2 * observed_size(n, True, n_kicks, True, True) + 2 * n
+    averaged += blocks * (fields * fields + 2)
     return n * n + n + n_par + n_full + 2 * fields * fields + fields + averaged + 4 * n * n + 4 * n + inner
 
 
@@ -133,8 +136,8 @@ def observed_size(n, labelled, kicks, by_rule, rescaled):
 
 @njit(**HELPER)
 def _averaged(
-    increment, t, par, work, nodes, weights, fields, active, labelled, center, factor, batch, pairs, kicks, rescaled,
-    h, x, moved, mean, gradient, n, out,
+    increment, t, par, work, nodes, weights, fields, active, labelled, center, factor, batch, told, state, rescaled,
+    h, x, moved, mean, gradient, raw, metrics, radial, n, out,
 ):  # fmt: skip
     """Put averages over a fresh example: the covariance of the increments over a batch, (n, n), then what they add to
     the n corrections, by kicks (:class:`effdyn.derive.one_example.Kicks`) and by rescaling.
@@ -144,9 +147,22 @@ def _averaged(
     """
     columns, n_nodes, forms = active + 1 + labelled, weights.size, x.size - n
     stretched, kicked = n + labelled, 2 * n + labelled
+    kicks, shift, blocks = (int(told[0]), int(told[1]), int(told[2])) if told.size else (0, -1, 0)
+    n_metrics = max(1, blocks)
+    width = 3 + 2 * n_metrics
+    entries = told[3 : 3 + width * n] if told.size else told
+    traces, radial = radial[n_metrics:], radial[:n_metrics]
+    if told.size:
+        variance, parts = told[3 + width * n : 3 + width * n + blocks], told[3 + width * n + blocks :]
+        fill_metrics(factor, fields, active, variance, parts, metrics)
+        for g in range(n_metrics):
+            traces[g] = 0.0
+            for a in range(active):
+                traces[g] += metrics[(g * active + a) * active + a]
     mean[:] = 0.0
     out[:] = 0.0
     gradient[:] = 0.0
+    raw[:] = 0.0
     for p in range(n_nodes):
         z = nodes[p * columns : (p + 1) * columns]
         for a in range(fields):
@@ -166,15 +182,20 @@ def _averaged(
         if rescaled:
             for i in range(n):
                 out[n * n + i] += w * x[forms + i] / batch
-        if pairs.size:
-            radial = -1.0 * active
-            for a in range(active):
-                radial += z[a] * z[a]
+        if told.size:
+            for g in range(n_metrics):
+                metric = metrics[g * active * active : (g + 1) * active * active]
+                radial[g] = quadratic(metric, active, z, z) - traces[g]
+                if shift >= 0:
+                    radial[g] += 2.0 * h[shift] - center[shift]
             for i in range(n):
-                out[n * n + i] += w * radial * x[stretched + i]
+                raw[i] += w * radial[int(entries[width * i + 2])] * x[stretched + i]
             for k in range(kicks):
                 for a in range(active):
                     gradient[k * fields + a] += w * z[a] * x[kicked + k]
+                if shift >= 0:
+                    for a in range(shift + 1):
+                        gradient[k * fields + a] += w * factor[shift * fields + a] * x[kicked + k]
         for b in range(active, fields):
             if factor[b * fields + b] == 0.0:
                 continue
@@ -204,12 +225,9 @@ def _averaged(
             for j in range(n):
                 out[i * n + j] = 0.0
                 out[j * n + i] = 0.0
-    for i in range(pairs.size // 2):
-        one, other = int(pairs[2 * i]), int(pairs[2 * i + 1])
-        if one >= 0:
-            for a in range(active):
-                product = gradient[one * fields + a] * gradient[other * fields + a]
-                out[n * n + i] += (1.0 - 1.0 / batch) * product
+    if told.size:
+        add_pairs(gradient, fields, active, metrics, entries, batch, raw)
+        add_rescaled(raw, entries, n_metrics, state, out[n * n :])
 
 
 @njit(**HELPER)
@@ -292,8 +310,8 @@ def _rhs(t, y, dy, par, work):
     sizes, n_par = int(par[6]), int(par[7])
     drift, tangent, correction, increment, offset = int(par[8]), int(par[9]), int(par[10]), int(par[11]), int(par[12])
     n_program, n_times, active, n_correction = int(par[13]), int(par[14]), int(par[15]), int(par[16])
-    batch, extra, labelled, kicks, n_pairs = par[17], int(par[18]), int(par[19]), int(par[20]), int(par[21])
-    rescaled, step = int(par[22]), par[23]
+    batch, extra, labelled, n_told = par[17], int(par[18]), int(par[19]), int(par[20])
+    rescaled, step, n_offset = int(par[21]), par[22], int(par[23])
     at = HEAD
     full_of = par[at : at + n_full]
     at += n_full
@@ -303,12 +321,15 @@ def _rhs(t, y, dy, par, work):
     at += n_par
     own_correction = par[at : at + n_correction]
     at += n_correction
+    own_offset = par[at : at + n_offset]
+    at += n_offset
     program = par[at : at + n_program]
     at += n_program
     moves = par[at : at + n]
     at += n
-    pairs = par[at : at + n_pairs]
-    at += n_pairs
+    told = par[at : at + n_told]
+    at += n_told
+    kicks, n_metrics = (int(told[0]), max(1, int(told[2]))) if n_told else (0, 0)
     nodes = par[at : at + n_nodes * (active + 1 + labelled)]
     at += nodes.size
     weights = par[at : at + n_nodes]
@@ -326,9 +347,13 @@ def _rhs(t, y, dy, par, work):
     at += factor.size
     h, gradient = work[at : at + fields + 2], work[at + fields + 2 : at + fields + 2 + kicks * fields]
     at += h.size + gradient.size
-    observed = observed_size(n, labelled, kicks, n_pairs, rescaled)
+    observed = observed_size(n, labelled, kicks, n_told, rescaled)
     x, moved, mean = work[at : at + observed], work[at + observed : at + 2 * observed], work[at + 2 * observed :][:n]
     at += 2 * observed + n
+    raw, metrics = work[at : at + n], work[at + n : at + n + n_metrics * active * active]
+    at += n + metrics.size
+    radial = work[at : at + 2 * n_metrics]
+    at += radial.size
     C, JC = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
     at += 2 * n * n
     root, space = work[at : at + n * n], work[at + n * n : at + 2 * n * n]
@@ -359,7 +384,7 @@ def _rhs(t, y, dy, par, work):
     factorise(gram, fields, factor)
     v[:] = 0.0
     if offset:
-        _call(offset, t, state, v, own, inner)
+        _call(offset, t, state, v, own_offset, inner)
     for i in range(n):
         b[i] *= moves[i]  # but for rounding it is 0 where lengths are held, and so is all that follows from it
         v[i] += m[i] - 0.5 * b[i]
@@ -376,8 +401,8 @@ def _rhs(t, y, dy, par, work):
         interpolate(t, times, table, averages.size, averages)
     else:
         _averaged(
-            increment, t, linear, inner, nodes, weights, fields, active, labelled, center, factor, batch, pairs, kicks,
-            rescaled, h, x, moved, mean, gradient, n, averages,
+            increment, t, linear, inner, nodes, weights, fields, active, labelled, center, factor, batch, told, state,
+            rescaled, h, x, moved, mean, gradient, raw, metrics, radial, n, averages,
         )  # fmt: skip
     p = 2 * n
     for i in range(n):

@@ -101,6 +101,7 @@ class InLanes(Sums):
         super().__init__(*arguments)
         self.pairs: list[Pairs] = []
         self.lanes: sympy.Symbol | None = None  # of the batch under construction
+        self.of_lane: frozenset[sympy.Symbol] = frozenset()  # indices that each lane has, counted from 0
 
     @property
     def extents(self) -> dict[sympy.Expr, sympy.Expr]:
@@ -178,7 +179,9 @@ class InLanes(Sums):
         summand, first, second, size = expr.args
         self.line(f"for {LANE} in range({pairs.lanes}):")
         self.line(f"    work[{target} + begin + {LANE}] = 0.0")
+        self.of_lane = frozenset(pairs.indices)
         inside = self._copied(summand, pairs, lists, {first: size, second: size})
+        self.of_lane = frozenset()
         (call,) = calls(inside)
         weight = inside / call
         varies = LANE in weight.free_symbols
@@ -202,7 +205,7 @@ class InLanes(Sums):
     ) -> sympy.Expr:
         """Write the loops that copy, for each lane, the elements of arrays that depend on its pair; return the summand
         in these copies."""
-        copies: dict[tuple[sympy.Symbol, ...], list[str]] = {}
+        copies: dict[tuple[sympy.Symbol, ...], list[tuple[str, sympy.Expr]]] = {}
         arrays: dict[sympy.Expr, sympy.IndexedBase] = {}
         found: dict[sympy.Expr, sympy.Expr] = {}
         elements = [e for e in summand.atoms(sympy.Indexed) if set(pairs.indices) & e.free_symbols]
@@ -219,20 +222,23 @@ class InLanes(Sums):
                 arrays[template] = sympy.IndexedBase(name, real=True)
                 self.elsewhere[arrays[template]] = partial(_element_text, name, shape)
                 place = _element_text(name, shape, [str(index) for index in (*generic, LANE)])
-                copies.setdefault(tuple(generic), []).append(f"{place} = {self._atom(template)}")
+                copies.setdefault(tuple(generic), []).append((place, template))
             found[element] = arrays[template][(*own, LANE)]
         self.loop(LANE, pairs.lanes)
         for name, index in zip(lists, pairs.indices, strict=True):
             self.line(f"{index} = int(work[{name} + begin + {LANE}])")
-        for over, lines in sorted(copies.items(), key=lambda item: len(item[0])):
+        for over, copied in sorted(copies.items(), key=lambda item: len(item[0])):
             for index in over:
                 self.loop(index, sizes[index])
-            for line in lines:
-                self.line(line)
+            for place, template in copied:  # written inside the loops, whose indices count from 0
+                self.line(f"{place} = {self._atom(template)}")
             for _ in over:
                 self.end()
         self.end()
         return summand.xreplace(found)
+
+    def _position(self, index: sympy.Expr) -> str:
+        return str(index) if self.of_lane & index.free_symbols else super()._position(index)
 
     def _atom(self, expr: sympy.Expr) -> str:
         if isinstance(expr, sympy.Indexed) and expr.base in self.elsewhere:
