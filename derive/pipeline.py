@@ -134,6 +134,20 @@ class TrainingStep:
         """Return an expression with the formula of the schedule in its place."""
         return expr if self.schedule is None else expr.xreplace({PACE: self.schedule})
 
+    def with_fast_states(self) -> "TrainingStep":
+        """Return the step with all overlaps as states, in the units of those of other vectors: nothing is eliminated.
+
+        A fast overlap stands as Ω = size·symbol where its limit of large d is taken; at finite d its symbol is Ω.
+        """
+        bases = {q.base for q, *_ in self.fast}
+
+        def unscaled(law: sympy.Lambda) -> sympy.Lambda:
+            entries = {e: D * e for e in law.expr.atoms(sympy.Indexed) if e.base in bases}
+            return sympy.Lambda(law.signature, law.expr.xreplace(entries))
+
+        idle = tuple((pair, unscaled(law)) for pair, law in self.idle_overlaps)
+        return replace(self, overlaps=(*self.overlaps, *self.fast), fast=(), idle_overlaps=idle)
+
     @property
     def states(self) -> tuple[Quantity, ...]:
         """The order parameters that move."""
@@ -163,6 +177,10 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
     """
     if limit.name in training.refused:
         raise NotYet(f"limit={limit.name!r} {training.refused[limit.name]}", 'limit="high-dimensional"')
+    if limit.finite and training.fast:
+        if training.parts is not None:
+            raise NotYet(f"limit={limit.name!r} with momentum of fixed beta on inputs in blocks", 'inputs="isotropic"')
+        training = training.with_fast_states()
     example = training.example(method)
     increments = expand_increments(training)
     averages = average_increments(increments, example)
