@@ -155,11 +155,10 @@ class Momentum:
     @staticmethod
     def of(kind: str | bool) -> "Momentum":
         """Return what ``momentum=`` of the model stands for; without momentum, a buffer of which nothing is kept."""
-        finite = dict.fromkeys(("finite-d", "finite-d-map"), "with momentum of fixed beta")
         flow = {"gradient-flow": "with slow momentum"}
         return {
             False: Momentum(sympy.S.Zero, sympy.S.One, sympy.S.One, {}),
-            "fixed": Momentum(SCALARS["beta"].base, sympy.S.One, 1 / D, finite),
+            "fixed": Momentum(SCALARS["beta"].base, sympy.S.One, 1 / D, {}),
             "slow": Momentum(1 - SCALARS["mu"].base / D, 1 / D, sympy.S.One, flow),
         }[kind]
 

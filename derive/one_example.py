@@ -103,9 +103,9 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep", kicks: Kicks | None 
         Its states are the local fields and the label noise ``zeta``; fields are normal, noise is N(0, 1). A label ±1
         is one state more, ``y_sign``. Its observables are the increments X, named as the states of ``dynamics``; |x|²/d
         is 1 at this order. Then, of labels ±1, the ``probability`` of ``y_sign`` given the fields; with ``kicks`` what
-        of each X of a free step multiplies |x|²/d, and the kicks; where lengths are held, the terms that rescaling adds to c,
-        quadratic in X, named as the states and ``_rescaled``. Its parameters are the states, then the parameters, of
-        ``dynamics``.
+        of each X of a free step multiplies |x|²/d, and the kicks; where lengths are held, the terms that rescaling
+        adds to c, quadratic in X, named as the states and ``_rescaled``. Its parameters are the states, then the
+        parameters, of ``dynamics``.
     """
     fields = _fields(dynamics, training)
     noise = Quantity(NOISE.name, latex=r"\zeta", meaning="label noise over its standard deviation")

@@ -145,6 +145,20 @@ class TrainingStep:
         """Return an expression with the formula of the schedule in its place."""
         return expr if self.schedule is None else expr.xreplace({PACE: self.schedule})
 
+    def with_fast_states(self) -> "TrainingStep":
+        """Return the step with all overlaps as states, in the units of those of other vectors: nothing is eliminated.
+
+        A fast overlap stands as Ω = size·symbol where its limit of large d is taken; at finite d its symbol is Ω.
+        """
+        bases = {q.base for q, *_ in self.fast}
+
+        def unscaled(law: sympy.Lambda) -> sympy.Lambda:
+            entries = {e: D * e for e in law.expr.atoms(sympy.Indexed) if e.base in bases}
+            return sympy.Lambda(law.signature, law.expr.xreplace(entries))
+
+        idle = tuple((pair, unscaled(law)) for pair, law in self.idle_overlaps)
+        return replace(self, overlaps=(*self.overlaps, *self.fast), fast=(), idle_overlaps=idle)
+
     @property
     def fast_names(self) -> tuple[str, ...]:
         """The names of what relaxes within a few steps."""
@@ -169,6 +183,14 @@ def find_limit(name: str) -> Limit:
     return LIMITS[name]
 
 
+def _check_fast_states(training: TrainingStep, limit: Limit) -> None:
+    """Refuse fast variables that cannot be states yet."""
+    where = {"on inputs in blocks": training.parts is not None, "of scalars": bool(training.fast_scalars)}
+    for option in (name for name, present in where.items() if present):
+        accepted = "isotropic inputs, and a first layer trained alone"
+        raise NotYet(f"limit={limit.name!r} with momentum of fixed beta {option}", accepted)
+
+
 def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method: str = "auto") -> Dynamics:
     """Return the closed equations of motion of a training step in a limit.
 
@@ -179,6 +201,9 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
     """
     if limit.name in training.refused:
         raise NotYet(f"limit={limit.name!r} {training.refused[limit.name]}", 'limit="high-dimensional"')
+    if limit.finite and training.fast:
+        _check_fast_states(training, limit)
+        training = training.with_fast_states()
     example = training.example(method)
     increments = expand_increments(training)
     averages = average_increments(increments, example)

@@ -35,6 +35,16 @@ def exact_mean(d: int, t: float, p: dict[str, Any]) -> dict[str, np.ndarray]:
     return {"Q": q, "R": r}
 
 
+def test_map_at_finite_d_is_the_exact_mean() -> None:
+    """The mean of one step of a linear network is linear in overlaps, so the map has no closure left to err in."""
+    step = derive.TeacherStudent(activation="linear", **HEAVY).dynamics("finite-d-map")
+    rest = dict.fromkeys("PVS", np.zeros((2, 2)))
+    sol = solve.integrate(step, (0, 2), dict(Q=Q, R=R) | rest, PARAMS | dict(d=20), t_eval=[0.5, 2])
+    for n, t in enumerate((0.5, 2.0)):
+        for name, values in exact_mean(20, t, PARAMS).items():
+            assert np.abs(sol[name].values[n] - values).max() < 1e-13, name  # 40 steps, ten operations of an ulp each
+
+
 def test_mean_correction_is_that_of_the_exact_mean() -> None:
     """d (E[Ω] − ω) = m + O(1/d), extrapolated; what that leaves of 1/d² is a third of what halving d changes."""
     theory = derive.TeacherStudent(activation="linear", **HEAVY).dynamics().fluctuations()
