@@ -447,7 +447,8 @@ class Dynamics:
         ModelError
             If these equations were not derived from a model in the high-dimensional limit.
         NotYet
-            For activations with kinks, losses that are not polynomial, labels ±1, biases and momentum.
+            For activations and losses with kinks, noiseless labels ±1, slow momentum, and inputs with a mean or in
+            blocks.
 
         Examples
         --------

@@ -8,7 +8,6 @@ increments as the drift. Knows nothing of how paths are computed.
 import itertools
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
 
 import sympy
 
@@ -17,15 +16,12 @@ from .diffusion import Covariation
 from .dynamics import Dynamics, Quantity
 from .errors import NotYet
 from .fluctuations import update_rule
-from .increments import NORM
 from .moments import Value
 from .numerical.quadrature import KINKS
-from .one_example import of_order_one
-from .pipeline import DIMENSION, expand_increments
+from .one_example import idle_families, increments
+from .pipeline import DIMENSION
+from .projection import held_overlaps
 from .terms import assemble
-
-if TYPE_CHECKING:
-    from .pipeline import TrainingStep
 
 
 @lru_cache(maxsize=32)
@@ -47,21 +43,26 @@ def langevin(dynamics: Dynamics) -> Dynamics:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For activations with kinks, losses that are not polynomial, labels ±1, biases, momentum, vectors of fixed
-        length, and inputs with a mean or in blocks.
+        For activations and losses with kinks, noiseless labels ±1, buffers of slow momentum, and inputs with a mean or
+        in blocks.
     """
     training = update_rule(dynamics, "sde()")
-    _check_stated(dynamics, training)
-    example = training.example("auto")
-    increments = [(q, of_order_one(expr.xreplace({NORM: sympy.S.One}))) for q, expr in expand_increments(training)]
-    functions = {value.args[0].function.expr for _, expr in increments for value in expr.atoms(Value)}
-    if any(f.has(*KINKS) for f in functions):
-        raise NotYet("sde() with functions that have kinks", "smooth activations, such as erf, tanh or polynomials")
-    by_term = all(f.is_polynomial() for f in functions)
+    if idle_families(training):
+        accepted = "isotropic inputs, and momentum of fixed beta or none"
+        raise NotYet("sde() with slow momentum, inputs with a mean or inputs in blocks", accepted)
+    example, steps = training.example("auto"), increments(training)
+    functions = {value.args[0].function.expr for _, expr in steps for value in expr.atoms(Value)}
+    if any(e.has(*KINKS) for e in (*functions, *(expr for _, expr in steps), training.label or sympy.S.Zero)):
+        accepted = "smooth activations and losses, such as erf, tanh or polynomials, and noisy labels"
+        raise NotYet("sde() with functions that have kinks or jumps", accepted)
+    polynomial = training.label is None and dynamics.model.loss.polynomial
+    by_term = polynomial and all(f.is_polynomial() for f in functions)
+    held = held_overlaps(training)
     noise = tuple(
         replace(entry := _covariation(*one, *two, example, by_term, training.batch), expr=training.timed(entry.expr))
-        for one, two in itertools.combinations_with_replacement(increments, 2)
+        for one, two in itertools.combinations_with_replacement(steps, 2)
     )
+    noise = tuple(replace(e, expr=e.expr * _moves(e.state, held) * _moves(e.other, held)) for e in noise)
     how = "" if by_term else "; its covariances numerical, by a rule over all fields at once"
     return replace(
         dynamics,
@@ -76,18 +77,9 @@ def langevin(dynamics: Dynamics) -> Dynamics:
     )
 
 
-def _check_stated(dynamics: Dynamics, training: "TrainingStep") -> None:
-    model: Any = dynamics.model
-    missing = {
-        "a loss that is not polynomial": not model.loss.polynomial,
-        "labels ±1": training.label is not None,
-        "momentum, biases, inputs with a mean or inputs in blocks": bool(training.idle or training.mean),
-        "vectors of fixed length": bool(training.normalised),
-    }
-    accepted = "squared loss, real labels, isotropic inputs, no biases, no momentum, no constraint"
-    for missed, present in missing.items():
-        if present:
-            raise NotYet(f"sde() with {missed}", accepted)
+def _moves(q: Quantity, held: tuple[str, ...]) -> sympy.Expr:
+    """Return 0 for squared lengths that are held, 1 for other states: no rounding is left to be factored."""
+    return 1 - sympy.KroneckerDelta(*q.indices) if q.name in held else sympy.S.One
 
 
 def _covariation(

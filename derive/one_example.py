@@ -122,7 +122,7 @@ def diffusion(dynamics: Dynamics, training: "TrainingStep", kicks: Kicks | None 
 
 def _observed(training: "TrainingStep", kicks: Kicks | None) -> Increments:
     """Return the increments X at order one, and what else of an example is averaged."""
-    free = [(q, without_buffers(_leading(expr, training), training)) for q, expr in slow_increments(training)]
+    free = _free_increments(training)
     found = project(free, training)
     if training.label is not None:
         found.append((PROBABILITY, (1 + LABEL * training.label) / 2))
@@ -133,6 +133,16 @@ def _observed(training: "TrainingStep", kicks: Kicks | None) -> Increments:
     if training.normalised:
         found += [(replace(q, name=f"{q.name}_rescaled"), expr) for q, expr in curvature(free, training)]
     return found
+
+
+def increments(training: "TrainingStep") -> Increments:
+    """Return the increments X of a step on one example at order one, of overlaps that buffers do not move."""
+    return project(_free_increments(training), training)
+
+
+def _free_increments(training: "TrainingStep") -> Increments:
+    """Return those of a step after which no vector is rescaled."""
+    return [(q, without_buffers(_leading(expr, training), training)) for q, expr in slow_increments(training)]
 
 
 def _stretched(q: Quantity) -> Quantity:

@@ -145,8 +145,6 @@ def test_what_is_not_there_says_so():
         with pytest.raises(NotYet, match="fixed length"):
             TeacherStudent(**SPHERICAL).dynamics(limit)
     with pytest.raises(NotYet, match="fixed length"):
-        TeacherStudent(**SPHERICAL).dynamics().sde()
-    with pytest.raises(NotYet, match="fixed length"):
         TeacherStudent(**SPHERICAL, momentum="fixed").dynamics().fluctuations()
     with pytest.raises(ModelError, match="did you mean 'spherical'"):
         TeacherStudent(constraint="sphere")

@@ -88,7 +88,7 @@ def test_no_average_is_left_unresolved() -> None:
     ("model", "error", "words"),
     [
         (dict(activation="linear", momentum="fixed", constraint="spherical"), NotYet, "fixed length"),
-        (dict(activation="linear", constraint="spherical", inputs="blocks"), NotYet, "fixed length"),
+        (dict(activation="tanh", momentum="fixed", loss="huber"), NotYet, "polynomial slope"),
     ],
 )
 def test_what_is_not_there_is_said(model: dict[str, object], error: type[Exception], words: str) -> None:

@@ -49,7 +49,14 @@ def test_term_by_term_only_where_that_is_short() -> None:
 
 @pytest.mark.parametrize(
     ("model", "words"),
-    [(dict(activation="relu"), "kinks"), (dict(activation="erf", labels="sign", loss="hinge"), "labels")],
+    [
+        (dict(activation="relu"), "kinks"),
+        (dict(activation="erf", loss="huber"), "kinks"),
+        (dict(activation="erf", labels="sign", loss="logistic"), "jumps"),
+        (dict(activation="erf", momentum="slow"), "slow momentum"),
+        (dict(activation="erf", inputs="shifted"), "mean"),
+        (dict(activation="erf", inputs="blocks"), "blocks"),
+    ],
 )
 def test_what_is_not_there_is_said(model: dict[str, Any], words: str) -> None:
     with pytest.raises(NotYet, match=rf"sde\(\).*{words}"):

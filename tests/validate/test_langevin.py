@@ -21,15 +21,31 @@ ONE: Given = dict(y0=dict(Q=[[0.3]], R=[[0.1]]), params=dict(eta=1.0, sigma=0.2,
 RUNS, D, TIMES = 3000, 200, [2.0, 4.0]
 
 
-@pytest.mark.parametrize("activation", [pytest.param("linear", marks=pytest.mark.slow), "erf"])
-def test_covariances_are_those_of_one_step(activation: str) -> None:
+CASES: dict[str, tuple[Given, Given, Given]] = {
+    "linear": (dict(activation="linear"), {}, {}),
+    "erf": (dict(activation="erf"), {}, {}),
+    "spherical": (dict(activation="linear", constraint="spherical"), {}, {}),
+    "spherical erf": (dict(activation="erf", constraint="spherical"), {}, {}),
+    "fixed beta": (dict(activation="linear", momentum="fixed", batch=True), {}, dict(beta=0.5, batch=3.0)),
+    "biases": (dict(activation="erf", biases=True), dict(bias=[0.2, -0.1]), dict(eta_bias=0.4, teacher_bias=[0.3])),
+    "logistic": (dict(activation="erf", loss="logistic", labels="logistic"), {}, {}),
+    "smooth loss": (dict(activation="erf", loss="log(cosh(phi-y))"), {}, {}),
+}
+
+
+@pytest.mark.parametrize(
+    "case", [name if name in ("erf", "logistic") else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
+def test_covariances_are_those_of_one_step(case: str) -> None:
     """B Bᵀ d at two students, from moments or by a rule over all fields, against what fluctuations() takes."""
-    dynamics = derive.TeacherStudent(activation=activation).dynamics()
+    options, states, parameters = CASES[case]
+    dynamics = derive.TeacherStudent(**options).dynamics()
     rng = np.random.default_rng(1)
     v = rng.standard_normal((3, 8)) / np.sqrt(8)
     gram = v @ v.T
-    y0 = dict(Q=gram[:2, :2], R=gram[:2, 2:])
-    params = dict(eta=0.6, sigma=0.3, T=gram[2:, 2:], a=[0.8, 1.1], b=[0.9])
+    y0 = dict(Q=gram[:2, :2], R=gram[:2, 2:]) | states
+    params = dict(eta=0.6, sigma=0.3, T=gram[2:, 2:], a=[0.8, 1.1], b=[0.9]) | parameters
+    params = {q.name: params[q.name] for q in dynamics.parameters}
     system = system_of(dynamics.sde(), y0, params | {"d": 50.0})
     B = amplitudes(system, 0.0, system.y0)
     inputs = read_inputs(dynamics, y0, params)
