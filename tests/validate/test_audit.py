@@ -416,6 +416,46 @@ def test_bad_input_is_refused():
         audit(dynamics, LinearRegression().dynamics("volterra"))
 
 
+# -- inputs in blocks --------------------------------------------------------------------------------------------------
+
+BLOCKS = TeacherStudent(activation="linear", inputs="blocks").dynamics()
+SIGMA, SHARE, VARIANCE = (
+    next(q.base for q in BLOCKS.parameters if q.name == name) for name in ("sigma", "input_share", "input_variance")
+)
+BLOCK, I, KK = BLOCKS.drift[0].quantity.indices
+NOISY = "the term eta^2 sigma^2 a_i a_k input_share[g] input_variance[g] J_2(i,k)"
+
+
+def noise_times(factor: sympy.Expr) -> sympy.Expr:
+    """The equation of Q with another factor at the term of the label noise."""
+    return sympy.Add(*(term * factor if term.has(SIGMA) else term for term in BLOCKS["Q"].args))
+
+
+@pytest.mark.parametrize("model", [BLOCKS, TeacherStudent(activation="erf", inputs="blocks").dynamics()])
+def test_right_equations_in_blocks_are_not_accused(model):
+    assert audit({name: model[name] for name in ("Q", "R")}, model).passed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what", "where"),
+    [
+        (dict(Q=BLOCKS["Q"].subs(SIGMA**2, SIGMA)), "noise standard deviation used as variance", NOISY),
+        (dict(Q=noise_times(sympy.Rational(1, 2))), "half of what it should be", NOISY),
+        (dict(Q=noise_times(1 - sympy.KroneckerDelta(I, KK))), "missing where i = k", NOISY),
+        (dict(Q=BLOCKS["Q"].xreplace({SHARE[BLOCK]: 1})), "lacks input_share[g]", "the eta^2 terms"),
+        (dict(Q=BLOCKS["Q"].xreplace({VARIANCE[BLOCK]: 1})), "lacks input_variance[g]", "all terms"),
+        (
+            dict(R=BLOCKS["R"].xreplace({VARIANCE[BLOCK]: VARIANCE[BLOCK] ** 2})),
+            "a factor input_variance[g]",
+            "all terms",
+        ),
+    ],
+)
+def test_mistakes_in_blocks_are_named(wrong, what, where):
+    (finding,) = audit(dict(Q=BLOCKS["Q"], R=BLOCKS["R"]) | wrong, BLOCKS).findings
+    assert what in finding.what and finding.where == where
+
+
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 

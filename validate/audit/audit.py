@@ -100,8 +100,6 @@ def audit(
     """
     if dynamics.kind not in ("ode", "map"):
         raise NotYet(f"audit of equations of kind {dynamics.kind!r}", "audit of differential equations and maps")
-    if any(len(q.shape) > 2 for q in dynamics.states):
-        raise NotYet("audit of equations with overlaps in blocks of the inputs", "audit of those with isotropic inputs")
     read = read_given(my_rhs, dynamics, packed)
     allowed = tolerance if tolerance is not None else NUMERICAL if "numerical" in dynamics.status else EXACT
     numbers = _sizes(my_rhs, dynamics, sizes)

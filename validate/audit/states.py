@@ -16,6 +16,8 @@ RANGE = (0.45, 1.85)
 """Of random rates and standard deviations: of order one, so that every power of them shows."""
 WHOLE = {"batch": (2, 9), "d": (20, 60)}
 """Parameters that are whole numbers, with the range of random ones."""
+ADD_UP = {"input_share"}
+"""Parameters whose elements add up to 1."""
 
 
 def random_batches(
@@ -48,10 +50,12 @@ def _parameter(q: Quantity, sizes: Mapping[str, int], rng: Any) -> np.ndarray:
     shape = tuple(sizes[str(s)] for s in q.shape)
     if q.name in WHOLE:
         return np.asarray(float(rng.integers(*WHOLE[q.name])))
-    if q.symmetric:
-        vectors = rng.standard_normal((shape[0], 2 * shape[0] + 1))
-        return np.asarray(0.8 * vectors @ vectors.T / vectors.shape[1])
+    if q.symmetric or (len(shape) == 3 and q.shape[1] == q.shape[2]):  # overlaps in each block of the inputs
+        vectors = rng.standard_normal((*shape[:-1], 2 * shape[-1] + 1))
+        return np.asarray(0.8 * vectors @ vectors.swapaxes(-1, -2) / vectors.shape[-1])
     values = rng.uniform(*RANGE, shape) * (rng.choice([-1.0, 1.0], shape) if q.minimum is None else 1.0)
+    if q.name in ADD_UP:
+        return np.asarray(values / values.sum())
     return np.asarray(
         values if q.maximum is None else (q.minimum or 0.0) + rng.uniform(0.1, 0.9) * (q.maximum - (q.minimum or 0.0))
     )

@@ -130,8 +130,8 @@ def sum_range(term: OwnTerm) -> Iterator[Change]:
 
 def some_entries(term: OwnTerm) -> Iterator[Change]:
     """A term that only some entries of a square equation have."""
-    if len(term.free) == 2 and len(set(term.equation.quantity.shape)) == 1:
-        i, k = term.free
+    if len(term.free) >= 2 and len(set(term.equation.quantity.shape[-2:])) == 1:
+        i, k = term.free[-2:]
         for relation, where in (
             (sympy.Ne(i, k), f"missing where {i} = {k}"),
             (sympy.Eq(i, k), f"only where {i} = {k}"),
