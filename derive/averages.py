@@ -352,14 +352,14 @@ def _product(univariates: list[Univariate]) -> Univariate:
 
 def jointly(part: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example) -> list[Term]:
     """Return E[part] over all fields at once: what is random in it stays one expression."""
-    if not _is_random(part, example):
+    if not is_random(part, example):
         return [Term(part)]
     coefficient, random = _split(part, example)
     lengths = _lengths(random)
     mean, slope, block = _mean_length(lengths, example)
     random = write_out(average_label(random.subs(dict.fromkeys(lengths, 1)), example.label), example)
     average = rename_bound(average_noise(random), free)
-    if not _is_random(average, example):
+    if not is_random(average, example):
         return [Term(mean * coefficient * average)]
     terms = [Term(mean * coefficient, (), (Joint(average),))]
     if lengths:
@@ -392,14 +392,15 @@ def rename_bound(expr: sympy.Expr, free: tuple[sympy.Symbol, ...]) -> sympy.Expr
     return expr
 
 
-def _is_random(expr: sympy.Expr, example: Example) -> bool:
+def is_random(expr: sympy.Expr, example: Example) -> bool:
+    """Return whether an expression depends on the fresh example."""
     return expr.has(NOISE, NORM, LENGTH, LABEL, *example.fields)
 
 
 def _split(part: sympy.Expr, example: Example) -> tuple[sympy.Expr, sympy.Expr]:
     """Return the factors of a product that are not random, and those that are."""
     factors = sympy.Mul.make_args(part)
-    random = [f for f in factors if _is_random(f, example)]
+    random = [f for f in factors if is_random(f, example)]
     return sympy.Mul(*(f for f in factors if f not in random)), sympy.Mul(*random)
 
 

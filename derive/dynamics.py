@@ -447,8 +447,7 @@ class Dynamics:
         ModelError
             If these equations were not derived from a model in the high-dimensional limit.
         NotYet
-            For activations and losses with kinks, noiseless labels ±1, slow momentum, and inputs with a mean or in
-            blocks.
+            For inputs with a mean or in blocks.
 
         Examples
         --------

@@ -11,14 +11,13 @@ from functools import lru_cache
 
 import sympy
 
-from .averages import Example, jointly, take_expectations
+from .averages import Example, is_random, jointly, take_expectations
 from .diffusion import Covariation
 from .dynamics import Dynamics, Quantity
 from .errors import NotYet
 from .fluctuations import update_rule
 from .moments import Value
-from .numerical.quadrature import KINKS
-from .one_example import idle_families, increments
+from .one_example import idle_covariances, idle_families, increments
 from .pipeline import DIMENSION
 from .projection import held_overlaps
 from .terms import assemble
@@ -31,7 +30,7 @@ def langevin(dynamics: Dynamics) -> Dynamics:
     Products of increments of polynomial networks are averaged term by term, in closed form. Of others they hold up to
     eight factors, four of them activations, summed over four units: they are averaged over all fields at once by a
     rule, and so are then the means that are subtracted, by the same one: what it gives is a covariance whatever its
-    error.
+    error. The fields of momentum buffers, on which no function depends, are then among the fields.
 
     Parameters
     ----------
@@ -43,18 +42,15 @@ def langevin(dynamics: Dynamics) -> Dynamics:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For activations and losses with kinks, noiseless labels ±1, buffers of slow momentum, and inputs with a mean or
-        in blocks.
+        For inputs with a mean or in blocks.
     """
     training = update_rule(dynamics, "sde()")
-    if idle_families(training):
-        accepted = "isotropic inputs, and momentum of fixed beta or none"
-        raise NotYet("sde() with slow momentum, inputs with a mean or inputs in blocks", accepted)
-    example, steps = training.example("auto"), increments(training)
+    if training.parts is not None or training.center is not None:
+        raise NotYet("sde() with inputs with a mean or in blocks", "isotropic inputs")
+    example = training.example("auto")
+    example = replace(example, fields=(*example.fields, *example.idle), idle=())
+    steps = [(q, _scattering(expr, example)) for q, expr in increments(training)]
     functions = {value.args[0].function.expr for _, expr in steps for value in expr.atoms(Value)}
-    if any(e.has(*KINKS) for e in (*functions, *(expr for _, expr in steps), training.label or sympy.S.Zero)):
-        accepted = "smooth activations and losses, such as erf, tanh or polynomials, and noisy labels"
-        raise NotYet("sde() with functions that have kinks or jumps", accepted)
     polynomial = training.label is None and dynamics.model.loss.polynomial
     by_term = polynomial and all(f.is_polynomial() for f in functions)
     held = held_overlaps(training)
@@ -68,6 +64,8 @@ def langevin(dynamics: Dynamics) -> Dynamics:
         dynamics,
         title=f"{dynamics.title}, Langevin form",
         kind="sde",
+        families=(*dynamics.families, *idle_families(training)),
+        covariance=(*dynamics.covariance, *idle_covariances(training)),
         diffusion=tuple(entry for entry in noise if entry.expr != 0),
         parameters=(*dynamics.parameters, DIMENSION),
         assumptions=(*dynamics.assumptions, "many steps with small increments act as Gaussian noise"),
@@ -75,6 +73,11 @@ def langevin(dynamics: Dynamics) -> Dynamics:
         model=None,
         limit="",
     )
+
+
+def _scattering(increment: sympy.Expr, example: Example) -> sympy.Expr:
+    """Return the part of an increment that is random: the rest has no variance, not even by rounding."""
+    return sympy.Add(*(part for part in sympy.Add.make_args(increment) if is_random(part, example)))
 
 
 def _moves(q: Quantity, held: tuple[str, ...]) -> sympy.Expr:

@@ -50,10 +50,6 @@ def test_term_by_term_only_where_that_is_short() -> None:
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (dict(activation="relu"), "kinks"),
-        (dict(activation="erf", loss="huber"), "kinks"),
-        (dict(activation="erf", labels="sign", loss="logistic"), "jumps"),
-        (dict(activation="erf", momentum="slow"), "slow momentum"),
         (dict(activation="erf", inputs="shifted"), "mean"),
         (dict(activation="erf", inputs="blocks"), "blocks"),
     ],

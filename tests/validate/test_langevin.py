@@ -30,7 +30,17 @@ CASES: dict[str, tuple[Given, Given, Given]] = {
     "biases": (dict(activation="erf", biases=True), dict(bias=[0.2, -0.1]), dict(eta_bias=0.4, teacher_bias=[0.3])),
     "logistic": (dict(activation="erf", loss="logistic", labels="logistic"), {}, {}),
     "smooth loss": (dict(activation="erf", loss="log(cosh(phi-y))"), {}, {}),
+    "relu": (dict(activation="relu"), {}, {}),
+    "huber": (dict(activation="erf", loss="huber"), {}, dict(sigma=1.5)),  # residuals on either side of the kink
+    "hinge": (dict(activation="erf", loss="hinge", labels="sign"), {}, dict(flip=0.1)),
+    "slow": (
+        dict(activation="linear", momentum="slow"),
+        dict(P=0.05 * np.eye(2), V=0.3 * np.eye(2), S=[[0.04], [0.04]]),
+        dict(mu=0.5),
+    ),
 }
+RULE = {"relu": 2e-3, "huber": 5e-3, "hinge": 1e-2}
+"""Of kinks the rule of either side is off by 1e-3, of jumps by 5e-3; rules over three smooth fields by 1e-5."""
 
 
 @pytest.mark.parametrize(
@@ -52,8 +62,7 @@ def test_covariances_are_those_of_one_step(case: str) -> None:
     expected = diffusion_along(
         problem(dynamics.fluctuations(), inputs), np.zeros(1), pack(dynamics.states, inputs.y0)[None]
     )[0]
-    # rules over three smooth fields have errors of about 1e-5
-    np.testing.assert_allclose(50.0 * B @ B.T, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(50.0 * B @ B.T, expected, rtol=0, atol=RULE.get(case, 1e-4) * np.abs(expected).max())
 
 
 @pytest.mark.slow  # 12 s: 3000 paths in steps of 1/d
