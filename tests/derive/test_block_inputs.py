@@ -88,7 +88,7 @@ def test_gradients_that_do_not_multiply_out_are_refused(limit):
 
 
 def test_the_langevin_form_is_not_there_yet():
-    with pytest.raises(NotYet, match="inputs in blocks"):
+    with pytest.raises(NotYet, match="in blocks"):
         MODEL.dynamics().sde()
 
 

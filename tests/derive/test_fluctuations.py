@@ -132,9 +132,3 @@ def test_slow_momentum_multiplies_kicks_of_buffers_alone() -> None:
     kicks = kicks_of(derive.TeacherStudent(activation="erf", momentum="slow").training_step())
     assert [str(q) for q, _ in kicks.quantities] == ["kick_m[i]"]
     assert kicks.pairs == (None, None, None, (0, 0), None)  # of Q, R, P, V, S
-
-
-def test_sde_still_needs_polynomials_and_real_labels() -> None:
-    for model in (dict(activation="erf", loss="huber"), dict(activation="erf", labels="sign")):
-        with pytest.raises(NotYet, match=r"sde\(\)"):
-            derive.TeacherStudent(**model).dynamics().sde()
