@@ -115,13 +115,27 @@ class FieldFamily:
     """The local fields of one family of vectors: the ``IndexedBase`` they print under, and the number of them.
 
     A ``derived`` family consists of linear combinations of other fields, such as a linear student's output: its
-    covariances are functions of the order parameters, not order parameters themselves.
+    covariances are functions of the order parameters, not order parameters themselves. Those of the parts of vectors in
+    blocks of the inputs have two indices, the block's first, whose sizes are ``shape``.
     """
 
     base: sympy.IndexedBase
     size: sympy.Expr
     latex: str
     derived: bool = False
+    shape: tuple[sympy.Expr, ...] = ()
+
+    @property
+    def axes(self) -> tuple[sympy.Expr, ...]:
+        """The sizes of its indices."""
+        return self.shape or (self.size,)
+
+    @property
+    def independent(self) -> sympy.Expr:
+        """How many of its fields are no combinations of those of other families: parts add up to whole vectors."""
+        if self.derived:
+            return sympy.S.Zero
+        return self.size - sympy.Mul(*self.shape[1:]) if self.shape else self.size
 
 
 KINDS = {
@@ -291,7 +305,7 @@ class Dynamics:
         families = {family.base: family.size for family in self.families if not family.derived}
         fields = [f for e in self.equations for f in e.expr.atoms(sympy.Indexed) if f.base in families]
         numbers = [(families[f.base], int(f.indices[0])) for f in fields if f.indices[0].is_number]
-        return {size: max(n for s, n in numbers if s == size) for size, _ in numbers}
+        return {size: max(n for s, n in numbers if s == size) for size, _ in numbers if not size.is_number}
 
     @cached_property
     def moments(self) -> "tuple[NamedMoment, ...]":

@@ -14,10 +14,9 @@ import sympy
 from .averages import Example, is_random, jointly, take_expectations
 from .diffusion import Covariation
 from .dynamics import Dynamics, Quantity
-from .errors import NotYet
 from .fluctuations import update_rule
 from .moments import Value
-from .one_example import idle_covariances, idle_families, increments
+from .one_example import idle_covariances, idle_families, idle_means, increments
 from .pipeline import DIMENSION
 from .projection import held_overlaps
 from .terms import assemble
@@ -30,7 +29,8 @@ def langevin(dynamics: Dynamics) -> Dynamics:
     Products of increments of polynomial networks are averaged term by term, in closed form. Of others they hold up to
     eight factors, four of them activations, summed over four units: they are averaged over all fields at once by a
     rule, and so are then the means that are subtracted, by the same one: what it gives is a covariance whatever its
-    error. The fields of momentum buffers, on which no function depends, are then among the fields.
+    error. Fields on which no function depends, of momentum buffers, of the mean of the inputs, of the parts of vectors
+    in blocks of the inputs, are then among the fields.
 
     Parameters
     ----------
@@ -42,13 +42,13 @@ def langevin(dynamics: Dynamics) -> Dynamics:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For inputs with a mean or in blocks.
+        For momentum at a fixed β with vectors of fixed length.
     """
     training = update_rule(dynamics, "sde()")
-    if training.parts is not None or training.center is not None:
-        raise NotYet("sde() with inputs with a mean or in blocks", "isotropic inputs")
     example = training.example("auto")
-    example = replace(example, fields=(*example.fields, *example.idle), idle=())
+    example = replace(
+        example, fields=(*example.fields, *example.idle), idle=(), mean=(*example.mean, *idle_means(training))
+    )
     steps = [(q, _scattering(expr, example)) for q, expr in increments(training)]
     functions = {value.args[0].function.expr for _, expr in steps for value in expr.atoms(Value)}
     polynomial = training.label is None and dynamics.model.loss.polynomial
@@ -64,8 +64,9 @@ def langevin(dynamics: Dynamics) -> Dynamics:
         dynamics,
         title=f"{dynamics.title}, Langevin form",
         kind="sde",
-        families=(*dynamics.families, *idle_families(training)),
+        families=(*idle_families(training), *dynamics.families),
         covariance=(*dynamics.covariance, *idle_covariances(training)),
+        mean=(*dynamics.mean, *idle_means(training)),
         diffusion=tuple(entry for entry in noise if entry.expr != 0),
         parameters=(*dynamics.parameters, DIMENSION),
         assumptions=(*dynamics.assumptions, "many steps with small increments act as Gaussian noise"),

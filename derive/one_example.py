@@ -195,7 +195,9 @@ def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
     """
     shapes, relaxing = _idle_shapes(training), relaxing_fields(training)
     return tuple(
-        FieldFamily(base, sympy.Mul(*shapes[base]), str(base)) for base in training.idle if base not in relaxing
+        FieldFamily(base, sympy.Mul(*shapes[base]), str(base), shape=shapes[base] if len(shapes[base]) > 1 else ())
+        for base in training.idle
+        if base not in relaxing
     )
 
 

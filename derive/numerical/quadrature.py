@@ -103,7 +103,7 @@ def tables_of(dynamics: Any) -> tuple[Table, ...]:
     line = any(moment_form(signature, shifted).form.has(LINE) for signature in moments)
     joints = joints_of(dynamics)
     tables: tuple[Table, ...] = (NODE_LINE, WEIGHT_LINE) if line else ()
-    fields = sympy.Add(*(family.size for family in dynamics.families if not family.derived))
+    fields = sympy.Add(*(family.independent for family in dynamics.families))
     noise = any(j.has(NOISE) for j in joints)
     kinds = dict.fromkeys(
         kind for which in (dynamics.drift, dynamics.observables) if (kind := rule_of(dynamics, which))

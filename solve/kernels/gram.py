@@ -36,23 +36,24 @@ def gram_matrix(problem: HasFields, arrays: Arrays) -> np.ndarray | None:
     """
     if isinstance(problem, Dynamics) and problem.gram:
         return _evaluated(problem.gram, arrays)
-    return _assembled(gram_laws(problem), lambda law: block_of(law, arrays))
+    return _assembled(gram_laws(problem, whole=True), lambda law: block_of(law, arrays))
 
 
 def gram_matrices(problem: HasFields, arrays: Arrays) -> np.ndarray | None:
     """Return the overlaps of all vectors in each block of the inputs' covariance, (…, B, N, N), one block if they are
     isotropic; ``None`` where :func:`gram_matrix` is."""
-    laws = gram_laws(problem)
+    laws = gram_laws(problem, whole=True)
     if laws and all(is_weighted(law) for row in laws for law, _ in row):
         return _assembled(laws, lambda law: arrays[str(overlaps_in(law))])
     whole = gram_matrix(problem, arrays)
     return None if whole is None else whole[..., None, :, :]
 
 
-def gram_laws(problem: HasFields) -> list[list[Law]]:
-    """Return the covariances that make up Ω, block by block; none if there are no fields, or one is not known."""
+def gram_laws(problem: HasFields, whole: bool = False) -> list[list[Law]]:
+    """Return the covariances that make up Ω, block by block; none if there are no fields, or one is not known. Those of
+    ``whole`` vectors alone leave out the fields of parts in blocks of the inputs."""
     covariance = dict(problem.covariance)
-    families = [str(family.base) for family in problem.families if not family.derived]
+    families = [str(family.base) for family in problem.families if not (family.derived or (whole and family.shape))]
     rows = []
     for f in families:
         row = [(covariance.get((f, g), covariance.get((g, f))), (f, g) not in covariance) for g in families]

@@ -10,7 +10,8 @@ import ctypes
 import math
 import textwrap
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -371,27 +372,47 @@ def _emit_fields(emitter: Emitter, memory: Memory, fused: Fusion | None) -> list
     emitter.line("")
     emitter.line("# fields at the nodes: mean + factor of the covariance * node")
     for n, first in enumerate(memory.node_families):
-        emitter.loop(F, first.size)
-        mean = means[str(first.base)](F) if str(first.base) in means else sympy.S.Zero
-        emitter.line(f"work[mean + {plus(starts[n], str(F))}] = {emitter.value(mean)}")
-        emitter.end()
+        own = _indices(F, first)
+        with _over(emitter, own, first):
+            mean = means[str(first.base)](*own) if str(first.base) in means else sympy.S.Zero
+            emitter.line(f"work[mean + {_place(starts[n], own, first)}] = {emitter.value(mean)}")
         for m, second in enumerate(memory.node_families[: n + 1]):
-            emitter.loop(F, first.size)
-            emitter.loop(G, second.size)
-            value = emitter.value(overlap_of(first.base[F], second.base[G], covariance))
-            place = flat_index([plus(starts[n], str(F)), plus(starts[m], str(G))], (ALL_FIELDS, ALL_FIELDS))
-            emitter.line(f"work[factor + {place}] = {value}")
-            emitter.end()
-            emitter.end()
+            other = _indices(G, second)
+            with _over(emitter, own, first), _over(emitter, other, second):
+                value = emitter.value(overlap_of(first.base[own], second.base[other], covariance))
+                places = [_place(starts[n], own, first), _place(starts[m], other, second)]
+                emitter.line(f"work[factor + {flat_index(places, (ALL_FIELDS, ALL_FIELDS))}] = {value}")
     emitter.functions.add("cholesky")
     emitter.line(f"cholesky(work, factor, {ALL_FIELDS}, {COLUMNS})")
-    own: list[tuple[str, tuple[sympy.Expr, ...]]] = [("factor", (ALL_FIELDS, ALL_FIELDS)), ("mean", (ALL_FIELDS,))]
+    law: list[tuple[str, tuple[sympy.Expr, ...]]] = [("factor", (ALL_FIELDS, ALL_FIELDS)), ("mean", (ALL_FIELDS,))]
     if memory.splitting:
         emit_splitting(emitter, memory.splitting, memory.dynamics)
-        return [*own, ("field", (ALL_FIELDS + memory.splitting.noise, NODES)), *memory.splitting.scratch]
+        return [*law, ("field", (ALL_FIELDS + memory.splitting.noise, NODES)), *memory.splitting.scratch]
     emitter.functions.add("fields_at_nodes")
     emitter.line(f"fields_at_nodes(work, field, mean, factor, par, node_joint, {ALL_FIELDS}, {COLUMNS}, {NODES})")
-    return [*own, ("field", (ALL_FIELDS, NODES))]
+    return [*law, ("field", (ALL_FIELDS, NODES))]
+
+
+def _indices(letter: sympy.Symbol, family: FieldFamily) -> tuple[sympy.Symbol, ...]:
+    """Return the indices of a field: the letter, numbered if there are several."""
+    if not family.shape:
+        return (letter,)
+    return tuple(sympy.Symbol(f"{letter}{n}", **letter.assumptions0) for n in range(1, len(family.shape) + 1))
+
+
+@contextmanager
+def _over(emitter: Emitter, indices: Sequence[sympy.Symbol], family: FieldFamily) -> Iterator[None]:
+    """Write what is inside as loops over all fields of a family."""
+    for index, size in zip(indices, family.axes, strict=True):
+        emitter.loop(index, size)
+    yield
+    for _ in indices:
+        emitter.end()
+
+
+def _place(start: str, indices: Sequence[sympy.Symbol], family: FieldFamily) -> str:
+    """Return the text of the number of a field among all."""
+    return plus(start, flat_index([str(i) for i in indices], family.axes))
 
 
 def _starts(families: Sequence[FieldFamily]) -> list[str]:

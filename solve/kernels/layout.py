@@ -149,7 +149,7 @@ def at_level(dynamics: Dynamics, inputs: Inputs, level: int, shift: int = 0) -> 
 
 def number_of_fields(problem: HasQuantities, sizes: Mapping[str, int]) -> int:
     """Return the number of local fields that are not derived from others."""
-    extents = [sympy.sympify(family.size) for family in problem.families if not family.derived]
+    extents = [sympy.sympify(family.independent) for family in problem.families]
     return sum(int(extent.subs({s: sizes[str(s)] for s in extent.free_symbols})) for extent in extents)
 
 

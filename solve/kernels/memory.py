@@ -100,7 +100,8 @@ class Memory:
         start = "0"
         for family in self.node_families:
             if base == field_at_nodes(str(family.base)):
-                return f"work[field + {flat_index([plus(start, indices[0]), indices[1]], (ALL_FIELDS, NODES))}]"
+                place = plus(start, flat_index(indices[:-1], family.axes))
+                return f"work[field + {flat_index([place, indices[-1]], (ALL_FIELDS, NODES))}]"
             start = plus(start, str(family.size))
         raise ValueError(f"nothing is known of {base}")
 

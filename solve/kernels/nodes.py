@@ -92,11 +92,11 @@ def ordered_families(dynamics: Dynamics) -> tuple[FieldFamily, ...]:
 
 def number_of_columns(families: Sequence[FieldFamily]) -> sympy.Expr:
     """Return the number of independent fields among those of these families."""
-    return sympy.Add(*(family.size for family in families if not family.derived))
+    return sympy.Add(*(family.independent for family in families))
 
 
 def field_at_nodes(family: str) -> sympy.IndexedBase:
-    """Return what stands for the fields of a family at the nodes: its indices are the field's and the node's."""
+    """Return what stands for the fields of a family at the nodes: its indices are the field's, then the node's."""
     return sympy.IndexedBase(f"field_{family}", real=True)
 
 
@@ -114,7 +114,7 @@ def at_node(integrand: sympy.Expr, families: Sequence[FieldFamily]) -> sympy.Exp
         Value, lambda g, field: stable(g.function.expr).replace(*choose).xreplace({g.function.variables[0]: field})
     )
     plain = stable(plain).replace(*choose)
-    fields = {e: bases[e.base][e.indices[0], NODE] for e in plain.atoms(sympy.Indexed) if e.base in bases}
+    fields = {e: bases[e.base][(*e.indices, NODE)] for e in plain.atoms(sympy.Indexed) if e.base in bases}
     return plain.xreplace({**fields, NOISE: NOISE_NODES[NODE]})
 
 

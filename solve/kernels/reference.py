@@ -38,8 +38,8 @@ from effdyn.derive.numerical.switches import UNIT, switches_of
 
 Arrays = Mapping[str, Any]
 """Named values: arrays, and numbers for scalars."""
-Field = tuple[str, int]
-"""A local field: its family, and its number counted from 1."""
+Field = tuple[Any, ...]
+"""A local field: its family, and its indices counted from 1."""
 
 
 def _special(name: str) -> Callable[..., Any]:
@@ -161,10 +161,10 @@ class Interpreter:
         plain = [family for family in dynamics.families if not family.derived][::-1]
         leading = [family for family in dynamics.families if family.base == LEADING and has_leading_field(dynamics)]
         self._families = [*leading, *plain]  # as rules count them
-        self._spare = len(leading)  # fields that are combinations of others
+        count = sum(int(sympy.sympify(family.independent).subs(self.sizes)) for family in dynamics.families)
+        self._spare = len(self._all_fields()) - count  # fields that are combinations of others
         self._fields: dict[Field, np.ndarray] = {}  # at the nodes of the rule over all
         if dynamics.tables:
-            count = len(self._all_fields()) - self._spare
             nodes = table_sizes(dynamics.tables, count)
             self.sizes |= {size: nodes[str(size)] for size in (LINE, NODES) if str(size) in nodes}
             self.values |= {table.base: table_values(table, count) for table in dynamics.tables}
@@ -195,7 +195,7 @@ class Interpreter:
         if isinstance(expr, sympy.Symbol):
             return self.values[expr][()]
         if isinstance(expr, sympy.Indexed) and any(expr.base == family.base for family in self._families):
-            return self._at_nodes((str(expr.base), self._position(expr.indices[0], index) + 1))
+            return self._at_nodes((str(expr.base), *(self._position(i, index) + 1 for i in expr.indices)))
         if isinstance(expr, sympy.Indexed):
             return self.values[expr.base][tuple(self._position(i, index) for i in expr.indices)]
         if isinstance(expr, sympy.Sum):
@@ -243,7 +243,7 @@ class Interpreter:
 
     def _moment(self, moment: Moment, form: sympy.Expr, index: Mapping[sympy.Symbol, Any]) -> Any:
         """Return ``form``, an expression in the covariances of the fields of ``moment``."""
-        fields = tuple((str(f.base), self._position(f.indices[0], index) + 1) for f in moment.fields)
+        fields = tuple((str(f.base), *(self._position(i, index) + 1 for i in f.indices)) for f in moment.fields)
         if (form, fields) not in self._moments:
             kept = self._moment_form(moment)
             known = {symbol: self._law(*(fields[a] for a in entry)) for entry, symbol in kept.entries.items()}
@@ -284,11 +284,10 @@ class Interpreter:
         return np.sum(weights * self.value(integrand, index))
 
     def _all_fields(self) -> list[Field]:
-        counts = [int(sympy.sympify(family.size).subs(self.sizes)) for family in self._families]
         return [
-            (str(family.base), n)
-            for family, count in zip(self._families, counts, strict=True)
-            for n in range(1, count + 1)
+            (str(family.base), *place)
+            for family in self._families
+            for place in product(*(range(1, int(sympy.sympify(n).subs(self.sizes)) + 1) for n in family.axes))
         ]
 
     def _at_nodes(self, field: Field) -> np.ndarray:
@@ -347,7 +346,11 @@ class Interpreter:
     def _mean(self, f: Field) -> Any:
         """Return the mean of a local field."""
         law = dict(self.dynamics.mean).get(f[0])
-        return self.number(sympy.S.Zero) if law is None else self.value(law.expr, {law.variables[0]: f[1]})
+        return (
+            self.number(sympy.S.Zero)
+            if law is None
+            else self.value(law.expr, dict(zip(law.variables, f[1:], strict=True)))
+        )
 
     def _covariance(self, f: Field, g: Field) -> Any:
         """Return the covariance of two local fields, each given as its family and number."""
@@ -355,7 +358,7 @@ class Interpreter:
         if (f[0], g[0]) not in laws:
             f, g = g, f
         law = laws[f[0], g[0]]
-        return self.value(law.expr, dict(zip(law.variables, (f[1], g[1]), strict=True)))
+        return self.value(law.expr, dict(zip(law.variables, f[1:] + g[1:], strict=True)))
 
     def _dilation(self, moment: Moment, index: Mapping[sympy.Symbol, Any]) -> Any:
         """Return ∂_s of the moment under the covariance sC at s = 1, which is Σ C_ab ∂/∂C_ab of its closed form."""

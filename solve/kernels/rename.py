@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import sympy
 
-from effdyn.derive import Dynamics, FieldFamily, Quantity
+from effdyn.derive import Dynamics, Quantity
 from effdyn.derive.dynamics import Equation
 
 from .functions import LIBRARY
@@ -36,7 +36,7 @@ OWN_NAMES = {
     "cfunc",
     "kernel",
 }
-OWN_NAMES |= {"N", "C", "u", "v", "h_any"}  # of fused families
+OWN_NAMES |= {"N", "C", "u", "v", "u1", "u2", "v1", "v2", "h_any"}  # of fused families
 OWN_NAMES |= {"LINE", "NODES", "ALL_FIELDS", "COLUMNS", "factor", "mean", "field", "noise", "np"}  # of rules
 OWN_NAMES |= {"node_line", "weight_line", "node_joint", "weight_joint"}
 OWN_NAMES |= {"unit", "EDGE", "LINES", "PLANES", "PER_LINE", "PER_PLANE", "node_lines", "node_planes"}  # between kinks
@@ -99,7 +99,10 @@ def safe_names(
         renamed(dynamics.drift),
         tuple(map(renamed_quantity, dynamics.parameters)),
         renamed(dynamics.observables),
-        tuple(FieldFamily(f.base, new.get(f.size, f.size), f.latex, f.derived) for f in dynamics.families),
+        tuple(
+            replace(f, size=sympy.sympify(f.size).xreplace(new), shape=tuple(new.get(n, n) for n in f.shape))
+            for f in dynamics.families
+        ),
         tuple((families, block.xreplace(new)) for families, block in dynamics.covariance),
         tuple((family, law.xreplace(new)) for family, law in dynamics.mean),
     )

@@ -87,11 +87,6 @@ def test_gradients_that_do_not_multiply_out_are_refused(limit):
         model.dynamics(limit)
 
 
-def test_the_langevin_form_is_not_there_yet():
-    with pytest.raises(NotYet, match="in blocks"):
-        MODEL.dynamics().sde()
-
-
 def test_values_that_no_data_have():
     good = dict(Q=np.eye(2)[None], T=np.eye(1)[None], input_share=np.array([1.0]))
     check_blocks(good)

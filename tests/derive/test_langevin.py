@@ -1,13 +1,12 @@
 """The Langevin form: what it is made of, and what has none."""
 
 import pickle
-from typing import Any
 
 import pytest
 import sympy
 
 from effdyn import derive
-from effdyn.derive.errors import ModelError, NotYet
+from effdyn.derive.errors import ModelError
 from effdyn.derive.moments import Joint
 
 
@@ -47,16 +46,22 @@ def test_term_by_term_only_where_that_is_short() -> None:
     assert has_rules == {"linear": False, "square": False, "erf": True, "tanh": True}
 
 
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        (dict(activation="erf", inputs="shifted"), "mean"),
-        (dict(activation="erf", inputs="blocks"), "blocks"),
-    ],
-)
-def test_what_is_not_there_is_said(model: dict[str, Any], words: str) -> None:
-    with pytest.raises(NotYet, match=rf"sde\(\).*{words}"):
-        derive.TeacherStudent(**model).dynamics().sde()
+def test_parts_in_blocks_are_fields_of_the_rule() -> None:
+    """Of B(K+M) fields of parts and K+M of whole vectors, which are their sums, B(K+M) are independent."""
+    langevin = derive.TeacherStudent(activation="erf", inputs="blocks").dynamics().sde()
+    K, M, B = sympy.symbols("K M B", integer=True, positive=True)
+    assert {str(f.base): f.axes for f in langevin.families} == {
+        "u": (B, K),
+        "u_star": (B, M),
+        "h": (K,),
+        "h_star": (M,),
+    }
+    assert sympy.expand(sympy.Add(*(f.independent for f in langevin.families)) - B * (K + M)) == 0
+
+
+def test_fields_with_a_mean_have_it_in_the_rule() -> None:
+    langevin = derive.TeacherStudent(activation="erf", inputs="shifted").dynamics().sde()
+    assert [name for name, _ in langevin.mean] == ["h", "h_star", "u"]
 
 
 def test_only_the_limit_around_which_runs_fluctuate() -> None:

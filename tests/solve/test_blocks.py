@@ -5,9 +5,10 @@ import pytest
 
 from effdyn.derive import LinearRegression, ModelError, TeacherStudent
 from effdyn.solve import ensemble, fixed_points, integrate, kernel
-from effdyn.solve.kernels.kernel import loops_source
-from effdyn.solve.kernels.layout import read_inputs, unpack
-from effdyn.solve.kernels.reference import evaluate
+from effdyn.solve.kernels.kernel import loops_source, observables_kernel
+from effdyn.solve.kernels.layout import pack, parameter_vector, read_inputs, unpack
+from effdyn.solve.kernels.reference import evaluate, observe
+from effdyn.solve.stochastic.system import with_diffusion_observed
 
 MODELS = {
     "erf": {},
@@ -20,6 +21,8 @@ MODELS = {
 }
 SUMS = 1e-13
 """Of numbers of order one, each a sum of up to some hundred products of such: 500 roundings of 1e-16."""
+NODES_SUMMED = 1e-11
+"""Of sums over 16384 nodes of products of eight factors, in another order: a hundred roundings each of 1e-13."""
 LOGISTIC = 1e-9
 """The error of the rule over one field for the logistic function, in Cov(h, ψ) by Stein's lemma and without."""
 
@@ -190,3 +193,22 @@ def test_training_ends_at_a_fixed_point_with_the_spectrum_of_its_noise(rng):
     found = fixed_points(dyn, params=params, K=1, count=4, rng=0)
     stability = 0.5 * 0.5 * (0.6 * 0.5 + 0.4 * 2.0)
     np.testing.assert_allclose(found.eg, 0.5 * 0.3**2 * stability / (1 - stability), rtol=1e-8)
+
+
+def test_fields_of_parts_at_the_nodes_are_those_of_the_reference():
+    """The Langevin form's covariances, by a rule over the fields of all parts, which have two indices."""
+    dyn = with_diffusion_observed(model_of("erf", "blocks").dynamics().sde())
+    rng = np.random.default_rng(5)
+    y0, params = example(dyn, 2, 2, 1, rng)
+    inputs = read_inputs(dyn, y0, params | {"d": 1.0})
+    compiled = observables_kernel(dyn)
+    out = np.empty(sum(np.prod([inputs.sizes[str(n)] for n in e.quantity.shape]) for e in dyn.observables))
+    compiled(
+        0.0,
+        pack(dyn.states, inputs.y0),
+        out,
+        parameter_vector(dyn, inputs),
+        np.empty(compiled.workspace_size(inputs.sizes)),
+    )
+    expected = np.concatenate([np.ravel(v) for v in observe(dyn, inputs.y0, inputs.params).values()])
+    np.testing.assert_allclose(out, expected, rtol=0, atol=NODES_SUMMED * np.abs(expected).max())

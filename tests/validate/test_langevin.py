@@ -21,6 +21,9 @@ ONE: Given = dict(y0=dict(Q=[[0.3]], R=[[0.1]]), params=dict(eta=1.0, sigma=0.2,
 RUNS, D, TIMES = 3000, 200, [2.0, 4.0]
 
 
+MEAN_STATES: Given = dict(mean=[0.2, -0.1])
+MEAN: Given = dict(input_mean=0.9, teacher_mean=[0.25])
+BLOCKS: Given = dict(input_variance=[0.6, 1.7], input_share=[0.3, 0.7])
 CASES: dict[str, tuple[Given, Given, Given]] = {
     "linear": (dict(activation="linear"), {}, {}),
     "erf": (dict(activation="erf"), {}, {}),
@@ -38,23 +41,41 @@ CASES: dict[str, tuple[Given, Given, Given]] = {
         dict(P=0.05 * np.eye(2), V=0.3 * np.eye(2), S=[[0.04], [0.04]]),
         dict(mu=0.5),
     ),
+    "mean": (dict(activation="erf", inputs="shifted"), MEAN_STATES, MEAN),
+    "mean relu": (dict(activation="relu", inputs="shifted"), MEAN_STATES, MEAN),
+    "mean slow": (
+        dict(activation="linear", inputs="shifted", momentum="slow"),
+        MEAN_STATES | dict(P=0.05 * np.eye(2), V=0.3 * np.eye(2), S=[[0.04], [0.04]], buffer_mean=[0.05, 0.02]),
+        MEAN | dict(mu=0.5),
+    ),
+    "blocks linear": (dict(activation="linear", inputs="blocks"), {}, BLOCKS),
+    "blocks": (dict(activation="erf", inputs="blocks"), {}, BLOCKS),
+    "blocks relu": (dict(activation="relu", inputs="blocks"), {}, BLOCKS),
+    "blocks spherical": (dict(activation="erf", inputs="blocks", constraint="spherical"), {}, BLOCKS),
+    "blocks fixed beta": (dict(activation="erf", inputs="blocks", momentum="fixed"), {}, BLOCKS | dict(beta=0.5)),
 }
-RULE = {"relu": 2e-3, "huber": 5e-3, "hinge": 1e-2}
-"""Of kinks the rule of either side is off by 1e-3, of jumps by 5e-3; rules over three smooth fields by 1e-5."""
+RULE = {"relu": 2e-3, "huber": 5e-3, "hinge": 1e-2, "mean relu": 5e-3}
+RULE |= {"blocks": 1e-2, "blocks relu": 1e-2, "blocks spherical": 1e-2, "blocks fixed beta": 1e-2}
+"""Of kinks the rule of either side is off by 1e-3, of jumps by 5e-3; rules over three smooth fields by 1e-5, over six,
+of parts in blocks, by 3e-3."""
 
 
 @pytest.mark.parametrize(
-    "case", [name if name in ("erf", "logistic") else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+    "case",
+    [
+        name if name in ("erf", "logistic", "mean", "blocks") else pytest.param(name, marks=pytest.mark.slow)
+        for name in CASES
+    ],
 )
 def test_covariances_are_those_of_one_step(case: str) -> None:
     """B Bᵀ d at two students, from moments or by a rule over all fields, against what fluctuations() takes."""
     options, states, parameters = CASES[case]
     dynamics = derive.TeacherStudent(**options).dynamics()
     rng = np.random.default_rng(1)
-    v = rng.standard_normal((3, 8)) / np.sqrt(8)
-    gram = v @ v.T
-    y0 = dict(Q=gram[:2, :2], R=gram[:2, 2:]) | states
-    params = dict(eta=0.6, sigma=0.3, T=gram[2:, 2:], a=[0.8, 1.1], b=[0.9]) | parameters
+    v = rng.standard_normal((2, 3, 8) if "input_share" in parameters else (3, 8)) / np.sqrt(8)
+    gram = v @ np.swapaxes(v, -1, -2)
+    y0 = dict(Q=gram[..., :2, :2], R=gram[..., :2, 2:]) | states
+    params = dict(eta=0.6, sigma=0.3, T=gram[..., 2:, 2:], a=[0.8, 1.1], b=[0.9]) | parameters
     params = {q.name: params[q.name] for q in dynamics.parameters}
     system = system_of(dynamics.sde(), y0, params | {"d": 50.0})
     B = amplitudes(system, 0.0, system.y0)
