@@ -59,6 +59,8 @@ class Example:
         The families that contain label noise.
     idle : tuple of IndexedBase
         Fields on which no function depends, such as those of momentum buffers.
+    relaxing : tuple of IndexedBase
+        Those of them that are of order d^(−1/2): of buffers that relax within a few steps.
     parts : Parts or None
         How to average over the parts of the input in blocks of its covariance, if vectors are seen by block.
     center : Indexed or None
@@ -75,6 +77,7 @@ class Example:
     mean: tuple[tuple[str, sympy.Lambda], ...] = ()
     noisy: frozenset[str] = frozenset()
     idle: tuple[sympy.IndexedBase, ...] = ()
+    relaxing: tuple[sympy.IndexedBase, ...] = ()
     parts: "Parts | None" = None
     center: sympy.Indexed | None = None
 
@@ -139,7 +142,10 @@ def _average(part: sympy.Expr, free: tuple[sympy.Symbol, ...], example: Example)
         return _average_pair(part.xreplace({pair: sympy.S.One}), pair, free, example)
     if idle := [f for f in sympy.Mul.make_args(part) if isinstance(f, sympy.Indexed) and f.base in example.idle]:
         (field,) = idle  # a linear function of x: E[F h] = E[F x]·E[h x]
-        return _average_pair(sympy.S.One, Pair(part / field, field), free, example)
+        found = _average_pair(sympy.S.One, Pair(part / field, field), free, example)
+        if any(f.has(Pair) for term in found for f in term.factors) and field.base not in example.relaxing:
+            return jointly(part, free, replace(example, fields=(*example.fields, field.base)))
+        return found
     if example.method == "numeric":
         return jointly(part, free, example)
     try:
@@ -172,7 +178,12 @@ def _average_pair(weight: sympy.Expr, pair: Pair, free: tuple[sympy.Symbol, ...]
 
 
 def _unaveraged(weight: sympy.Expr, pair: Pair, example: Example) -> Term:
-    """Return a pair as it is, with what is not random in it, such as rates, outside: by that it is ordered."""
+    """Return a pair as it is, with what is not random in it, such as rates, outside: by that it is ordered.
+
+    The average of a function and a relaxing field is of order 1/d; in the pair that field is in units of d^(−1/2).
+    """
+    if isinstance(pair.args[1], sympy.Indexed) and pair.args[1].base in example.relaxing:
+        weight /= D
     random = []
     for part in pair.args[:2]:
         idle = isinstance(part, sympy.Indexed) and part.base in example.idle

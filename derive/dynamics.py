@@ -115,8 +115,9 @@ class FieldFamily:
     """The local fields of one family of vectors: the ``IndexedBase`` they print under, and the number of them.
 
     A ``derived`` family consists of linear combinations of other fields, such as a linear student's output: its
-    covariances are functions of the order parameters, not order parameters themselves. Those of the parts of vectors in
-    blocks of the inputs have two indices, the block's first, whose sizes are ``shape``.
+    covariances are functions of the order parameters, not order parameters themselves. So are, within averages that are
+    linear in them, fields on which no function depends, their means ``given`` the others. Those of the parts of vectors
+    in blocks of the inputs have two indices, the block's first, whose sizes are ``shape``.
     """
 
     base: sympy.IndexedBase
@@ -124,6 +125,7 @@ class FieldFamily:
     latex: str
     derived: bool = False
     shape: tuple[sympy.Expr, ...] = ()
+    given: bool = False
 
     @property
     def axes(self) -> tuple[sympy.Expr, ...]:

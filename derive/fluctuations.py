@@ -25,6 +25,7 @@ import sympy
 from .correction import correction, offset
 from .dynamics import Dynamics, FieldFamily
 from .errors import ModelError, NotYet
+from .idle_fields import idle_covariances, idle_families, idle_means
 from .loss import Y
 from .numerical.quadrature import KINKS
 from .one_example import (
@@ -32,9 +33,6 @@ from .one_example import (
     Kicks,
     active_families,
     diffusion,
-    idle_covariances,
-    idle_families,
-    idle_means,
     kicks_of,
 )
 from .projection import held_overlaps
@@ -169,8 +167,8 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
         small,
         diffusion(dynamics, training, kicks),
         (*active, *idle_families(training)),
-        (*dynamics.covariance, *idle_covariances(training)),
-        (*dynamics.mean, *idle_means(training)),
+        (*training.covariance, *idle_covariances(training)),
+        (*training.mean, *idle_means(training)),
         active,
         training.batch,
         kicks,

@@ -15,8 +15,9 @@ from .averages import Example, is_random, jointly, take_expectations
 from .diffusion import Covariation
 from .dynamics import Dynamics, Quantity
 from .fluctuations import update_rule
+from .idle_fields import idle_covariances, idle_families, idle_means
 from .moments import Value
-from .one_example import idle_covariances, idle_families, idle_means, increments
+from .one_example import increments
 from .pipeline import DIMENSION
 from .projection import held_overlaps
 from .terms import assemble
@@ -64,9 +65,9 @@ def langevin(dynamics: Dynamics) -> Dynamics:
         dynamics,
         title=f"{dynamics.title}, Langevin form",
         kind="sde",
-        families=(*idle_families(training), *dynamics.families),
-        covariance=(*dynamics.covariance, *idle_covariances(training)),
-        mean=(*dynamics.mean, *idle_means(training)),
+        families=(*idle_families(training), *(f for f in dynamics.families if not f.given)),
+        covariance=(*training.covariance, *idle_covariances(training)),
+        mean=(*training.mean, *idle_means(training)),
         diffusion=tuple(entry for entry in noise if entry.expr != 0),
         parameters=(*dynamics.parameters, DIMENSION),
         assumptions=(*dynamics.assumptions, "many steps with small increments act as Gaussian noise"),

@@ -13,15 +13,15 @@ import sympy
 from .averages import LABEL, rename_bound
 from .block_inputs import part_of
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity
-from .increments import LENGTH, NOISE, NORM, D, VectorUpdate, overlap_of
+from .idle_fields import idle_families, idle_shapes
+from .increments import LENGTH, NOISE, NORM, D, VectorUpdate
 from .moments import Value
-from .plain_steps import relaxing_fields, slow_increments, slow_kick, stretched_increments, without_buffers
+from .plain_steps import slow_increments, slow_kick, stretched_increments, without_buffers
 from .projection import Increments, curvature, project, squares_of
 
 if TYPE_CHECKING:
     from .pipeline import TrainingStep
 
-Law = tuple[tuple[str, str], sympy.Lambda]
 PROBABILITY = Quantity("probability", latex="p", meaning="probability of the label given the fields")
 
 
@@ -174,7 +174,7 @@ def _in_fields(expr: sympy.Expr, q: Quantity, training: "TrainingStep") -> sympy
 
 def _fields(dynamics: Dynamics, training: "TrainingStep") -> list[Quantity]:
     """Return the fields of an example, those on which nothing depends last."""
-    shapes = _idle_shapes(training)
+    shapes = idle_shapes(training)
     families = (*active_families(dynamics), *idle_families(training))
     sizes = [shapes[f.base] if f.base in training.idle else (f.size,) for f in families]
     return [
@@ -186,62 +186,6 @@ def _fields(dynamics: Dynamics, training: "TrainingStep") -> list[Quantity]:
 def active_families(dynamics: Dynamics) -> tuple[FieldFamily, ...]:
     """Return the families of fields on which functions depend."""
     return tuple(f for f in dynamics.families if not f.derived)
-
-
-def idle_families(training: "TrainingStep") -> tuple[FieldFamily, ...]:
-    """Return the families of fields on which nothing depends, with as many members as their overlaps say.
-
-    Buffers that relax within a few steps have fields of order d^(−1/2), and are none of them.
-    """
-    shapes, relaxing = _idle_shapes(training), relaxing_fields(training)
-    return tuple(
-        FieldFamily(base, sympy.Mul(*shapes[base]), str(base), shape=shapes[base] if len(shapes[base]) > 1 else ())
-        for base in training.idle
-        if base not in relaxing
-    )
-
-
-def _idle_shapes(training: "TrainingStep") -> dict[sympy.IndexedBase, tuple[sympy.Expr, ...]]:
-    """Return the sizes of the indices of each idle field; none of an index that is a number."""
-    shapes = {}
-    for q, f, g in training.overlaps:
-        sizes = dict(zip(q.indices, q.shape, strict=True))
-        for field in (f.field, g.field):
-            shapes[field.base] = tuple(sizes[index] for index in field.indices if index in sizes)
-    return shapes
-
-
-def idle_covariances(training: "TrainingStep") -> tuple[Law, ...]:
-    """Return the covariances of idle fields with all: the inner products of their vectors over d.
-
-    Of parts of vectors in blocks of the inputs only those in the same block have one, with the variance in that block.
-    """
-    relaxing = {str(base) for base in relaxing_fields(training)}
-    laws = tuple((pair, law) for pair, law in training.idle_overlaps if not relaxing & set(pair))
-    if training.parts is None:
-        return laws
-    variance = training.parts.variance
-
-    def covariance(law: sympy.Lambda) -> sympy.Lambda:
-        if len(law.variables) < 4:  # of a field with that of a part, which is one
-            return law
-        block, _, other, _ = law.variables
-        return sympy.Lambda(law.variables, variance(block) * sympy.KroneckerDelta(block, other) * law.expr)
-
-    return tuple((pair, covariance(law)) for pair, law in laws)
-
-
-def idle_means(training: "TrainingStep") -> tuple[tuple[str, sympy.Lambda], ...]:
-    """Return the means of idle fields: their covariances with μ·x, whose own mean is |μ|²."""
-    if training.center is None:
-        return ()
-    (index,) = sympy.symbols("i,", integer=True, positive=True)
-    laws, relaxing = dict(training.idle_overlaps), relaxing_fields(training)
-    return tuple(
-        (str(base), sympy.Lambda((index,), overlap_of(base[index], training.center, laws)))
-        for base in training.idle
-        if base not in relaxing
-    )
 
 
 def _index(size: sympy.Expr) -> sympy.Symbol:

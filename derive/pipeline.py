@@ -13,6 +13,7 @@ from .averages import Example, resolve_dilations, take_expectations
 from .dynamics import Dynamics, Equation, FieldFamily, Quantity, Step
 from .errors import ModelError, NotYet, nearest
 from .fast_variables import eliminate_fast
+from .idle_fields import idle_covariances, idle_families, idle_means
 from .increments import D, ScalarUpdate, VectorUpdate, gram_increment, scalar_increment
 from .limits import LIMITS, Dropped, Limit, keep_leading_order
 from .moments import Joint, Moment, Pair
@@ -129,9 +130,17 @@ class TrainingStep:
             mean=self.mean,
             noisy=frozenset(noisy),
             idle=self.idle,
+            relaxing=self.relaxing,
             parts=self.parts,
             center=self.center,
         )
+
+    @property
+    def relaxing(self) -> tuple[sympy.IndexedBase, ...]:
+        """The fields of the buffers that relax within a few steps, of order d^(−1/2)."""
+        slow = {u.field.base for _, *pair in self.overlaps for u in pair}
+        fast = dict.fromkeys(u.field.base for _, *pair in self.fast for u in pair)
+        return tuple(base for base in fast if base not in slow)
 
     def without_length(self) -> "TrainingStep":
         """Return the same step with |x|²/d that of inputs without a mean, which differs by 1/d."""
@@ -207,7 +216,6 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
     example = training.example(method)
     increments = expand_increments(training)
     averages = average_increments(increments, example)
-    _check_averaged(averages, example)
     fast = training.fast_names
     slow = eliminate_fast(averages, fast) if fast else averages
     held = hold_lengths(slow, training) if training.normalised else slow
@@ -219,6 +227,8 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
     observed = tuple(
         _equation(q, assemble(take_expectations(expr, q.indices, example)), example) for q, expr in training.averages
     )
+    given = _given_fields(drift, training)
+    absent = set(map(str, training.idle)) - {str(f.base) for f in given}
     derived = tuple(Equation(q, expr) for q, expr in training.formulas)
     timed = () if training.schedule is None else (Equation(SCHEDULE, training.schedule),)
     return Dynamics(
@@ -231,9 +241,9 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
             *((DIMENSION,) if limit.finite else ()),
         ),
         observables=observed + derived + timed,
-        families=training.families,
-        covariance=training.covariance,
-        mean=training.mean,
+        families=(*training.families, *given),
+        covariance=(*training.covariance, *(e for e in idle_covariances(training) if not absent & set(e[0]))),
+        mean=(*training.mean, *(e for e in idle_means(training) if e[0] not in absent)),
         assumptions=(*training.assumptions, limit.assumption),
         status=_status(limit, drift + observed),
         steps=(
@@ -283,22 +293,16 @@ def derive_dynamics(training: TrainingStep, limit: Limit, model: object, method:
     )
 
 
+def _given_fields(equations: tuple[Equation, ...], training: TrainingStep) -> tuple[FieldFamily, ...]:
+    """Return the fields on which no function depends that averages over all fields at once are of: each linear in them,
+    so that rules take their means given the others."""
+    bases = {e.base for eq in equations for joint in eq.expr.atoms(Joint) for e in joint.atoms(sympy.Indexed)}
+    return tuple(replace(f, derived=True, given=True) for f in idle_families(training) if f.base in bases)
+
+
 def _timed(dropped: Dropped, training: TrainingStep) -> Dropped:
     """Return a term that vanishes with the formula of the schedule in its place."""
     return replace(dropped, term=replace(dropped.term, coefficient=training.timed(dropped.term.coefficient)))
-
-
-def _check_averaged(averages: list[tuple[Quantity, list[Term]]], example: Example) -> None:
-    """Raise NotYet if an average of F times a field on which F does not depend is left, of other order than 1/d."""
-    leading = (term for _, terms in averages for term in terms if not term.coefficient.has(D))
-    pairs = {p for term in leading for f in term.factors for p in f.atoms(Pair)}
-    if any(isinstance(p.args[1], sympy.Indexed) and p.args[1].base in example.idle for p in pairs):
-        raise NotYet(
-            "momentum, or inputs in blocks or with a mean, where gradients are no products of functions of one field "
-            "each, or jump and have no closed form",
-            "a loss with a polynomial slope such as 'squared' and a smooth activation, a linear student, or isotropic "
-            "inputs without momentum",
-        )
 
 
 def _at_dimension(expr: sympy.Expr) -> sympy.Expr:

@@ -109,8 +109,7 @@ def offsets(training: "TrainingStep", solved: FixedPoints) -> Averages:
 
 def relaxing_fields(training: "TrainingStep") -> set[sympy.Basic]:
     """Return the fields of the buffers that relax within a few steps, of order d^(−1/2)."""
-    slow = {u.field.base for _, *pair in training.overlaps for u in pair}
-    return {u.field.base for _, *pair in training.fast for u in pair} - slow
+    return set(training.relaxing)
 
 
 def without_buffers(increment: sympy.Expr, training: "TrainingStep") -> sympy.Expr:

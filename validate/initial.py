@@ -48,10 +48,15 @@ def coordinates(inputs: Inputs) -> Coordinates:
     # not information, and is taken as zero.
     Q, R = inputs.rows
     noise = 4 * np.finfo(float).eps * (len(R) + inputs.M)
-    teacher = _lower(_square_root(inputs.T, noise * np.diag(inputs.T).max()))
+    teacher = teacher_coordinates(inputs.T, noise)
     along = np.linalg.lstsq(teacher, R.T, rcond=None)[0].T if teacher.size else np.zeros((len(R), 0))
     across = _square_root(Q - along @ along.T, noise * np.diag(Q).max())
     return Coordinates(teacher, along, across)
+
+
+def teacher_coordinates(T: np.ndarray, noise: float) -> np.ndarray:
+    """Return teachers of these overlaps, A with A Aᵀ = T, where ``noise`` is the relative error of sums."""
+    return _lower(_square_root(T, noise * np.diag(T).max()))
 
 
 def randomised(start: Coordinates, d: int, rng: np.random.Generator) -> Coordinates:

@@ -25,7 +25,7 @@ from effdyn.derive.loss import PHI, Y
 from effdyn.solve.kernels.cache import load_generated
 
 from .generated import assemble, compiled, student_unit, teacher_output
-from .initial import coordinates
+from .initial import teacher_coordinates
 from .inputs import Inputs
 from .printing import print_function
 from .quadrature import Function
@@ -159,7 +159,7 @@ class Sampler:
     def __init__(self, model: TeacherStudent, inputs: Inputs) -> None:
         self._kernel, self._given = compile_moments(model), inputs
         self._activation = Function.of(model.activation.expr)
-        self._teacher = coordinates(inputs).teacher
+        self._teacher = teacher_coordinates(inputs.T, 4 * np.finfo(float).eps * inputs.M)
         self._inverse = np.linalg.pinv(self._teacher) if self._teacher.size else np.zeros(self._teacher.T.shape)
         self._sequence = Sobol(self._teacher.shape[1] + inputs.K + 1, scramble=False).random(POINTS)
         fields, output = self._outputs(_normals(self._sequence, 0.5 / POINTS))  # for all runs the same

@@ -80,7 +80,7 @@ class Einsum:
         self.letters = dict(zip(bases, letters if len(set(letters)) == len(letters) else "abcdefgh", strict=False))
         self.moments: dict[str, str] = {}
         self.joints: dict[str, str] = {}
-        self.joint = JointWriter(self.printer, tuple(map(str, defined(dyn))))
+        self.joint = JointWriter(self.printer, tuple(bases), tuple(map(str, defined(dyn))))
         self.shorten = network_names(dyn)
 
     def term(self, term: sympy.Expr, free: Iterable[sympy.Symbol]) -> tuple[bool, str]:

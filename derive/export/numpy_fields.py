@@ -22,11 +22,11 @@ def covariance_lines(dyn: "Dynamics", writer: Einsum) -> list[str]:
         end = f"{offset} + {family.size}" if offset else str(family.size)
         lines.append(f"    {family.base} = np.arange({offset or 0}, {end})")
         offset = end
-    sizes = {str(family.base): family.size for family in dyn.families}
+    axes = {str(family.base): family.axes for family in dyn.families}
     derived = {str(family.base) for family in dyn.families if family.derived}
     blocks: dict[tuple[str, str], str] = {}
     for (f, g), overlap in dyn.covariance:
-        blocks[f, g] = _block(writer, overlap, (sizes[f], sizes[g]))
+        blocks[f, g] = _block(writer, overlap, axes[f], axes[g])
         if {f, g} & derived:
             lines.append(f"    C_{f}_{g} = {blocks[f, g]}")
             blocks[f, g] = f"C_{f}_{g}"
@@ -37,16 +37,17 @@ def covariance_lines(dyn: "Dynamics", writer: Einsum) -> list[str]:
     if dyn.mean:
         means = dict(dyn.mean)
         parts = [
-            _block(writer, means[name], (sizes[name],)) if name in means else f"np.zeros({sizes[name]})"
+            _block(writer, means[name], axes[name]) if name in means else f"np.zeros({sympy.Mul(*axes[name])})"
             for name in names
         ]
         lines.append(f"    mean = np.concatenate([{', '.join(parts)}])")
     return lines
 
 
-def _block(writer: Einsum, entry: sympy.Lambda, sizes: tuple[sympy.Expr, ...]) -> str:
+def _block(writer: Einsum, entry: sympy.Lambda, *families: tuple[sympy.Expr, ...]) -> str:
     """Return the code of the covariances (or means) of one family with another, an axis for each family."""
-    letters = sympy.symbols("i k", integer=True, positive=True)[: len(sizes)]
+    letters = [s for names, own in zip(("ig", "kf"), families, strict=False) for s in _letters(names, len(own))]
+    sizes = tuple(size for own in families for size in own)
     known = dict(writer.sizes)
     writer.sizes |= dict(zip(letters, sizes, strict=True))
     expr = _signs_in_front(entry(*letters))
@@ -55,12 +56,18 @@ def _block(writer: Einsum, entry: sympy.Lambda, sizes: tuple[sympy.Expr, ...]) -
     writer.sizes = known
     signed = [f"{'-' if negative else '+'} {code}" for negative, code in terms]
     code = re.sub("^- ", "-", " ".join(signed).removeprefix("+ "))
-    if all(size != 1 for size in sizes) and len(terms) == 1:
+    whole = len(sizes) == len(families)  # no family has several indices
+    if whole and all(size != 1 for size in sizes) and len(terms) == 1:
         return code
-    if len(free) == len(sizes):
+    if whole and len(free) == len(sizes):
         return f"({code})"
-    shape = ", ".join("1" if size == 1 else "-1" for size in sizes)
-    return f"np.reshape({code}, {f'({shape})' if len(sizes) > 1 else shape})"
+    shape = ", ".join(str(sympy.Mul(*own)) for own in families)
+    return f"np.reshape({code}, {f'({shape})' if len(families) > 1 else shape})"
+
+
+def _letters(names: str, count: int) -> tuple[sympy.Symbol, ...]:
+    """Return the indices of a field: i, or g and i of a part in a block."""
+    return tuple(sympy.Symbol(name, integer=True, positive=True) for name in names[:count][::-1])
 
 
 def _signs_in_front(expr: sympy.Expr) -> sympy.Expr:
@@ -88,7 +95,8 @@ def node_lines(dyn: "Dynamics", equations: "Sequence[Equation]", writer: Einsum)
     order = f"    order = np.concatenate([{names}])"
     if kind in BUNDLE:
         places = f"{names} = {fields}"
-        return [order, *_split_lines(dyn, equations, writer, kind, noise, columns, len(leading), places)]
+        lines = [order, *_split_lines(dyn, equations, writer, kind, noise, columns, len(leading), places)]
+        return [*lines, *_given_lines(dyn, "points")]
     lines = [
         "    # all fields at the nodes of a rule over as many standard normal variables",
         order,
@@ -98,7 +106,27 @@ def node_lines(dyn: "Dynamics", equations: "Sequence[Equation]", writer: Einsum)
         *(["    fields += mean"] if dyn.mean else []),
         *(["    zeta = nodes[:, -1]"] if noise else []),
     ]
-    return [*lines, f"    {names} = {fields}"]
+    return [*lines, f"    {names} = {fields}", *_given_lines(dyn, "fields")]
+
+
+def _given_lines(dyn: "Dynamics", at: str) -> list[str]:
+    """Return the lines that put fields on which no function depends to their means given the others."""
+    given = [f for f in dyn.families if f.given]
+    if not given:
+        return []
+    centred = f"{at}[:, order]" if at == "fields" else f"{at}[:, : len(order)]"
+    names = ", ".join(str(f.base) for f in given)
+    lines = [
+        "    # fields on which no function depends, at their means given the others: the integrands are linear in them",
+        f"    given = np.concatenate([{names}])",
+        "    told = np.linalg.pinv(C[np.ix_(order, order)], hermitian=True) @ C[np.ix_(order, given)]",
+    ]
+    if dyn.mean:
+        lines.append(f"    fields[:, given] = mean[given] + ({centred} - mean[order]) @ told")
+    else:
+        lines.append(f"    fields[:, given] = {centred} @ told")
+    parts = (f"np.reshape(fields[:, {f.base}], (-1, {', '.join(map(str, f.axes))}))" for f in given)
+    return [*lines, f"    {names} = {', '.join(parts)}"]
 
 
 def _split_lines(

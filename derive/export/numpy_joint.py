@@ -47,12 +47,14 @@ class JointWriter:
     ----------
     printer : NumPyPrinter
         For functions and numbers.
+    fields : tuple of str
+        Names of the families of fields.
     random : tuple of str
         Names of further random quantities, defined in the fields: the output and the target.
     """
 
-    def __init__(self, printer: object, random: tuple[str, ...] = ()) -> None:
-        self.printer, self.random = printer, (str(NOISE), *random)
+    def __init__(self, printer: object, fields: tuple[str, ...], random: tuple[str, ...] = ()) -> None:
+        self.printer, self.fields, self.random = printer, fields, (str(NOISE), *random)
         self.functions: dict[str, str] = {}
 
     def write(self, expr: sympy.Expr) -> Array:
@@ -89,13 +91,13 @@ class JointWriter:
         """Return h[i], h_star[1], a[j] or Q[i, k], axes in order."""
         if entry.base == LEADING:
             return Array(str(LEADING), nodes=True)
-        base, field = str(entry.base), str(entry.base) in ("h", "h_star")
+        base, field = str(entry.base), str(entry.base) in self.fields
         fixed = [str(int(i) - 1) if i.is_number else ":" for i in entry.indices]
         code = base if all(f == ":" for f in fixed) else f"{base}[{', '.join([':'] * field + fixed)}]"
         axes = tuple(i for i in entry.indices if not i.is_number)
         ordered = tuple(sorted(axes, key=str))
         if axes != ordered:
-            code = f'np.einsum("{_letters(axes)}->{_letters(ordered)}", {code})'
+            code = f'np.einsum("...{_letters(axes)}->...{_letters(ordered)}", {code})'
         return Array(code, ordered, field)
 
     def _value(self, value: Value) -> Array:

@@ -270,14 +270,23 @@ def _by_differences(drift, tangent, t, y, n, C, root, v, scale, own, linear, wor
         JC[:] = 0.0
     for i in range(n):
         dm[i] += f[i]
+    complete = is_complete(C, root, n)
     for j in range(n):
         for i in range(n):
             v[i] = root[i * n + j]
         _differences(drift, t, y, v, n, scale, own, work, b, x, l, f, dm)
-        if not tangent:  # J C = Σ (J l) lᵀ over the columns of the factor
+        if not tangent and complete:  # J C = Σ (J l) lᵀ over the columns of the factor
             for k in range(n):
                 for i in range(n):
                     JC[k * n + i] += f[i] * v[k]
+    if not tangent and not complete:  # J itself
+        for j in range(n):
+            v[:] = 0.0
+            v[j] = 1.0
+            _differences(drift, t, y, v, n, scale, own, work, b, x, l, f, unused)
+            for k in range(n):
+                for i in range(n):
+                    JC[k * n + i] += f[i] * C[j * n + k]
 
 
 @njit(**HELPER)

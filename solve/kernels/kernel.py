@@ -31,7 +31,7 @@ from .fuse import ALL, F, Fusion, G, fusion
 from .gather import Loop
 from .lower import lower, sort_symmetric_indices
 from .memory import Memory, packed_size, plus
-from .nodes import ALL_FIELDS, COLUMNS, NODE_SIZES, field_at_nodes
+from .nodes import ALL_FIELDS, COLUMNS, NODE_SIZES, OWN_FIELDS, field_at_nodes
 from .read_once import NAME, read_once
 from .remembered import remembered
 from .rename import safe_names
@@ -383,7 +383,7 @@ def _emit_fields(emitter: Emitter, memory: Memory, fused: Fusion | None) -> list
                 places = [_place(starts[n], own, first), _place(starts[m], other, second)]
                 emitter.line(f"work[factor + {flat_index(places, (ALL_FIELDS, ALL_FIELDS))}] = {value}")
     emitter.functions.add("cholesky")
-    emitter.line(f"cholesky(work, factor, {ALL_FIELDS}, {COLUMNS})")
+    emitter.line(f"cholesky(work, factor, {ALL_FIELDS}, {OWN_FIELDS}, {COLUMNS})")
     law: list[tuple[str, tuple[sympy.Expr, ...]]] = [("factor", (ALL_FIELDS, ALL_FIELDS)), ("mean", (ALL_FIELDS,))]
     if memory.splitting:
         emit_splitting(emitter, memory.splitting, memory.dynamics)

@@ -13,7 +13,16 @@ from effdyn.derive import Dynamics, Quantity
 from effdyn.derive.numerical.quadrature import NODES, Table
 
 from .fuse import ALL, GRAM, F, Fusion, G
-from .nodes import ALL_FIELDS, COLUMNS, NOISE_NODES, WEIGHT, field_at_nodes, number_of_columns, ordered_families
+from .nodes import (
+    ALL_FIELDS,
+    COLUMNS,
+    NOISE_NODES,
+    OWN_FIELDS,
+    WEIGHT,
+    field_at_nodes,
+    number_of_columns,
+    ordered_families,
+)
 from .writer import flat_index
 
 if TYPE_CHECKING:
@@ -164,6 +173,8 @@ class Memory:
         offset = str(len(lines))
         if NODES in sizes or self.splitting:
             lines.append(f"{ALL_FIELDS} = {' + '.join(str(family.size) for family in self.node_families)}")
+            own = [str(family.size) for family in self.node_families if not family.given]
+            lines.append(f"{OWN_FIELDS} = {' + '.join(own)}")
             lines.append(f"{COLUMNS} = {number_of_columns(self.node_families)}")
         if self._fused:
             lines.append(f"{ALL} = {' + '.join(str(family.size) for family in self.families)}")

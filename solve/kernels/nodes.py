@@ -26,23 +26,26 @@ NOISE_NODES = sympy.IndexedBase("noise", real=True)
 """The label noise at the nodes."""
 ALL_FIELDS = sympy.Symbol("ALL_FIELDS", integer=True, positive=True)
 """The number of all fields over which rules run, a linear teacher's output among them."""
+OWN_FIELDS = sympy.Symbol("OWN_FIELDS", integer=True, positive=True)
+"""The number of those of them that are not at their means given the others."""
 COLUMNS = sympy.Symbol("COLUMNS", integer=True, positive=True)
 """The number of independent ones, which is that of the coordinates of a node."""
 NODE_SIZES = frozenset({LINE, NODES})
 
 CHOLESKY = '''
 @njit(error_model="numpy")
-def cholesky(a, start, n, columns):
-    """Replace the covariance of n fields by a lower triangular factor, in place.
+def cholesky(a, start, n, own, columns):
+    """Replace the covariance of n fields by a lower triangular factor of that of the first, their own, in place, and
+    the covariance of the others with them by its regression: they are then at their means given these.
 
     A field that is a combination of those before it has a pivot that vanishes up to rounding, and a column of zeros;
-    the first n − columns such fields have no column at all. Pivots down to −1e-5 of the variance are taken for zero,
+    the first own − columns such fields have no column at all. Pivots down to −1e-5 of the variance are taken for zero,
     since integrators step slightly beyond the edge of the admissible states; lower ones give NaN.
     """
-    spare = n - columns
+    spare = own - columns
     tiny = 2e-15 * n if spare == 0 else 1e-12
     c = 0
-    for j in range(n):
+    for j in range(own):
         variance = a[start + j * n + j]
         pivot = variance
         for g in range(c):
@@ -87,7 +90,8 @@ NODES_SOURCES: dict[str, str] = {"cholesky": CHOLESKY, "fields_at_nodes": FIELDS
 def ordered_families(dynamics: Dynamics) -> tuple[FieldFamily, ...]:
     """Return the families over which rules for all fields run, in the order of their nodes' coordinates."""
     leading = [family for family in dynamics.families if family.base == LEADING] if has_leading_field(dynamics) else []
-    return (*leading, *(family for family in reversed(dynamics.families) if not family.derived))
+    given = (family for family in dynamics.families if family.given)
+    return (*leading, *(family for family in reversed(dynamics.families) if not family.derived), *given)
 
 
 def number_of_columns(families: Sequence[FieldFamily]) -> sympy.Expr:

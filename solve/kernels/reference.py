@@ -160,9 +160,11 @@ class Interpreter:
         self._moments: dict[tuple[sympy.Expr, tuple[Field, ...]], Any] = {}  # the same few recur in every double sum
         plain = [family for family in dynamics.families if not family.derived][::-1]
         leading = [family for family in dynamics.families if family.base == LEADING and has_leading_field(dynamics)]
-        self._families = [*leading, *plain]  # as rules count them
+        given = [family for family in dynamics.families if family.given]
+        self._families = [*leading, *plain, *given]  # as rules count them
         count = sum(int(sympy.sympify(family.independent).subs(self.sizes)) for family in dynamics.families)
-        self._spare = len(self._all_fields()) - count  # fields that are combinations of others
+        self._own = len(self._all_fields()) - sum(int(sympy.sympify(f.size).subs(self.sizes)) for f in given)
+        self._spare = self._own - count  # fields that are combinations of others
         self._fields: dict[Field, np.ndarray] = {}  # at the nodes of the rule over all
         if dynamics.tables:
             nodes = table_sizes(dynamics.tables, count)
@@ -310,7 +312,9 @@ class Interpreter:
     def _factor(self) -> np.ndarray:
         """Return the factor of the covariance of all fields."""
         fields = self._all_fields()
-        return _lower_factor(np.array([[self._covariance(f, g) for g in fields] for f in fields]), self._spare)
+        return _lower_factor(
+            np.array([[self._covariance(f, g) for g in fields] for f in fields]), self._own, self._spare
+        )
 
     def _split(self, kind: str, equations: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Return the fields and the weights at the nodes of the rule that splits kinks."""
@@ -414,13 +418,14 @@ _RELATIONS = {
 }
 
 
-def _lower_factor(covariance: np.ndarray, spare: int) -> np.ndarray:
+def _lower_factor(covariance: np.ndarray, own: int, spare: int) -> np.ndarray:
     """Return the lower triangular L with L Lᵀ = C, by taking away one field after the other; zero columns where a
-    field's variance is used up, of which the first ``spare`` are left out. NaN where C is no covariance."""
+    field's variance is used up, of which the first ``spare`` are left out. NaN where C is no covariance. Beyond its
+    ``own`` fields rows are what these tell of others."""
     rest, factor = covariance.copy(), np.zeros_like(covariance)
     tiny = 1e-12 if spare else 2e-15 * len(covariance)
     used_up = []
-    for n in range(len(covariance)):
+    for n in range(own):
         pivot, variance = rest[n, n], covariance[n, n]
         if pivot <= tiny * variance:
             used_up.append(n)
@@ -429,7 +434,7 @@ def _lower_factor(covariance: np.ndarray, spare: int) -> np.ndarray:
             rest -= np.outer(factor[:, n], factor[:, n])
         elif not (variance >= 0 and pivot >= -1e-5 * variance):
             factor[n:, n] = np.nan
-    return np.delete(factor, used_up[:spare], axis=1)
+    return np.delete(factor[:, :own], used_up[:spare], axis=1)
 
 
 def _check_names(quantities: tuple[Quantity, ...], values: Arrays) -> None:

@@ -37,7 +37,18 @@ OWN_NAMES = {
     "kernel",
 }
 OWN_NAMES |= {"N", "C", "u", "v", "u1", "u2", "v1", "v2", "h_any"}  # of fused families
-OWN_NAMES |= {"LINE", "NODES", "ALL_FIELDS", "COLUMNS", "factor", "mean", "field", "noise", "np"}  # of rules
+OWN_NAMES |= {
+    "LINE",
+    "NODES",
+    "ALL_FIELDS",
+    "OWN_FIELDS",
+    "COLUMNS",
+    "factor",
+    "mean",
+    "field",
+    "noise",
+    "np",
+}  # of rules
 OWN_NAMES |= {"node_line", "weight_line", "node_joint", "weight_joint"}
 OWN_NAMES |= {"unit", "EDGE", "LINES", "PLANES", "PER_LINE", "PER_PLANE", "node_lines", "node_planes"}  # between kinks
 OWN_PATTERN = re.compile(

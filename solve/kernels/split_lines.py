@@ -87,8 +87,8 @@ def ridge_solve(work, a, b, n):
 def find_directions(work, value, group, way, rows, factor, n, variables, row, noise, count):
     """Write the direction along which all switching functions grow, and one across it: ``way`` and the next row.
 
-    ``rows`` has space for the rows of the factor at unit length, and a matrix. Returns nothing if there are no
-    functions: then the first direction is the diagonal.
+    ``rows`` has space for the rows of the factor at unit length, and a matrix; of fields on which no function depends
+    nothing is asked. Returns nothing if there are no functions: then the first direction is the diagonal.
     """
     matrix, growth = rows + n * variables, rows + n * variables + n * n
     for f in range(n):
@@ -99,8 +99,11 @@ def find_directions(work, value, group, way, rows, factor, n, variables, row, no
             work[rows + f * variables + c] = here
             size += here * here
         size = math.sqrt(size)
+        grows = False
+        for j in range(count):
+            grows = grows or work[value + j * 2 * n + f] != work[value + j * 2 * n + n + f]
         for c in range(variables):
-            work[rows + f * variables + c] /= size if size > 0.0 else 1.0
+            work[rows + f * variables + c] *= 1.0 / size if size > 0.0 and grows else 0.0
     last = way + variables
     for c in range(variables):
         work[way + c] = 1e-3

@@ -6,7 +6,7 @@ import sympy
 
 from effdyn.derive import ModelError, NotYet, TeacherStudent, model_from_json
 from effdyn.derive.block_inputs import B, check_blocks
-from effdyn.derive.moments import Dilation
+from effdyn.derive.moments import Dilation, Joint
 from effdyn.solve.kernels.reference import evaluate
 
 MODEL = TeacherStudent(activation="linear", inputs="blocks")
@@ -80,11 +80,13 @@ def test_one_block_is_all_of_the_input_at_finite_d(activation):
 
 
 @pytest.mark.parametrize("limit", ["high-dimensional", "gradient-flow"])
-def test_gradients_that_do_not_multiply_out_are_refused(limit):
-    """A committee's logistic loss: its gradient is a function of all fields, of which no slope is taken."""
+def test_gradients_that_do_not_multiply_out_have_fields_of_parts_in_their_averages(limit):
+    """A committee's logistic loss: its gradient is a function of all fields, of which no slope is taken. Increments are
+    linear in the fields of parts, and rules take these at their means given the others."""
     model = TeacherStudent(activation="erf", labels="sign", loss="logistic", inputs="blocks")
-    with pytest.raises(NotYet, match="no products of functions of one field"):
-        model.dynamics(limit)
+    dyn = model.dynamics(limit)
+    assert {str(f.base) for f in dyn.families if f.given} == {"u", "u_star"}
+    assert all(e.expr.has(Joint) for e in dyn.drift)
 
 
 def test_values_that_no_data_have():

@@ -49,13 +49,6 @@ def test_what_is_not_there_is_said():
         TeacherStudent(activation="erf", inputs="shifted", target="h1*h2")
 
 
-def test_limits_and_theories_that_are_not_there():
-    with pytest.raises(NotYet, match="inputs with a mean"):
-        MODEL.dynamics().sde()
-    with pytest.raises(NotYet, match="with a mean"):
-        TeacherStudent(activation="erf", loss="logistic", labels="sign", inputs="shifted").dynamics()
-
-
 @pytest.mark.parametrize("limit", ["high-dimensional", "gradient-flow"])
 def test_what_vanishes_needs_no_average(limit):
     """Two examples of a batch, for a committee's logistic loss: not averaged, but of order η²/d, and so dropped."""

@@ -113,3 +113,18 @@ def test_a_learning_rate_slightly_off_is_found(solved: Make, sampled: Make) -> N
     assert validate.compare(solved(model, **ONE, faster=1.02), chains).status == "FAIL"
     bare = right.assign({f"{name}_mean_correction": 0 * right[name] for name in ("Q", "R", "eg", "loss")})
     assert validate.compare(bare, chains).status == "FAIL"
+
+
+def test_slow_momentum_with_numerical_moments_scatters_as_with_closed_ones() -> None:
+    """Students follow their buffers, without noise of their own: their variance begins with the covariance of both.
+    J is then taken by differences: truncation of 1e-7, rules over three smooth fields to 1e-9."""
+    dynamics = derive.TeacherStudent(activation="erf", momentum="slow")
+    start = dict(Q=[[0.5]], R=[[0.15]], P=[[0.0]], V=[[0.0]], S=[[0.0]])
+    params = dict(eta=1.0, sigma=0.7, a=1.0, b=1.2, mu=1.5, T=[[1.0]])
+    closed, numerical = (
+        solve.integrate(dynamics.dynamics(moments=how).fluctuations(), (0, 2), start, params, t_eval=[1, 2])
+        for how in ("auto", "numeric")
+    )
+    for name in ("Q", "R", "P", "V", "S"):
+        for part in (f"{name}_variance", f"{name}_mean_correction"):
+            np.testing.assert_allclose(numerical[part], closed[part], rtol=0, atol=1e-6)
