@@ -40,11 +40,6 @@ def correction(dynamics: Dynamics, training: "TrainingStep", symbolic: bool) -> 
     """Return d times the terms of order 1/d of the mean increment, and −½ ∂b/∂t: over a step rates change.
 
     And whether these are all: where some have no form, those of |x|² and of pairs of examples are left out.
-
-    Raises
-    ------
-    NotYet
-        Where some have no form, and the rule over examples does not give them either.
     """
     example = training.example(dynamics.method)
     solved = _fixed_points(dynamics, training)
@@ -78,18 +73,7 @@ def _small(means: Averages, training: "TrainingStep", solved: FixedPoints) -> Av
 
 
 def _without_dilations(terms: list[Term]) -> sympy.Expr:
-    """Return what is left where the rule over examples gives what |x|² and pairs of examples add.
-
-    Raises
-    ------
-    NotYet
-        Where an average of a kick and a buffer's field has no form.
-    """
-    if any(_has(t, Pair) for t in terms):
-        raise NotYet(
-            "fluctuations() with momentum, where gradients are no products of functions of one field each, or jump",
-            "a loss with a polynomial slope such as 'squared' and a smooth activation, or no momentum",
-        )
+    """Return what is left where the rule over examples gives what |x|² and pairs of examples add."""
     return assemble([t for t in terms if not _has(t, Dilation)])
 
 

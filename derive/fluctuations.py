@@ -153,8 +153,7 @@ def fluctuations(dynamics: Dynamics) -> Fluctuations:
     ModelError
         If they were not derived from a model in that limit.
     NotYet
-        For momentum at a fixed β with vectors of fixed length; and, where averages are numerical, for momentum at a
-        fixed β under losses whose slope is no polynomial.
+        For momentum at a fixed β with vectors of fixed length.
     """
     training = update_rule(dynamics, "fluctuations()")
     first = _tangent_if_known(dynamics)

@@ -16,12 +16,14 @@ from .dynamics import Dynamics, Equation, FieldFamily, Quantity
 from .idle_fields import idle_families, idle_shapes
 from .increments import LENGTH, NOISE, NORM, D, VectorUpdate
 from .moments import Value
-from .plain_steps import slow_increments, slow_kick, stretched_increments, without_buffers
+from .plain_steps import remembered_kicks, slow_increments, slow_kick, stretched_increments, without_buffers
 from .projection import Increments, curvature, project, squares_of
 
 if TYPE_CHECKING:
     from .pipeline import TrainingStep
 
+Remembered = tuple[sympy.Expr, sympy.Expr]
+NOTHING: Remembered = (sympy.S.Zero, sympy.S.Zero)
 PROBABILITY = Quantity("probability", latex="p", meaning="probability of the label given the fields")
 
 
@@ -45,6 +47,10 @@ class Kicks:
         Each kick, as an observable.
     pairs : tuple of (int, int) or None
         For each state, which two of them its increment multiplies, with its own indices; None if it multiplies none.
+    remembered : tuple of ((Expr, Expr), (Expr, Expr))
+        For each state, what buffers that relax within a few steps add, by either vector: how often pairs of examples of
+        different steps do what those of one step do, and how often one of them meets itself
+        (:func:`.plain_steps.remembered_kicks`).
     squares : tuple of (str or None, str or None)
         For each state, of which overlaps the diagonal holds the squared length of either vector, if lengths are held.
     center : str or None
@@ -56,6 +62,7 @@ class Kicks:
 
     quantities: tuple[tuple[Quantity, sympy.Expr], ...]
     pairs: tuple[tuple[int, int] | None, ...]
+    remembered: tuple[tuple[Remembered, Remembered], ...]
     squares: tuple[tuple[str | None, str | None], ...]
     center: str | None = None
     parts: tuple[str, ...] = ()
@@ -78,6 +85,10 @@ def kicks_of(training: "TrainingStep") -> Kicks:
     return Kicks(
         quantities,
         (*pairs, *(None for _ in training.scalars)),
+        (
+            *((remembered_kicks(f, training), remembered_kicks(g, training)) for _, f, g in training.overlaps),
+            *((NOTHING, NOTHING) for _ in training.scalars),
+        ),
         squares_of(training),
         None if training.center is None else str(training.center.base),
         tuple(str(part_of(f.base)) for f in training.families if not f.derived) if training.parts else (),

@@ -52,21 +52,47 @@ def stretched_increments(training: "TrainingStep") -> list[tuple[Quantity, sympy
     return [(q, sympy.Add(*(weight * coefficient(p) for weight, p in parts))) for q, parts in _weighted(training)]
 
 
+def remembered_kicks(update: VectorUpdate, training: "TrainingStep") -> tuple[sympy.Expr, sympy.Expr]:
+    """Return what buffers add to the increments of products of two combinations, of which this is one.
+
+    Functions depend on the fields of w, and (w + γ m)·x has γ m·x besides. A buffer m = Σ_s Bˢ (F_s/√d) x_s holds kicks
+    of earlier steps, F = r F̃ with F̃ = G + γ F, each on another example. So with a vector that is kicked by F̃_f
+
+        γ E[F̃_f m·x] = γ r/(1 − B) E[F̃_f x]·E[F̃ x] + Σ_j E[∂F̃_f/∂h_j] (γ r/(1 − B) − γ² r²/(1 − B²)) E[F̃_j F̃],
+
+    the second since those kicks are in w_j = w̃_j − γ m_j too: w̃_j·m has F̃_j F_s Bˢ of each, and m_j·m has F_j F B²ˢ.
+
+    Returns
+    -------
+    pairs, own : Expr
+        The coefficients of both; 0 for vectors without buffers.
+    """
+    combination = _combination(update, _buffers(training))
+    pairs = own = sympy.S.Zero
+    for gamma, buffer in combination[1:]:
+        r = 1 / sympy.Add(*(weight * u.kick / buffer.kick for weight, u in combination))  # a number
+        pairs += gamma * r / (1 - buffer.keep)
+        own += gamma * r / (1 - buffer.keep) - gamma**2 * r**2 / (1 - buffer.keep**2)
+    return sympy.cancel(pairs), sympy.cancel(own)
+
+
 def slow_averages(training: "TrainingStep", example: Example, pairs: bool = True) -> Averages:
-    """Return the averages of :func:`slow_increments`; those of products of two examples only if asked.
+    """Return the averages of :func:`slow_increments`; those of products of two examples, of one step or of a step and
+    a buffer that remembers others, only if asked.
 
     Their parts are averaged one by one, so that 1/d and the weights stay apart, and the order of each term can be seen.
     """
     weighted = _weighted(training)
     if not pairs:
-        weighted = [(q, [(weight, _of_one_example(part)) for weight, part in parts]) for q, parts in weighted]
+        weighted = [(q, [(weight, _of_one_example(part, training)) for weight, part in parts]) for q, parts in weighted]
     flat = average_increments([(q, part) for q, parts in weighted for _, part in parts], example)
     remaining = iter(flat)
     return [(q, [t for weight, _ in parts for t in _scaled(next(remaining)[1], weight)]) for q, parts in weighted]
 
 
-def _of_one_example(increment: sympy.Expr) -> sympy.Expr:
-    return increment.xreplace(dict.fromkeys(increment.atoms(Pair), sympy.S.Zero))
+def _of_one_example(increment: sympy.Expr, training: "TrainingStep") -> sympy.Expr:
+    others = [e for e in increment.atoms(sympy.Indexed) if e.base in training.relaxing]
+    return increment.xreplace(dict.fromkeys((*increment.atoms(Pair), *others), sympy.S.Zero))
 
 
 def _scaled(terms: list[Term], weight: sympy.Expr) -> list[Term]:

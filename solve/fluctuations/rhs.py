@@ -21,7 +21,7 @@ from ..derivatives import machine
 from ..integrators.dop853 import _call
 from ..kernels.kept import kept
 from .algebra import HELPER, OPTIONS, factorise, interpolate, is_complete, least_distance
-from .kicks import ByRule, add_pairs, add_rescaled, fill_metrics, quadratic
+from .kicks import OWN, ByRule, add_pairs, add_remembered, add_rescaled, fill_metrics, quadratic
 
 SIGNATURE = "void(float64, CPointer(float64), CPointer(float64), CPointer(float64), CPointer(float64))"
 HEAD = 24
@@ -123,7 +123,7 @@ class System:
 def work_size(n: int, n_full: int, fields: int, n_par: int, by_rule: ByRule | None, inner: int) -> int:
     """Return the length of ``work``: ``inner`` is the largest workspace of the kernels."""
     n_kicks, blocks = (by_rule.n_kicks, max(1, len(by_rule.variance))) if by_rule else (0, 0)
-    averaged = fields + 2 + n_kicks * fields + 2 * observed_size(n, True, n_kicks, True, True) + 2 * n
+    averaged = fields + 2 + n_kicks * (fields + n_kicks + 1) + 2 * observed_size(n, True, n_kicks, True, True) + 2 * n
     averaged += blocks * (fields * fields + 2)
     return n * n + n + n_par + n_full + 2 * fields * fields + fields + averaged + 4 * n * n + 4 * n + inner
 
@@ -149,11 +149,12 @@ def _averaged(
     stretched, kicked = n + labelled, 2 * n + labelled
     kicks, shift, blocks = (int(told[0]), int(told[1]), int(told[2])) if told.size else (0, -1, 0)
     n_metrics = max(1, blocks)
-    width = 3 + 2 * n_metrics
-    entries = told[3 : 3 + width * n] if told.size else told
+    width, at = OWN + 2 * n_metrics, 3 + kicks + n_metrics
+    entries = told[at : at + width * n] if told.size else told
+    squares, gradient = gradient[kicks * fields :], gradient[: kicks * fields]
     traces, radial = radial[n_metrics:], radial[:n_metrics]
     if told.size:
-        variance, parts = told[3 + width * n : 3 + width * n + blocks], told[3 + width * n + blocks :]
+        variance, parts = told[at + width * n : at + width * n + blocks], told[at + width * n + blocks :]
         fill_metrics(factor, fields, active, variance, parts, metrics)
         for g in range(n_metrics):
             traces[g] = 0.0
@@ -162,6 +163,7 @@ def _averaged(
     mean[:] = 0.0
     out[:] = 0.0
     gradient[:] = 0.0
+    squares[:] = 0.0
     raw[:] = 0.0
     for p in range(n_nodes):
         z = nodes[p * columns : (p + 1) * columns]
@@ -191,6 +193,9 @@ def _averaged(
             for i in range(n):
                 raw[i] += w * radial[int(entries[width * i + 2])] * x[stretched + i]
             for k in range(kicks):
+                squares[kicks * kicks + k] += w * x[kicked + k]
+                for l in range(kicks):
+                    squares[k * kicks + l] += w * x[kicked + k] * x[kicked + l]
                 for a in range(active):
                     gradient[k * fields + a] += w * z[a] * x[kicked + k]
                 if shift >= 0:
@@ -226,7 +231,9 @@ def _averaged(
                 out[i * n + j] = 0.0
                 out[j * n + i] = 0.0
     if told.size:
-        add_pairs(gradient, fields, active, metrics, entries, batch, raw)
+        add_pairs(gradient, fields, active, metrics, entries, raw)
+        moved_by, scale = told[3 : 3 + kicks], told[3 + kicks : at]
+        add_remembered(gradient, squares, fields, active, factor, shift, moved_by, scale, entries, raw)
         add_rescaled(raw, entries, n_metrics, state, out[n * n :])
 
 
@@ -354,7 +361,7 @@ def _rhs(t, y, dy, par, work):
     at += fields_law.size
     factor = work[at : at + fields * fields]
     at += factor.size
-    h, gradient = work[at : at + fields + 2], work[at + fields + 2 : at + fields + 2 + kicks * fields]
+    h, gradient = work[at : at + fields + 2], work[at + fields + 2 : at + fields + 2 + kicks * (fields + kicks + 1)]
     at += h.size + gradient.size
     observed = observed_size(n, labelled, kicks, n_told, rescaled)
     x, moved, mean = work[at : at + observed], work[at + observed : at + 2 * observed], work[at + 2 * observed :][:n]

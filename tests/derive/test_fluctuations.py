@@ -88,7 +88,6 @@ def test_no_average_is_left_unresolved() -> None:
     ("model", "error", "words"),
     [
         (dict(activation="linear", momentum="fixed", constraint="spherical"), NotYet, "fixed length"),
-        (dict(activation="tanh", momentum="fixed", loss="huber"), NotYet, "polynomial slope"),
     ],
 )
 def test_what_is_not_there_is_said(model: dict[str, object], error: type[Exception], words: str) -> None:
@@ -132,3 +131,16 @@ def test_slow_momentum_multiplies_kicks_of_buffers_alone() -> None:
     kicks = kicks_of(derive.TeacherStudent(activation="erf", momentum="slow").training_step())
     assert [str(q) for q, _ in kicks.quantities] == ["kick_m[i]"]
     assert kicks.pairs == (None, None, None, (0, 0), None)  # of Q, R, P, V, S
+    assert all(side == (0, 0) for sides in kicks.remembered for side in sides)
+
+
+def test_buffers_that_relax_hold_kicks_of_earlier_steps() -> None:
+    """By hand, with w ← w + βm + k, m ← βm + k, k = F x/√d and F̃ = F/(1 − β): m·x/√d has E[F x]·E[F̃ x]/(1 − β) from
+    other examples, and with γ = β/(1 − β) its weight is γ (1 − β)/(1 − β). w·m = (E[F h] + |m|²)/(1 − β), where
+    |m|² = E[F²]/(1 − β²): γ E[F̃²] (1 − β)²/((1 − β)(1 − β²)) is γ/(1 + β) E[F̃²]."""
+    kicks = kicks_of(derive.TeacherStudent(activation="erf", momentum="fixed").training_step())
+    (beta,) = kicks.remembered[0][0][0].free_symbols
+    gamma = beta / (1 - beta)
+    for pairs, own in kicks.remembered[0]:  # of Q
+        assert sympy.cancel(pairs - gamma) == 0 and sympy.cancel(own - gamma / (1 + beta)) == 0
+    assert kicks.remembered[1][1] == (0, 0)  # of R: teachers have no buffers
