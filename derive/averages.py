@@ -171,10 +171,19 @@ def _average_pair(weight: sympy.Expr, pair: Pair, free: tuple[sympy.Symbol, ...]
         first, second = ([_without_noise(t) for t in _label_averaged(f, free, example)] for f in pair.args[:2])
         overlap = example.parts.overlap(pair.args[2]) if example.parts and len(pair.args) > 2 else example.overlap
         found = along_both(filter(None, first), filter(None, second), overlap, free, example.center, example.idle)
-        terms = [replace(term, coefficient=weight * term.coefficient) for term in found]
+        terms = [replace(t, coefficient=weight * t.coefficient) for term in found for t in _unfolded(term, free)]
         return [term for term in terms if not _vanishes(term, example)]
     except (NotPolynomial, NoClosedForm):
         return [_unaveraged(weight, pair, example)]
+
+
+def _unfolded(term: Term, free: tuple[sympy.Symbol, ...]) -> list[Term]:
+    """Return a term with overlaps of a combination that are of order 1/d one by one, so that their order is seen."""
+    if not any(total.has(D) for total in term.coefficient.atoms(sympy.Sum)):
+        return [term]
+    taken = (*free, *(index for index, _ in term.indices))
+    parts = expand_terms(term.coefficient, taken, ())
+    return [replace(term, coefficient=part.coefficient, indices=term.indices + part.indices) for part in parts]
 
 
 def _unaveraged(weight: sympy.Expr, pair: Pair, example: Example) -> Term:

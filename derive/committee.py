@@ -17,7 +17,7 @@ from .increments import NOISE, D, ScalarUpdate, VectorUpdate
 from .limits import ETA, ETA_A, ETA_BIAS, KAPPA
 from .loss import PHI, Y, decaying_logarithms
 from .moments import Univariate
-from .output_fields import OUTPUT, RESIDUAL, TARGET, Combination, covariance_of, mean_of
+from .output_fields import OUTPUT, RESIDUAL, TARGET, Combination, covariance_of, covariance_with, mean_of
 from .pipeline import TrainingStep
 from .schedule import PACE, parameters_of
 from .shifted_inputs import shifted
@@ -235,7 +235,9 @@ def training_step(model: "TeacherStudent") -> TrainingStep:
         ),
         fast=with_buffers if model.momentum == "fixed" else (),
         idle=(BUFFER,) if model.momentum else (),
-        idle_overlaps=momentum.overlaps if model.momentum else (),
+        idle_overlaps=(*momentum.overlaps, *covariance_with(output.combinations, BUFFER, momentum.overlaps))
+        if model.momentum
+        else (),
         refused=momentum.refused | (_FINITE_ON_SPHERES if model.constraint else {}),
         fast_scalars=tuple((b, of_b, q.name) for q, b, _, of_b in pairs) if model.momentum == "fixed" else (),
         scalars=(*scalars, *(buffers if model.momentum == "slow" else ())),

@@ -83,6 +83,15 @@ def covariance_of(
     return tuple(blocks)
 
 
+def covariance_with(combinations: tuple[Combination, ...], field: sympy.IndexedBase, plain: Covariance) -> Covariance:
+    """Return the covariances of combinations with one more field, given those of the fields that they combine."""
+    laws = dict(plain)
+    return tuple(
+        ((str(field), str(one.base)), sympy.Lambda((FIRST, SECOND), _with_field(one, field[FIRST], laws, 0)))
+        for one in combinations
+    )
+
+
 def mean_of(combination: Combination, means: Mapping[str, sympy.Lambda]) -> tuple[tuple[str, sympy.Lambda], ...]:
     """Return the mean of a combination, if any of its fields has one."""
     total = sympy.S.Zero
