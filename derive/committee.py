@@ -134,7 +134,10 @@ class Output:
     combinations: tuple[Combination, ...]
 
 
-_FINITE_ON_SPHERES = dict.fromkeys(("finite-d", "finite-d-map"), "with vectors of fixed length")
+_FINITE_ON_SPHERES = dict.fromkeys(
+    ("finite-d", "finite-d-map"),
+    "with vectors of fixed length (the mean of a rescaled vector is that of a ratio, which is no sum of moments)",
+)
 """Its mean of one step holds averages of ratios of increments."""
 
 

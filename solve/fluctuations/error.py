@@ -20,6 +20,10 @@ COARSE = 0.02
 CHECKED = 3
 """The number of times at which rates are compared: both ends of those given, and what lies between."""
 
+ROUNDING = 1e3 * float(np.finfo(float).eps)
+"""Standard deviations below this, relative to the largest, are rounding: increments are sums of dozens of terms, each
+rounded a few times, that may be ten times as large as their sum."""
+
 
 def rate_errors(first: System, other: System, times: np.ndarray, states: np.ndarray) -> tuple[float, float]:
     """Return the relative errors of dm/dt and dC/dt.
@@ -48,12 +52,20 @@ def rate_errors(first: System, other: System, times: np.ndarray, states: np.ndar
 def diffusion_error(rules: Sequence[System], times: np.ndarray, states: np.ndarray) -> float:
     """Return the error of D at these states, from the spread of equally good rules over the fields of an example.
 
-    The largest of all entries, relative to the standard deviations √(D_pp D_qq) of the two states.
+    See :func:`relative_spread`.
     """
-    found = [diffusion_along(system, times, states) for system in rules]
-    deviation = np.sqrt(np.diagonal(found[0], axis1=1, axis2=2))
-    scale = deviation[:, :, None] * deviation[:, None]
-    return float(np.max(joint_error(found) / np.where(scale > 0, scale, np.inf)))
+    return relative_spread([diffusion_along(system, times, states) for system in rules])
+
+
+def relative_spread(found: Sequence[np.ndarray]) -> float:
+    """Return the error of the first of several equally good D (T, n, n), relative to √(D_pp D_qq) of the two states.
+
+    The largest of all entries between states that fluctuate, each D_pp the largest of any rule. Of a length that is
+    held, D_pp is the square of what rounding leaves of terms that cancel: nothing to be relative to.
+    """
+    deviation = np.sqrt(np.max([np.diagonal(D, axis1=1, axis2=2) for D in found], axis=0))
+    moving = np.where(deviation > ROUNDING * deviation.max(axis=1, keepdims=True), deviation, np.inf)
+    return float(np.max(joint_error(found) / (moving[:, :, None] * moving[:, None])))
 
 
 def _rates(system: System, times: np.ndarray, states: np.ndarray) -> np.ndarray:
