@@ -61,6 +61,7 @@ def test_numbers_of_units_are_parameters():
     assert [q.name for q in symmetric_reduction(ERF, "specialised").states] == ["Q", "C", "R", "S"]
 
 
+@pytest.mark.slow  # 14 s, to compile the Jacobian
 def test_plateau_of_a_hundred_units_is_that_of_saad_and_solla():
     """eta → 0 at K = M = 100, which the full equations would need 15 050 states for: R*² = 1/(K(2K−1))."""
     K, eta = 100, 1e-4
