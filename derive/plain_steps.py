@@ -70,10 +70,29 @@ def remembered_kicks(update: VectorUpdate, training: "TrainingStep") -> tuple[sy
     combination = _combination(update, _buffers(training))
     pairs = own = sympy.S.Zero
     for gamma, buffer in combination[1:]:
-        r = 1 / sympy.Add(*(weight * u.kick / buffer.kick for weight, u in combination))  # a number
+        r = 1 / sympy.Add(*(weight * _times(u.kick, buffer.kick) for weight, u in combination))
         pairs += gamma * r / (1 - buffer.keep)
         own += gamma * r / (1 - buffer.keep) - gamma**2 * r**2 / (1 - buffer.keep**2)
     return sympy.cancel(pairs), sympy.cancel(own)
+
+
+def _times(kick: sympy.Expr, other: sympy.Expr) -> sympy.Expr:
+    """Return by what number a kick is another; sums whose indices have other names are the same."""
+    one, two = (sympy.Mul.make_args(_alike(each)) for each in (kick, other))
+    # what both have is left out first: SymPy does not cancel a function in pieces
+    ratio = sympy.Mul(*(f for f in one if f not in two)) / sympy.Mul(*(f for f in two if f not in one))
+    assert not ratio.has(sympy.Indexed), "a vector and its buffer that are kicked by different functions"
+    return ratio
+
+
+def _alike(expr: sympy.Expr) -> sympy.Expr:
+    """Return an expression with the indices of its sums, of which none stands in another, named by their place."""
+
+    def named(summand: sympy.Expr, *limits: sympy.Tuple) -> sympy.Expr:
+        new = {limit[0]: sympy.Symbol(f"bound_{n}", integer=True, positive=True) for n, limit in enumerate(limits)}
+        return sympy.Sum(summand.xreplace(new), *(limit.xreplace(new) for limit in limits))
+
+    return expr.replace(sympy.Sum, named)
 
 
 def slow_averages(training: "TrainingStep", example: Example, pairs: bool = True) -> Averages:

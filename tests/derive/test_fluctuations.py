@@ -134,11 +134,14 @@ def test_slow_momentum_multiplies_kicks_of_buffers_alone() -> None:
     assert all(side == (0, 0) for sides in kicks.remembered for side in sides)
 
 
-def test_buffers_that_relax_hold_kicks_of_earlier_steps() -> None:
+@pytest.mark.parametrize(
+    "options", [{}, dict(loss="huber"), dict(loss="hinge", labels="sign", inputs="blocks"), dict(inputs="shifted")]
+)
+def test_buffers_that_relax_hold_kicks_of_earlier_steps(options: dict[str, Any]) -> None:
     """By hand, with w ← w + βm + k, m ← βm + k, k = F x/√d and F̃ = F/(1 − β): m·x/√d has E[F x]·E[F̃ x]/(1 − β) from
     other examples, and with γ = β/(1 − β) its weight is γ (1 − β)/(1 − β). w·m = (E[F h] + |m|²)/(1 − β), where
     |m|² = E[F²]/(1 − β²): γ E[F̃²] (1 − β)²/((1 − β)(1 − β²)) is γ/(1 + β) E[F̃²]."""
-    kicks = kicks_of(derive.TeacherStudent(activation="erf", momentum="fixed").training_step())
+    kicks = kicks_of(derive.TeacherStudent(activation="erf", momentum="fixed", **options).training_step())
     (beta,) = kicks.remembered[0][0][0].free_symbols
     gamma = beta / (1 - beta)
     for pairs, own in kicks.remembered[0]:  # of Q
