@@ -11,6 +11,7 @@ import numpy as np
 import sympy
 
 from effdyn.derive import Dynamics, ModelError, Quantity
+from effdyn.derive.block_inputs import SHARE, check_blocks
 from effdyn.derive.errors import Described, nearest
 from effdyn.derive.numerical.quadrature import Table, table_sizes, table_values
 
@@ -77,6 +78,8 @@ def read_inputs(problem: HasQuantities, y0: Any, params: Mapping[str, Any]) -> I
     check_values = getattr(getattr(problem, "model", None), "check_values", None)
     if check_values is not None:
         check_values(arrays)
+    elif SHARE.name in arrays:  # equations that are no longer those of a model, as the Langevin form
+        check_blocks(arrays)
     sizes |= table_sizes(tables, number_of_fields(problem, sizes)) if (tables := tables_of(problem)) else {}
     everything = [q.name for q in problem.parameters]
     return Inputs(sizes, {name: arrays[name] for name in states}, {name: arrays[name] for name in everything})

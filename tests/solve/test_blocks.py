@@ -212,3 +212,10 @@ def test_fields_of_parts_at_the_nodes_are_those_of_the_reference():
     )
     expected = np.concatenate([np.ravel(v) for v in observe(dyn, inputs.y0, inputs.params).values()])
     np.testing.assert_allclose(out, expected, rtol=0, atol=NODES_SUMMED * np.abs(expected).max())
+
+
+def test_the_langevin_form_refuses_the_values_that_the_model_does():
+    dyn = model_of("erf", "blocks").dynamics().sde()
+    y0, params = example(dyn, 2, 1, 1, np.random.default_rng(0))
+    with pytest.raises(ModelError, match="add up to 1"):
+        read_inputs(dyn, y0, params | {"d": 50.0, "input_share": np.array([0.5, 0.4])})
