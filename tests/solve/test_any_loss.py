@@ -77,7 +77,7 @@ def close(found, expected):
     "options",
     [
         dict(loss="huber", inputs="blocks"),
-        dict(loss="logistic", labels="sign", inputs="shifted"),
+        pytest.param(dict(loss="logistic", labels="sign", inputs="shifted"), marks=pytest.mark.slow),
         pytest.param(dict(loss="hinge", labels="sign", inputs="blocks", momentum="slow"), marks=pytest.mark.slow),
         pytest.param(dict(loss="huber", inputs="shifted", momentum="slow"), marks=pytest.mark.slow),
     ],

@@ -74,7 +74,7 @@ def drift_at(model: Any, given: dict[str, Any], y: np.ndarray) -> np.ndarray:
     [
         ("erf", 2, 1),
         ("linear", 2, 1),
-        ("relu", 2, 1),
+        pytest.param("relu", 2, 1, marks=pytest.mark.slow),
         pytest.param("erf", 3, 2, marks=pytest.mark.slow),
         pytest.param("tanh", 2, 1, marks=pytest.mark.slow),
     ],
